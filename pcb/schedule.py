@@ -1,0 +1,155 @@
+"""Scales, blocks and steps: which tokens are drawn together (paper, sections 3 and 4).
+
+A *scale* is one level of the pyramid, an s x s grid of tokens. A *block* is the run of tokens, in
+checkerboard order, of one scale that are drawn in parallel. A *step* is one block. Pure Python,
+so that a Snakefile can ask for step counts without loading numpy.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """For every scale, coarse to fine, the sizes of its blocks in drawing order.
+
+    `sizes` are the sides of the grids; `blocks[k]` sums to `sizes[k] ** 2`.
+    """
+
+    sizes: tuple[int, ...]
+    blocks: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) != len(self.blocks):
+            raise ValueError(f"{len(self.sizes)} scales but blocks for {len(self.blocks)}")
+        for size, blocks in zip(self.sizes, self.blocks, strict=True):
+            if sum(blocks) != size * size or min(blocks) < 1:
+                raise ValueError(
+                    f"blocks {list(blocks)} do not tile the {size * size} tokens of scale {size}"
+                )
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens over all scales."""
+        return num_tokens(self.sizes)
+
+    @property
+    def blocks_per_scale(self) -> tuple[int, ...]:
+        """Number of blocks of each scale, coarse to fine."""
+        return tuple(len(blocks) for blocks in self.blocks)
+
+    @property
+    def steps(self) -> int:
+        """Number of serial model calls: one a block."""
+        return sum(self.blocks_per_scale)
+
+
+def num_tokens(sizes: Sequence[int]) -> int:
+    """Number of tokens of a pyramid with these sides."""
+    return sum(size * size for size in sizes)
+
+
+def scale_sizes(final: int, ratio: float | None, min_size: int = 1) -> tuple[int, ...]:
+    """Return the sides of the pyramid's grids, coarse to fine, ending at `final`.
+
+    The sides are final / ratio^k for k = 0, 1, ... until one is at most `min_size`, plus `min_size`
+    itself; each is rounded half to even, and duplicates and zeros are dropped. `ratio` None means
+    a single scale.
+
+    Raises ValueError unless ratio > 1 and 1 <= min_size <= final.
+    """
+    if not 1 <= min_size <= final:
+        raise ValueError(f"min size {min_size} must lie between 1 and the final size {final}")
+    if ratio is None:
+        return (final,)
+    if not ratio > 1:
+        raise ValueError(f"the ratio between scales must be greater than 1, got {ratio}")
+    sizes = {min_size}
+    size = float(final)
+    while size > min_size:
+        sizes.add(round(size))
+        size /= ratio
+    return tuple(sorted(s for s in sizes if s >= min_size))
+
+
+def blocks_of(tokens: int, count: int) -> tuple[int, ...]:
+    """Cut one scale's tokens into blocks of max(1, tokens // count), the paper's rule for K.
+
+    A remainder is a block of its own, so that K is a lower bound of the number of blocks unless a
+    scale has fewer than K tokens.
+    """
+    if count < 1:
+        raise ValueError(f"blocks per scale must be at least 1, got {count}")
+    size = max(1, tokens // count)
+    full, rest = divmod(tokens, size)
+    return (size,) * full + ((rest,) if rest else ())
+
+
+def even_blocks(tokens: int, count: int) -> tuple[int, ...]:
+    """Cut one scale's tokens into exactly `count` blocks, as equal as possible, larger ones first.
+
+    Larger first, so that every token has a token one block earlier (`pcb.model.sequence`).
+    """
+    if not 1 <= count <= tokens:
+        raise ValueError(f"{tokens} tokens cannot be cut into {count} blocks")
+    small, rest = divmod(tokens, count)
+    return (small + 1,) * rest + (small,) * (count - rest)
+
+
+def allocate_steps(sizes: Sequence[int], total: int) -> tuple[int, ...]:
+    """Spread a total number of steps over the scales, as evenly as their token counts allow.
+
+    Every scale gets at least one block and at most one a token; a step that cannot be shared
+    equally goes to the finer scales first.
+
+    Raises ValueError if `total` is below the number of scales or above the number of tokens.
+    """
+    if not len(sizes) <= total <= num_tokens(sizes):
+        raise ValueError(
+            f"{total} steps are impossible for scales {' '.join(map(str, sizes))}: "
+            f"from {len(sizes)} (one block a scale) to {num_tokens(sizes)} (one a token)"
+        )
+    counts = [0] * len(sizes)
+    left, open_scales = total, len(sizes)
+    for k in sorted(range(len(sizes)), key=lambda k: sizes[k]):
+        # Coarse scales fill up first; the floor of the even share leaves the surplus to the finer.
+        counts[k] = min(sizes[k] ** 2, left // open_scales)
+        left -= counts[k]
+        open_scales -= 1
+    return tuple(counts)
+
+
+def schedule_from_blocks(sizes: Sequence[int], blocks: int | Sequence[int]) -> Schedule:
+    """Schedule with K blocks a scale (the paper's rule), or with a number for each scale.
+
+    A single K follows `blocks_of` and may take more steps than K; a list is hit exactly.
+    """
+    if isinstance(blocks, int):
+        cut = tuple(blocks_of(size * size, blocks) for size in sizes)
+        return Schedule(sizes=tuple(sizes), blocks=cut)
+    if len(blocks) != len(sizes):
+        raise ValueError(
+            f"blocks per scale has {len(blocks)} entries for {len(sizes)} scales "
+            f"({' '.join(map(str, sizes))})"
+        )
+    cut = tuple(even_blocks(size * size, n) for size, n in zip(sizes, blocks, strict=True))
+    return Schedule(sizes=tuple(sizes), blocks=cut)
+
+
+def schedule_from_total(sizes: Sequence[int], total: int) -> Schedule:
+    """Schedule that takes exactly `total` steps, spread by `allocate_steps`."""
+    return schedule_from_blocks(sizes, allocate_steps(sizes, total))
+
+
+def block_starts(blocks: Sequence[int]) -> tuple[int, ...]:
+    """Return the position of each block's first token in its scale's order."""
+    return tuple(accumulate(blocks, initial=0))[:-1]
+
+
+def training_block_sizes(size: int) -> tuple[int, ...]:
+    """Return the 2s - 1 block sizes that training draws from for an s x s scale (paper, section 4).
+
+    They are 1..s and s*s // x for 1 <= x < s, with repetitions: a repeated value is likelier.
+    """
+    return tuple(range(1, size + 1)) + tuple(size * size // x for x in range(1, size))
