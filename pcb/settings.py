@@ -65,6 +65,14 @@ class Autoencoder(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     codebook_size: Annotated[int, Meta(ge=2, le=65536)] = 4096
     norm_groups: Positive = 32
 
+    def __post_init__(self) -> None:
+        for multiplier in self.channel_multipliers:
+            if self.channels * multiplier % self.norm_groups:
+                raise ValueError(
+                    f"norm_groups {self.norm_groups} must divide the width of every level, "
+                    f"but {self.channels} channels times {multiplier} is no multiple of it"
+                )
+
     @property
     def stride(self) -> int:
         """Pixels a token, along one side."""
