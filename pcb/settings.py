@@ -294,6 +294,8 @@ class Claims(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ratio_spread: NonNegativeFloat = 0.20
     """C2: at equal steps the ratios' FIDs lie within this share: largest / smallest - 1."""
     compare_steps: Positive = 17
+    ratios: tuple[Annotated[float, Meta(gt=1)], ...] = (2.0, 3.0, 4.0)
+    """Ratios that C2 compares; it stays open unless all of them were run."""
     equal_steps: tuple[Positive, ...] = (13, 17)
     """Step counts at which C2 is decided."""
     mixing_gain: NonNegativeFloat = 0.05
