@@ -147,7 +147,7 @@ def _build(name: str, preset: Preset) -> Iterator[Unit]:
         yield extractor[0]
     tokens = _tokens(name, preset, data, tokenizer)
     yield tokens
-    trained, scores = [], []
+    trained, drawn, scores = [], [], []
     for model, run in preset.models.items():
         parts = tuple(token_part(size) for size in preset.sizes(model))
         train = Unit(
@@ -164,13 +164,15 @@ def _build(name: str, preset: Preset) -> Iterator[Unit]:
             variant = f"{model}/{point.name}"
             sample = _unit(name, "sample", settings, train, tokenizer, variant=variant)
             yield sample
+            drawn.append(sample)
             metrics = plain(preset.metrics)
             score = _unit(
                 name, "metrics", metrics, sample, tokenizer, data, *extractor, variant=variant
             )
             yield score
             scores.append(score)
-    yield _unit(name, "report", plain(preset.claims), data, tokenizer, tokens, *trained, *scores)
+    shown = (data, tokenizer, *extractor, tokens, *trained, *drawn, *scores)
+    yield _unit(name, "report", plain(preset.claims), *shown)
 
 
 def _unit(preset: str, stage: str, settings: Any, *reads: Unit, variant: str = "all") -> Unit:
