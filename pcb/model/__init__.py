@@ -1,0 +1,1 @@
+"""The transformer: sequence, rotary phases, attention layers, cache (paper, section 4)."""

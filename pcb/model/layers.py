@@ -1,0 +1,109 @@
+"""One layer of the transformer: adaptive norm, attention, SwiGLU (METHOD section 4).
+
+Letters: B batch, L positions of this call, M positions attended to, N heads, H head dim, D width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pcb.model.cache import Cache
+from pcb.model.rotary import rotate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attending:
+    """What the tokens of one call attend to, the same for every layer.
+
+    mask: (L, M) True where row sees column, or None where every token sees all M positions.
+    cache: None outside decoding. start: position of the call's first token in the sequence.
+    """
+
+    mask: Tensor | None = None
+    cache: Cache | None = None
+    start: int = 0
+
+
+class AdaptiveNorm(nn.Module):
+    """RMSNorm, then x * scale + shift with (shift, scale) linear in the class (no gate)."""
+
+    def __init__(self, width: int, *, identity_start: bool) -> None:
+        """`identity_start`: begin at scale 1, shift 0 instead of N(0, 0.02) weights."""
+        super().__init__()
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.modulation = nn.Linear(width, 2 * width)
+        nn.init.normal_(self.modulation.weight, std=0.02)
+        nn.init.zeros_(self.modulation.bias)
+        if identity_start:
+            nn.init.zeros_(self.modulation.weight)
+            with torch.no_grad():
+                self.modulation.bias[width:] = 1.0
+
+    def forward(self, x_BLD: Tensor, condition_BD: Tensor) -> Tensor:
+        """`condition_BD` is the class embedding after SiLU."""
+        shift, scale = self.modulation(condition_BD)[:, None].chunk(2, dim=-1)
+        return torch.addcmul(shift, self.norm(x_BLD), scale)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with rotary phases; keys may carry phases of their own."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(
+        self, x_BLD: Tensor, query_phases: Tensor, key_phases: Tensor, attending: Attending, i: int
+    ) -> Tensor:
+        """`i` is the layer's number, its place in the cache."""
+        B, L, D = x_BLD.shape
+        qkv = self.qkv(x_BLD).view(B, L, 3, self.heads, D // self.heads)
+        q_BLNH, k_BLNH, v_BLNH = qkv.unbind(2)
+        q_BNLH = rotate(q_BLNH, query_phases).transpose(1, 2)
+        k_BNMH = rotate(k_BLNH, key_phases).transpose(1, 2)
+        v_BNMH = v_BLNH.transpose(1, 2)
+        if attending.cache is not None:
+            k_BNMH, v_BNMH = attending.cache.update(i, attending.start, k_BNMH, v_BNMH)
+        out = F.scaled_dot_product_attention(q_BNLH, k_BNMH, v_BNMH, attn_mask=attending.mask)
+        return self.out(out.transpose(1, 2).reshape(B, L, D))
+
+
+class SwiGLU(nn.Module):
+    """down(SiLU(gate x) * up x), without biases."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(width, hidden, bias=False)
+        self.up = nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x_BLD)) * self.up(x_BLD))
+
+
+class Layer(nn.Module):
+    """Attention and SwiGLU, each behind an adaptive norm and beside a residual path."""
+
+    def __init__(self, width: int, heads: int, hidden: int, *, identity_start: bool) -> None:
+        super().__init__()
+        self.attention_norm = AdaptiveNorm(width, identity_start=identity_start)
+        self.attention = Attention(width, heads)
+        self.mlp_norm = AdaptiveNorm(width, identity_start=identity_start)
+        self.mlp = SwiGLU(width, hidden)
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        condition_BD: Tensor,
+        query_phases: Tensor,
+        key_phases: Tensor,
+        attending: Attending,
+        i: int,
+    ) -> Tensor:
+        h = self.attention_norm(x_BLD, condition_BD)
+        x_BLD = x_BLD + self.attention(h, query_phases, key_phases, attending, i)
+        return x_BLD + self.mlp(self.mlp_norm(x_BLD, condition_BD))

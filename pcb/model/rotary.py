@@ -1,0 +1,75 @@
+"""Learned rotary phases of every (scale, cell), and how keys mix two of them (METHOD section 4).
+
+Letters: R rows (tokens, class, empty), L positions, N heads, H head dim.
+"""
+
+import math
+from collections.abc import Sequence as Items
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class RotaryPhases(nn.Module):
+    """One unit complex number per row and entry of a head, and mixing weights of the first layers.
+
+    phases: (R, H, 2), real and imaginary part, normalised to unit modulus at use.
+    mixing: (mixing layers, N), sigmoid gives the share of the current cell's phase; starts at 0.
+    """
+
+    def __init__(self, sizes: Items[int], head_dim: int, heads: int, mixing_layers: int) -> None:
+        super().__init__()
+        angles = initial_angles(sizes, head_dim)
+        self.phases = nn.Parameter(torch.stack([angles.cos(), angles.sin()], dim=-1))
+        self.mixing = nn.Parameter(torch.zeros(mixing_layers, heads))
+
+    def forward(self, rows_L: Tensor, before_rows_L: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the phases of queries, (L, 1, H, 2), and of the keys of each mixing layer.
+
+        Keys of a mixing layer have phases of their own for every head, (L, N, H, 2); later layers
+        use those of the queries.
+        """
+        unit_RH2 = F.normalize(self.phases, dim=-1)
+        here = unit_RH2[rows_L][:, None]
+        if not len(self.mixing):
+            return here, []
+        before = unit_RH2[before_rows_L][:, None]
+        shares = torch.sigmoid(self.mixing)[:, None, :, None, None]
+        return here, [share * here + (1 - share) * before for share in shares]
+
+
+def rotate(x_BLNH: Tensor, phases: Tensor) -> Tensor:
+    """Return x * cos + rotate_half(x) * sin; the two halves of a head have phases of their own.
+
+    Since they differ, this is no pure rotation once they are learned (METHOD section 4).
+    """
+    cos, sin = phases.to(x_BLNH.dtype).unbind(-1)
+    first, second = x_BLNH.chunk(2, dim=-1)
+    return x_BLNH * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def initial_angles(sizes: Items[int], head_dim: int) -> Tensor:
+    """Return the (R, H) angles that training starts from; the class and empty rows are 0.
+
+    With H entries, f = H - H // 8 of them (made even) hold x and y, in cells of the finest grid
+    so that coarse cells sit at their fine coordinates; the last H // 8 hold the scale.
+    """
+    final = max(sizes)
+    scale_entries = head_dim // 8
+    # paper: "made even" costs one entry that stays at angle 0 where head_dim // 8 is odd.
+    half = (head_dim - scale_entries) // 2
+    frequencies = float(final**2) ** (-torch.arange(half, dtype=torch.float64) / half)
+    angles = torch.zeros(sum(s * s for s in sizes) + 2, head_dim, dtype=torch.float64)
+    row = 0
+    for index, size in enumerate(sizes):
+        stride = final / size
+        y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+        block = angles[row : row + size * size]
+        block[:, :half] = (stride * x.reshape(-1, 1) + 1) * frequencies
+        block[:, half : 2 * half] = (stride * y.reshape(-1, 1) + 1) * frequencies
+        if scale_entries:
+            exponent = torch.arange(scale_entries, dtype=torch.float64) / scale_entries
+            block[:, -scale_entries:] = (index + 1) * (math.pi / 2) / 10**exponent
+        row += size * size
+    return angles.float()

@@ -1,0 +1,120 @@
+"""The order of tokens as index tensors: what a schedule means to a transformer.
+
+The sequence is a class token, then the scales coarse to fine, each in checkerboard order. Every
+(scale, cell) owns a *row* of the position tables, numbered scale by scale and row-major inside a
+scale; two rows more stand for the class token and for "empty".
+
+Letters: L positions of the sequence, T tokens (L without the class token).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcb.order import drawing_order
+from pcb.schedule import Schedule, block_starts
+
+NONE_BEFORE = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequence:
+    """Index tensors of one schedule, each int64 over the L = T + 1 positions.
+
+    rows_L: row of the position tables. before_L: position of the token one block earlier in the
+    order of the same scale, or NONE_BEFORE. blocks_L: 0 for the class token, then 1 + step.
+    """
+
+    schedule: Schedule
+    rows_L: Tensor
+    before_L: Tensor
+    blocks_L: Tensor
+
+    @property
+    def class_row(self) -> int:
+        """Row of the class token."""
+        return self.schedule.tokens
+
+    @property
+    def empty_row(self) -> int:
+        """Row that stands for "no token one block earlier"."""
+        return self.schedule.tokens + 1
+
+    @cached_property
+    def before_rows_L(self) -> Tensor:
+        """Row of the token one block earlier; the empty row where there is none."""
+        rows = self.rows_L[self.before_L.clamp(min=0)]
+        return torch.where(self.before_L == NONE_BEFORE, self.empty_row, rows)
+
+    @cached_property
+    def steps(self) -> tuple[tuple[int, int], ...]:
+        """(first, past-the-last) position of every step's block."""
+        bounds = np.cumsum([1, *(size for blocks in self.schedule.blocks for size in blocks)])
+        return tuple(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
+
+    @cached_property
+    def tokens_of_scales(self) -> tuple[tuple[int, int], ...]:
+        """(first, past-the-last) token of every scale; add 1 for positions."""
+        bounds = np.cumsum([0, *(size * size for size in self.schedule.sizes)])
+        return tuple(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
+
+    def mask_LL(self) -> Tensor:
+        """Block-causal mask: True where the row's token sees the column's token."""
+        return self.blocks_L[:, None] >= self.blocks_L[None, :]
+
+    def to(self, device: torch.device) -> "Sequence":
+        """Return the same sequence with its tensors on a device."""
+        rows, before, blocks = (
+            index.to(device, non_blocking=True)
+            for index in (self.rows_L, self.before_L, self.blocks_L)
+        )
+        return Sequence(schedule=self.schedule, rows_L=rows, before_L=before, blocks_L=blocks)
+
+
+def sequence_of(schedule: Schedule) -> Sequence:
+    """Lay out a schedule's tokens.
+
+    The token one block earlier than the j-th of a block is the j-th of the block before, in the
+    same scale; a block larger than the one before leaves its last tokens without one, as when a
+    remainder joins its neighbour in training.
+    """
+    rows = [rows_in_order(schedule.sizes), np.array([schedule.tokens])]
+    before, blocks = [np.array([NONE_BEFORE])], [np.array([0])]
+    position, step = 1, 1
+    for sizes in schedule.blocks:
+        before.append(_before(sizes, position))
+        blocks.append(np.repeat(np.arange(step, step + len(sizes)), sizes))
+        position += sum(sizes)
+        step += len(sizes)
+    return Sequence(
+        schedule=schedule,
+        rows_L=torch.from_numpy(np.concatenate(rows[::-1])),
+        before_L=torch.from_numpy(np.concatenate(before)),
+        blocks_L=torch.from_numpy(np.concatenate(blocks)),
+    )
+
+
+@lru_cache(maxsize=64)
+def rows_in_order(sizes: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return the rows of all T tokens, scale by scale, in drawing order.
+
+    Read backwards, it takes row-major codes to the order of the sequence: codes[rows_in_order].
+    """
+    starts = np.cumsum([0, *(size * size for size in sizes)])
+    return np.concatenate(
+        [start + drawing_order(size) for start, size in zip(starts, sizes, strict=False)]
+    )
+
+
+def _before(blocks: tuple[int, ...], position: int) -> NDArray[np.int64]:
+    """Positions one block earlier, for a scale whose first token stands at `position`."""
+    starts = np.array(block_starts(blocks))
+    sizes = np.array(blocks)
+    offset = np.arange(sizes.sum()) - np.repeat(starts, sizes)
+    start_before = np.repeat(np.concatenate([[0], starts[:-1]]), sizes)
+    size_before = np.repeat(np.concatenate([[0], sizes[:-1]]), sizes)
+    return np.where(offset < size_before, position + start_before + offset, NONE_BEFORE)

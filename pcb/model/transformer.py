@@ -1,0 +1,162 @@
+"""The transformer of the paper's section 4: one forward pass for training and for decoding.
+
+Knows tokens as code vectors and rows of position tables; knows nothing of images, of how a
+tokenizer makes codes, or of how the next code is picked.
+
+Letters: B batch, L positions of a call, T tokens of a call, D width, C code dim, V codebook size.
+"""
+
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pcb.model.layers import Attending, Layer
+from pcb.model.rotary import RotaryPhases
+from pcb.settings import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a call of the transformer reads, for T consecutive tokens of the sequence.
+
+    source_BTC: code vectors of the previous scale at these cells, zeros in the first scale.
+    before_BTC: code vectors of the tokens one block earlier; ignored where there is none.
+    rows_T, before_rows_T: rows of the position tables (`pcb.model.sequence`).
+    labels_B: classes; `num_classes` means "no class".
+    with_class: the class token precedes these tokens, at position 0 of the sequence.
+    """
+
+    labels_B: Tensor
+    source_BTC: Tensor
+    before_BTC: Tensor
+    rows_T: Tensor
+    before_rows_T: Tensor
+    with_class: bool
+
+
+class CodeMLP(nn.Sequential):
+    """C -> 64 -> 64 -> D with SiLU: how a code vector enters the transformer."""
+
+    def __init__(self, code_dim: int, width: int, *, last_bias: bool = True) -> None:
+        super().__init__(
+            nn.Linear(code_dim, 64),
+            nn.SiLU(),
+            nn.Linear(64, 64),
+            nn.SiLU(),
+            nn.Linear(64, width, bias=last_bias),
+        )
+
+
+class Transformer(nn.Module):
+    """Block-causal transformer over the scales of one pyramid.
+
+    `sizes` are the sides of the scales; `codebook_VC` holds the tokenizer's unit vectors, a buffer
+    that the optional head MLP reads and that ties the weights to their tokenizer.
+    """
+
+    codebook_VC: Tensor
+
+    def __init__(
+        self, settings: Model, sizes: Items[int], num_classes: int, codebook_VC: Tensor
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.sizes = tuple(sizes)
+        self.num_classes = num_classes
+        self.tokens = sum(size * size for size in sizes)
+        width, (codes, code_dim) = settings.width, codebook_VC.shape
+        self.register_buffer("codebook_VC", codebook_VC.detach().clone().float())
+        self.class_embedding = nn.Embedding(num_classes + 1, width)
+        self.position_embedding = nn.Embedding(self.tokens, width)
+        self.code_mlp = CodeMLP(code_dim, width)
+        self.source_projection = nn.Linear(width, width)
+        self.combine = nn.Linear(4 * width, width)
+        self.empty_position = nn.Parameter(torch.zeros(width))
+        self.empty_code = nn.Parameter(torch.zeros(width))
+        self.rotary = RotaryPhases(
+            sizes, width // settings.heads, settings.heads, settings.mixing_layers
+        )
+        identity_start = settings.init == "as_intended"
+        self.layers = nn.ModuleList(
+            Layer(width, settings.heads, settings.hidden, identity_start=identity_start)
+            for _ in range(settings.layers)
+        )
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, codes)
+        self.head_mlp = CodeMLP(code_dim, width, last_bias=False) if settings.head_mlp else None
+        self._initialise()
+
+    @property
+    def class_row(self) -> int:
+        """Row of the class token in the rotary table."""
+        return self.tokens
+
+    @property
+    def empty_row(self) -> int:
+        """Row that means "no token one block earlier"."""
+        return self.tokens + 1
+
+    def forward(self, inputs: Inputs, attending: Attending) -> Tensor:
+        """Return the logits of the T tokens, (B, T, V).
+
+        Training gives all tokens, the class token and the block-causal mask; decoding gives one
+        block, a cache and no mask, since a block sees everything that is cached.
+        """
+        return self.logits(self.hidden(inputs, attending))
+
+    def hidden(self, inputs: Inputs, attending: Attending) -> Tensor:
+        """Return what the head reads, (B, T, D): the last layer's output after its norm."""
+        label_BD = self.class_embedding(inputs.labels_B)
+        x_BLD = self.embed(inputs)
+        rows_L, before_rows_L = inputs.rows_T, inputs.before_rows_T
+        if inputs.with_class:
+            x_BLD = torch.cat([label_BD[:, None].to(x_BLD.dtype), x_BLD], dim=1)
+            rows_L = F.pad(rows_L, (1, 0), value=self.class_row)
+            before_rows_L = F.pad(before_rows_L, (1, 0), value=self.empty_row)
+        query_phases, mixed = self.rotary(rows_L, before_rows_L)
+        condition_BD = F.silu(label_BD)
+        for i, layer in enumerate(self.layers):
+            key_phases = mixed[i] if i < len(mixed) else query_phases
+            x_BLD = layer(x_BLD, condition_BD, query_phases, key_phases, attending, i)
+        return self.norm(x_BLD[:, 1:] if inputs.with_class else x_BLD)
+
+    def embed(self, inputs: Inputs) -> Tensor:
+        """Return the (B, T, D) inputs: position, source, position and code one block earlier."""
+        batch = len(inputs.labels_B)
+        here_TD = self.position_embedding(inputs.rows_T)
+        source_BTD = self.source_projection(self.code_mlp(inputs.source_BTC))
+        none_T1 = (inputs.before_rows_T == self.empty_row)[:, None]
+        before_rows_T = inputs.before_rows_T.clamp(max=self.tokens - 1)
+        position_TD = self.position_embedding(before_rows_T)
+        position_TD = torch.where(none_T1, self.empty_position, position_TD)
+        code_BTD = self.code_mlp(inputs.before_BTC)
+        code_BTD = torch.where(none_T1, self.empty_code.to(code_BTD.dtype), code_BTD)
+        parts = [here_TD.expand(batch, -1, -1), source_BTD, position_TD.expand(batch, -1, -1)]
+        return self.combine(torch.cat([*parts, code_BTD], dim=-1))
+
+    def logits(self, hidden_BTD: Tensor) -> Tensor:
+        """Return logits over the codebook; the head MLP, if any, adds to the head's weight."""
+        if self.head_mlp is None:
+            return self.head(hidden_BTD)
+        weight_VD = self.head.weight + self.head_mlp(self.codebook_VC)
+        return F.linear(hidden_BTD, weight_VD, self.head.bias)
+
+    def num_parameters(self) -> int:
+        """Number of trainable parameters."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def _initialise(self) -> None:
+        """Linears inside the layers N(0, 0.02); head zero, so the first loss is ln V.
+
+        Embeddings, the code MLPs and the two input projections keep PyTorch's defaults.
+        """
+        for layer in self.layers:
+            for part in (layer.attention, layer.mlp):
+                for module in part.modules():
+                    if isinstance(module, nn.Linear):
+                        nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)

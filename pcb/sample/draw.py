@@ -1,0 +1,59 @@
+"""Random numbers that belong to an image, and how they turn into codes.
+
+Image i of a sample set is a function of (model, settings, i): its uniforms come from a
+counter-based generator keyed by (seed, i), one for every (scale, cell). Two step counts therefore
+share their random numbers, which sharpens the comparison of their images; batch size, number of
+processes and interruptions do not appear.
+
+Letters: B images, T tokens, n tokens of a block, V codebook size.
+"""
+
+from collections.abc import Sequence as Items
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def labels(num_classes: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the class of each image: round-robin, so that every prefix is balanced."""
+    return indices % num_classes
+
+
+def uniforms(seed: int, indices: NDArray[np.int64], sizes: Items[int]) -> NDArray[np.float32]:
+    """Return (B, T) numbers in [0, 1), scale by scale, row-major inside a scale.
+
+    A scale's numbers depend on its side, not on its place in the pyramid: the 8x8 scale of a 2x
+    and of a 4x model share them.
+    """
+    rows = [_uniforms_of_image(seed, int(index), sizes) for index in indices]
+    return np.stack(rows) if rows else np.empty((0, sum(s * s for s in sizes)), np.float32)
+
+
+def _uniforms_of_image(seed: int, index: int, sizes: Items[int]) -> NDArray[np.float32]:
+    """Philox is a block cipher of a counter: key (seed, image), counter (position, scale)."""
+    key = np.array([seed, index], dtype=np.uint64)
+    parts = []
+    for size in sizes:
+        counter = np.array([0, size, 0, 0], dtype=np.uint64)
+        generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+        parts.append(generator.random(size * size, dtype=np.float32))
+    return np.concatenate(parts)
+
+
+def codes_from_uniforms(probabilities_BnV: Tensor, uniforms_Bn: Tensor) -> Tensor:
+    """Return the (B, n) codes at which the cumulative probability first exceeds the uniforms."""
+    cumulative = probabilities_BnV.cumsum(-1)
+    # The last sum differs from 1 by rounding; scaling the uniform keeps it below the total.
+    target = (uniforms_Bn * cumulative[..., -1])[..., None]
+    codes = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
+    return codes.clamp(max=probabilities_BnV.shape[-1] - 1)
+
+
+def draw_codes(logits_BnV: Tensor, uniforms_Bn: Tensor, temperature: float) -> Tensor:
+    """Draw one code a token: (B, n) int64. Temperature 0 takes the likeliest code."""
+    if temperature == 0:
+        return logits_BnV.argmax(-1)
+    probabilities = torch.softmax(logits_BnV.float() / temperature, dim=-1)
+    return codes_from_uniforms(probabilities, uniforms_Bn)

@@ -1,0 +1,1 @@
+"""Training a transformer on cached tokens (paper, section 5)."""
