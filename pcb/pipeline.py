@@ -71,7 +71,9 @@ class Unit:
 
     @property
     def artifact(self) -> Path:
-        """The folder of the result's data, versioned by DVC."""
+        """The folder of the result's data, versioned by DVC; the report's stands in git."""
+        if self.stage == "report":
+            return REPORTS / self.preset
         return RESULTS / "artifacts" / self.preset / self.stage / self.variant
 
     @property
