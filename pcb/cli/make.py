@@ -1,0 +1,61 @@
+"""The verbs that make results: one a stage. Snakemake's rules call nothing else."""
+
+import argparse
+import os
+from functools import partial
+from pathlib import Path
+
+from pcb.cli.verb import Verbs, add_verb
+from pcb.params import PARAMS_FILE, active_preset, load_params, parse_preset
+from pcb.pipeline import Pipeline
+from pcb.stage import Job, run_unit
+from pcb.stages import load_entry, threads_of
+
+# stage: what its verb does, what names its unit (None: there is one), an example of that name
+STAGES: dict[str, tuple[str, str | None, str]] = {
+    "data": ("make the training and the reference images", None, ""),
+    "tokenizer": ("train the tokenizer", None, ""),
+    "classifier": ("train the feature extractor of the metrics", None, ""),
+    "tokens": ("encode the training images at every scale", None, ""),
+    "train": ("train one model", "MODEL", "ratio2"),
+    "sample": ("draw the images of one setting, as token codes", "MODEL/SETTING", "ratio2/t17"),
+    "metrics": ("measure the images of one setting", "MODEL/SETTING", "ratio2/t17"),
+    "report": ("make the tables, figures and the page", None, ""),
+}
+# Read by OpenMP and MKL when torch is loaded.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Add a verb for each stage."""
+    for stage, (help, name, example) in STAGES.items():
+        command = f"pcb {stage} {example} --preset smoke".replace("  ", " ")
+        parser = add_verb(verbs, stage, partial(_make, stage), help, command)
+        if name is None:
+            parser.set_defaults(variant="all")
+        else:
+            parser.add_argument("variant", metavar=name, help=f"as in {example}")
+        parser.add_argument("--preset", help="default: $PCB_PRESET, else `preset` in params.yaml")
+        parser.add_argument(
+            "--params", type=Path, default=PARAMS_FILE, metavar="FILE", help="default: %(default)s"
+        )
+        parser.add_argument(
+            "--force", action="store_true", help="make it again, even if it is complete"
+        )
+
+
+def _make(stage: str, arguments: argparse.Namespace) -> int:
+    """Make one unit of a stage."""
+    params = load_params(arguments.params)
+    name = arguments.preset or active_preset(params)
+    preset = parse_preset(params, name, str(arguments.params))
+    unit = Pipeline(name, preset).unit(stage, arguments.variant)
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(threads_of(stage, preset.compute))
+
+    def entry(job: Job) -> dict[str, object]:
+        # Only here, so that a unit which is already complete does not wait for torch.
+        return dict(load_entry(stage)(job))
+
+    run_unit(unit, preset, entry, force=arguments.force)
+    return 0

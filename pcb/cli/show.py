@@ -1,0 +1,114 @@
+"""The verbs that show the method: the checkerboard order and the schedules."""
+
+import argparse
+from pathlib import Path
+
+from pcb.cli.verb import Verbs, add_verb
+from pcb.errors import UserError
+from pcb.schedule import Schedule, scale_sizes, schedule_from_blocks, schedule_from_total
+
+FINAL = 16
+"""Side of the paper's finest token grid."""
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Add `order` and `schedule`."""
+    order = add_verb(
+        verbs,
+        "order",
+        _order,
+        "print the order in which the cells of an N x N grid are drawn, as ranks from 0",
+        "pcb order 8 --png order.png",
+    )
+    order.add_argument("n", metavar="N", type=int, help="side of the grid")
+    order.add_argument("--png", type=Path, metavar="FILE", help="also draw it into this file")
+    schedule = add_verb(
+        verbs,
+        "schedule",
+        _schedule,
+        "print the scales, blocks and steps of a model",
+        "pcb schedule --ratio 2 --blocks 4\n  pcb schedule --ratio 3 --total-steps 17 --final 8",
+    )
+    schedule.add_argument(
+        "--ratio",
+        type=_ratio,
+        required=True,
+        metavar="R",
+        help="quotient of neighbouring scales' sides, greater than 1, or `single`",
+    )
+    cut = schedule.add_mutually_exclusive_group(required=True)
+    cut.add_argument(
+        "--blocks", type=_blocks, metavar="K", help="blocks a scale, or a list such as 1,4,4,4,4"
+    )
+    cut.add_argument("--total-steps", type=int, metavar="T", help="steps over all scales")
+    schedule.add_argument(
+        "--final", type=int, default=FINAL, metavar="S", help="finest side, default %(default)s"
+    )
+
+
+def schedule_lines(schedule: Schedule) -> list[str]:
+    """Return a schedule as a table, one scale a line, and a line of totals."""
+    lines = ["scale    tokens  blocks  sizes of the blocks"]
+    for size, blocks in zip(schedule.sizes, schedule.blocks, strict=True):
+        grid = f"{size}x{size}"
+        lines.append(f"{grid:<7}{size * size:>8}{len(blocks):>8}  {_runs(blocks)}")
+    scales = f"{len(schedule.sizes)} scales" if len(schedule.sizes) > 1 else "1 scale"
+    lines.append(f"{scales}, {schedule.tokens} tokens, {schedule.steps} steps")
+    return lines
+
+
+def _order(arguments: argparse.Namespace) -> int:
+    from pcb.order import progressive_checkerboard
+
+    n = arguments.n
+    if n < 1:
+        raise UserError(f"order {n}: a grid needs at least one cell a side; give N >= 1")
+    width = len(str(n * n - 1))
+    for row in progressive_checkerboard(n):
+        print(" ".join(f"{rank:>{width}}" for rank in row))
+    if arguments.png is not None:
+        from pcb.report.checkerboard import draw_order
+
+        draw_order(n, arguments.png)
+    return 0
+
+
+def _schedule(arguments: argparse.Namespace) -> int:
+    try:
+        sizes = scale_sizes(arguments.final, arguments.ratio)
+        if arguments.total_steps is not None:
+            schedule = schedule_from_total(sizes, arguments.total_steps)
+        else:
+            schedule = schedule_from_blocks(sizes, arguments.blocks)
+    except ValueError as error:
+        raise UserError(f"schedule: {error}") from None
+    print("\n".join(schedule_lines(schedule)))
+    return 0
+
+
+def _ratio(text: str) -> float | None:
+    """Read a ratio; None is a single scale."""
+    try:
+        return None if text == "single" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor `single`") from None
+
+
+def _blocks(text: str) -> int | tuple[int, ...]:
+    """Read K, or the numbers of blocks of the scales, coarse to fine."""
+    try:
+        numbers = tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither K nor a list of numbers") from None
+    return numbers if "," in text else numbers[0]
+
+
+def _runs(blocks: tuple[int, ...]) -> str:
+    """Return block sizes with equal neighbours counted: `3 x 6, 1 x 5`."""
+    runs: list[list[int]] = []
+    for size in blocks:
+        if runs and runs[-1][1] == size:
+            runs[-1][0] += 1
+        else:
+            runs.append([1, size])
+    return ", ".join(f"{count} x {size}" for count, size in runs)

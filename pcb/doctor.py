@@ -1,0 +1,149 @@
+"""`pcb doctor`: what this machine has and lacks for each preset, and which results are here."""
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pcb.certificate import processor_name
+from pcb.errors import UserError
+from pcb.params import active_preset, load_params, parse_preset
+from pcb.pipeline import Input, Pipeline
+from pcb.settings import Compute
+from pcb.settle import read_manifests, why_stale
+
+PYTHON = (3, 11)
+MEMORY_GIB, DISK_GIB = 3.5, 2.0
+"""What the miniature takes; a machine sold as 4 GB shows a little less."""
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "torch-fidelity",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pandas",
+    "matplotlib",
+    "safetensors",
+    "msgspec",
+    "PyYAML",
+    "snakemake",
+    "dvc",
+)
+LOADED = ("torch", "torchvision")
+"""Packages that are also imported: a wrong pair of builds is installed but doesn't load."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at: `problem` is None or the way out."""
+
+    thing: str
+    found: str
+    problem: str | None = None
+
+    def line(self) -> str:
+        """Return the finding as a line of the table."""
+        mark = "ok  " if self.problem is None else "LACK"
+        return f"  {mark}  {self.thing:<16}{self.found}" + (
+            f"; {self.problem}" if self.problem else ""
+        )
+
+
+def examine(params_file: Path) -> int:
+    """Print the findings; the status is 1 if the active preset cannot run here."""
+    machine = list(machine_findings())
+    print("machine")
+    print("\n".join(finding.line() for finding in machine))
+    params = load_params(params_file)
+    able = {}
+    for name in params["presets"]:
+        print(f"\npreset {name}{' (active)' if name == active_preset(params) else ''}")
+        findings = list(preset_findings(params_file, name))
+        print("\n".join(finding.line() for finding in findings))
+        able[name] = not any(finding.problem for finding in [*machine, *findings])
+    return 0 if able.get(active_preset(params)) else 1
+
+
+def machine_findings() -> Iterator[Finding]:
+    """Look at what every preset needs."""
+    wanted = ".".join(map(str, PYTHON))
+    old = sys.version_info < PYTHON
+    yield Finding(
+        thing="python",
+        found=platform.python_version(),
+        problem=f"install Python {wanted} or newer" if old else None,
+    )
+    yield Finding(thing="cores", found=f"{os.cpu_count()} ({processor_name()})")
+    yield _enough("memory", _memory_gib(), MEMORY_GIB, "close other programs or take a larger one")
+    yield _enough("disk", shutil.disk_usage(".").free / 2**30, DISK_GIB, "free some")
+    for package in PACKAGES:
+        yield _package(package)
+    yield Finding(thing="GPU", found=_gpu() or "none")
+
+
+def preset_findings(params_file: Path, name: str) -> Iterator[Finding]:
+    """Look at what one preset asks for beyond that, and at its results."""
+    try:
+        preset = parse_preset(load_params(params_file), name, str(params_file))
+    except UserError as error:
+        yield Finding(thing="settings", found="wrong", problem=str(error))
+        return
+    yield Finding(thing="settings", found=preset.description)
+    yield _device(preset.compute)
+    pipeline = Pipeline(name, preset)
+    manifests = read_manifests(pipeline)
+    units = list(pipeline)
+    missing = [unit for unit in units if why_stale(Input(unit=unit), manifests)]
+    here = [unit for unit in units if unit.artifact.is_dir() and unit not in missing]
+    found = f"{len(units) - len(missing)} of {len(units)} are current, {len(here)} with their data"
+    yield Finding(thing="results", found=found)
+
+
+def _device(compute: Compute) -> Finding:
+    """Look for the device that a preset wants."""
+    lacks = compute.device == "cuda" and _gpu() is None
+    return Finding(
+        thing="device",
+        found=compute.device,
+        problem="no CUDA GPU here; set compute.device to auto or cpu" if lacks else None,
+    )
+
+
+def _enough(thing: str, gib: float, needed: float, way_out: str) -> Finding:
+    """Compare an amount with what is needed."""
+    problem = f"{needed:g} GiB are needed: {way_out}" if gib < needed else None
+    return Finding(thing=thing, found=f"{gib:.1f} GiB", problem=problem)
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def _package(name: str) -> Finding:
+    """Look for a package; load those that may be installed and yet not load."""
+    try:
+        found = version(name)
+        if name in LOADED:
+            import_module(name)
+    except PackageNotFoundError:
+        return Finding(thing=name, found="absent", problem="run `make install`")
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        return Finding(
+            thing=name, found=f"{found} does not load ({reason})", problem="run `make install`"
+        )
+    return Finding(thing=name, found=found)
+
+
+def _gpu() -> str | None:
+    """Return the GPU that torch can use, None if there is none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return str(torch.cuda.get_device_name())
