@@ -1,0 +1,24 @@
+"""Where tensors live, and how exactly a process computes."""
+
+import torch
+
+from pcb.errors import UserError
+from pcb.settings import Compute
+
+
+def pick_device(compute: Compute) -> torch.device:
+    """Return the device that the settings ask for; `auto` takes a GPU where there is one."""
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("compute.device = 'cuda': torch sees no GPU here; set it to auto or cpu")
+    if compute.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def compute_exactly(device: torch.device, threads: int) -> None:
+    """Make a process's results repeatable on the CPU: fixed threads, deterministic kernels.
+
+    On a GPU results repeat up to float rounding; deterministic kernels would cost speed there.
+    """
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(device.type == "cpu")

@@ -1,0 +1,141 @@
+"""The stage `sample`: the codes of all images of one sampling setting, in shards."""
+
+import csv
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pcb.device import compute_exactly, pick_device
+from pcb.params import convert
+from pcb.sample.draw import labels, uniforms
+from pcb.sample.guidance import Guidance
+from pcb.sample.sampler import Sampler, StepLogits
+from pcb.schedule import Schedule
+from pcb.settings import Sampling, SweepPoint
+from pcb.stage import Job, atomic
+from pcb.train.checkpoint import load_weights
+from pcb.train.run import build_model
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+STATISTICS = "stats.csv"
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Draw every shard that is not there yet, then summarise the steps."""
+    name = job.unit.variant.partition("/")[0]
+    point = convert(job.unit.settings["point"], SweepPoint, f"{job.unit.name}: point")
+    sampling, device = job.preset.sampling, pick_device(job.preset.compute)
+    # One thread: with several, the rounding of a CPU product depends on its number of rows, and
+    # so an image on its batch. Settings of the sweep run side by side instead.
+    compute_exactly(device, 1)
+    model = build_model(job.preset, name, job.inputs["tokenizer"])
+    load_weights(job.inputs["train"], model)
+    model = model.to(device, DTYPES[sampling.precision]).eval().requires_grad_(False)
+    schedule = point.schedule(job.preset.sizes(name))
+    guidance = Guidance(weight=point.cfg, start_step=point.cfg_start_step)
+    sampler = Sampler(model, schedule, guidance=guidance, temperature=sampling.temperature)
+    seconds, drawn = 0.0, 0
+    with job.progress("images", sampling.images) as progress:
+        for indices in shards(sampling):
+            if not shard_path(job.folder, sampling, indices).exists():
+                started = time.monotonic()
+                draw_shard(
+                    sampler, sampling, indices, job.folder, job.preset.compute.sampling_batch
+                )
+                seconds, drawn = seconds + time.monotonic() - started, drawn + len(indices)
+            progress.advance(len(indices))
+    write_statistics(job.folder, sampling, schedule)
+    return {
+        "images": sampling.images,
+        "steps": schedule.steps,
+        "blocks_per_scale": list(schedule.blocks_per_scale),
+        "scales": list(schedule.sizes),
+        # Of the images that this process drew: an interrupted run has drawn some before.
+        "seconds_per_image": seconds / drawn if drawn else None,
+        "device": device.type,
+    }
+
+
+def shards(sampling: Sampling) -> Iterator[NDArray[np.int64]]:
+    """Yield the image indices of every shard."""
+    for start in range(0, sampling.images, sampling.shard_images):
+        yield np.arange(start, min(start + sampling.shard_images, sampling.images))
+
+
+def shard_path(folder: Path, sampling: Sampling, indices: NDArray[np.int64]) -> Path:
+    """Return the path of a shard's codes: uint16 (images, tokens)."""
+    return folder / f"codes-{int(indices[0]) // sampling.shard_images:05d}.npy"
+
+
+def draw_shard(
+    sampler: Sampler, sampling: Sampling, indices: NDArray[np.int64], folder: Path, batch: int
+) -> None:
+    """Draw the images of one shard; its statistics come first, its codes make it complete."""
+    model = sampler.model
+    sums = StepSums(sampling.temperature)
+    parts = []
+    for start in range(0, len(indices), batch):
+        chosen = indices[start : start + batch]
+        classes = class_labels(model.num_classes, chosen, model.settings.class_conditional)
+        randoms = torch.from_numpy(uniforms(sampling.seed, chosen, model.sizes))
+        parts.append(sampler.draw(torch.from_numpy(classes), randoms, sums.add).cpu().numpy())
+    path = shard_path(folder, sampling, indices)
+    save_array(statistics_path(path), sums.array())
+    save_array(path, np.concatenate(parts).astype(np.uint16))
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array as .npy, all or nothing."""
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array)
+
+
+def statistics_path(codes: Path) -> Path:
+    """Return where a shard's sums lie until the stage is complete."""
+    return codes.with_name(codes.name.replace("codes", ".stats"))
+
+
+def class_labels(
+    num_classes: int, indices: NDArray[np.int64], conditional: bool
+) -> NDArray[np.int64]:
+    """Return what the model is asked for: classes in turn, or "no class" throughout."""
+    return labels(num_classes, indices) if conditional else np.full_like(indices, num_classes)
+
+
+class StepSums:
+    """Sums over tokens, step by step, of entropy and of the chosen codes' probability."""
+
+    def __init__(self, temperature: float) -> None:
+        self.temperature = temperature or 1.0
+        self.sums: dict[int, torch.Tensor] = {}
+
+    def add(self, seen: StepLogits) -> None:
+        """Take in one step of one batch."""
+        logs_BnV = torch.log_softmax(seen.logits_BnV.float() / self.temperature, dim=-1)
+        entropy = -(logs_BnV.exp() * logs_BnV).sum(-1)
+        chosen = logs_BnV.gather(-1, seen.codes_Bn[..., None]).exp()
+        count = torch.tensor(float(entropy.numel()), dtype=torch.float64, device=entropy.device)
+        row = torch.stack([count, entropy.double().sum(), chosen.double().sum()])
+        self.sums[seen.step] = self.sums[seen.step] + row if seen.step in self.sums else row
+
+    def array(self) -> NDArray[np.float64]:
+        """Return (steps, 3): tokens, sum of entropies in nats, sum of probabilities."""
+        return torch.stack([self.sums[step] for step in sorted(self.sums)]).cpu().numpy()
+
+
+def write_statistics(folder: Path, sampling: Sampling, schedule: Schedule) -> None:
+    """Write the mean entropy (nats) and probability of the chosen codes of every step as CSV."""
+    paths = [shard_path(folder, sampling, indices) for indices in shards(sampling)]
+    sums = sum(np.load(statistics_path(path)) for path in paths)
+    scales = np.repeat(schedule.sizes, schedule.blocks_per_scale)
+    with atomic(folder / STATISTICS) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", "scale", "tokens", "entropy", "probability"])
+        for step, (count, entropy, probability) in enumerate(sums):
+            tokens = round(count / sampling.images)
+            writer.writerow([step, scales[step], tokens, entropy / count, probability / count])

@@ -1,0 +1,143 @@
+"""What a training iteration sees, as a function of (seed, iteration) alone (METHOD section 5).
+
+Everything random of an iteration - images, crops, dropped labels, replaced codes, block sizes - is
+drawn for the whole batch from a counter-based generator. A resumed run therefore repeats what an
+unbroken one would have done, and ranks that split a batch agree on it.
+
+Letters: B images, T tokens in the order of the sequence.
+"""
+
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcb.data.shards import TokenCache
+from pcb.model.sequence import Sequence, rows_in_order, sequence_of
+from pcb.model.transformer import Inputs
+from pcb.schedule import Schedule, training_block_sizes
+from pcb.settings import Training
+from pcb.tokenizer.pyramid import conditioning
+
+# What a stream of random numbers is for: part of its key, so that streams never meet.
+IMAGES, CROPS, LABELS, CODES, BLOCKS = range(5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One iteration's images. codes, replaced: size -> int64 (B, size, size); labels_B int64."""
+
+    labels_B: Tensor
+    codes: dict[int, Tensor]
+    replaced: dict[int, Tensor]
+    """The codes with some replaced at random: what the next scale's source is made from."""
+    schedule: Schedule
+
+
+class Batches:
+    """The batches of a training run, by iteration number from 0 on."""
+
+    def __init__(
+        self, cache: TokenCache, settings: Training, *, num_classes: int, codebook_size: int
+    ) -> None:
+        self.cache = cache
+        self.settings = settings
+        self.num_classes = num_classes
+        self.codebook_size = codebook_size
+        images = len(cache.labels)
+        self.batch_size = min(settings.batch_size, images)
+        self.per_epoch = images // self.batch_size
+        """Iterations an epoch; the images left over differ from epoch to epoch."""
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of the whole run, at least one."""
+        return max(1, round(self.settings.epochs * self.per_epoch))
+
+    def __getitem__(self, iteration: int) -> Batch:
+        """Return the batch of an iteration."""
+        epoch, place = divmod(iteration, self.per_epoch)
+        order = self._random(IMAGES, epoch).permutation(len(self.cache.labels))
+        indices = np.sort(order[place * self.batch_size : (place + 1) * self.batch_size])
+        crops = self._random(CROPS, iteration).integers(self.cache.crops, size=len(indices))
+        codes = self.cache.codes(indices, crops)
+        return Batch(
+            labels_B=torch.from_numpy(self._drop_labels(self.cache.labels[indices], iteration)),
+            codes={size: torch.from_numpy(grid) for size, grid in codes.items()},
+            replaced=self._replace(codes, iteration),
+            schedule=self._schedule(iteration),
+        )
+
+    def _drop_labels(self, labels: NDArray[np.int64], iteration: int) -> NDArray[np.int64]:
+        drop = self._random(LABELS, iteration).random(len(labels)) < self.settings.label_dropout
+        return np.where(drop, self.num_classes, labels)
+
+    def _replace(self, codes: dict[int, NDArray[np.int64]], iteration: int) -> dict[int, Tensor]:
+        """Replace each code with probability `random_replace` by one drawn uniformly."""
+        random = self._random(CODES, iteration)
+        replaced = {}
+        for size, grid in codes.items():
+            chosen = random.random(grid.shape) < self.settings.random_replace
+            others = random.integers(self.codebook_size, size=grid.shape)
+            replaced[size] = torch.from_numpy(np.where(chosen, others, grid))
+        return replaced
+
+    def _schedule(self, iteration: int) -> Schedule:
+        random = self._random(BLOCKS, iteration)
+        return random_schedule(self.cache.sizes, self.settings.join_remainder, random)
+
+    def _random(self, purpose: int, counter: int) -> np.random.Generator:
+        """Generator of one purpose at one iteration (or epoch)."""
+        key = np.array([self.settings.seed, purpose], dtype=np.uint64)
+        start = np.array([0, counter, 0, 0], dtype=np.uint64)
+        return np.random.Generator(np.random.Philox(key=key, counter=start))
+
+
+def random_schedule(
+    sizes: Items[int], join_remainder: float, random: np.random.Generator
+) -> Schedule:
+    """Draw a block size for every scale, so that one model serves every step count.
+
+    A remainder joins the block before it with probability `join_remainder`.
+    """
+    blocks = []
+    for size in sizes:
+        block = int(random.choice(training_block_sizes(size)))
+        full, rest = divmod(size * size, block)
+        cut = [block] * full
+        join = random.random() < join_remainder
+        if rest and join:
+            cut[-1] += rest
+        elif rest:
+            cut.append(rest)
+        blocks.append(tuple(cut))
+    return Schedule(sizes=tuple(sizes), blocks=tuple(blocks))
+
+
+def model_inputs(batch: Batch, codebook_VC: Tensor) -> tuple[Inputs, Tensor, Sequence]:
+    """Return a batch as a transformer reads it, its target codes (B, T), and the sequence.
+
+    All tensors are on the codebook's device.
+    """
+    device = codebook_VC.device
+    sizes = batch.schedule.sizes
+    sequence = sequence_of(batch.schedule).to(device)
+    replaced = {size: grid.to(device, non_blocking=True) for size, grid in batch.replaced.items()}
+    sources = conditioning(replaced, codebook_VC, sizes)
+    order = torch.from_numpy(rows_in_order(sizes)).to(device)
+    codes_BT = torch.cat([batch.codes[size].flatten(1) for size in sizes], dim=1)
+    codes_BT = codes_BT.to(device, non_blocking=True)[:, order]
+    source_BTC = torch.cat([sources[size].flatten(2) for size in sizes], dim=2)
+    before = (sequence.before_L[1:] - 1).clamp(min=0)
+    inputs = Inputs(
+        labels_B=batch.labels_B.to(device, non_blocking=True),
+        source_BTC=source_BTC.transpose(1, 2)[:, order],
+        before_BTC=codebook_VC[codes_BT[:, before]],
+        rows_T=order,
+        before_rows_T=sequence.before_rows_L[1:],
+        with_class=True,
+    )
+    return inputs, codes_BT, sequence

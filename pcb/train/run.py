@@ -1,0 +1,73 @@
+"""The stage `train`: one transformer on the cached tokens of its scales."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pcb.data.shards import TokenCache
+from pcb.device import compute_exactly, pick_device
+from pcb.model.transformer import Transformer
+from pcb.settings import Preset
+from pcb.stage import Job, atomic
+from pcb.tokenizer.load import load_tokenizer
+from pcb.train.batches import Batches
+from pcb.train.checkpoint import AVERAGE, WEIGHTS, save_weights
+from pcb.train.loop import Trainer
+
+LOG = "log.csv"
+# Losses of the last tenth of a run, or at least one row, make the loss that is reported.
+FINAL_SHARE = 10
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Train to the end and write weights and log."""
+    name = job.unit.variant
+    settings = job.preset.models[name]
+    device = pick_device(job.preset.compute)
+    compute_exactly(device, job.preset.compute.threads)
+    # The initial weights come from the CPU's generator on any device.
+    torch.manual_seed(settings.training.seed)
+    model = build_model(job.preset, name, job.inputs["tokenizer"]).to(device)
+    batches = Batches(
+        TokenCache(job.inputs["tokens"], job.preset.sizes(name)),
+        settings.training,
+        num_classes=job.preset.data.num_classes,
+        codebook_size=len(model.codebook_VC),
+    )
+    trainer = Trainer(model=model, batches=batches, settings=settings.training, folder=job.folder)
+    with job.progress("iterations", batches.iterations) as progress:
+        trainer.run(progress, job.preset.compute.checkpoint_seconds)
+    save_weights(job.folder / WEIGHTS, model.state_dict())
+    if trainer.average is not None:
+        save_weights(job.folder / AVERAGE, trainer.average.state)
+    write_log(job.folder / LOG, trainer.log)
+    return {
+        "parameters": model.num_parameters(),
+        "iterations": trainer.iteration,
+        "images_seen": trainer.iteration * batches.batch_size,
+        "loss": final_loss(trainer.log),
+    }
+
+
+def build_model(preset: Preset, name: str, tokenizer_folder: Path) -> Transformer:
+    """Return a preset's model with fresh weights and its tokenizer's codebook, on the CPU."""
+    tokenizer = load_tokenizer(tokenizer_folder, preset.tokenizer.autoencoder)
+    return Transformer(
+        preset.models[name].model, preset.sizes(name), preset.data.num_classes, tokenizer.codebook
+    )
+
+
+def write_log(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write a training log as CSV."""
+    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def final_loss(rows: list[dict[str, float]]) -> float:
+    """Mean training loss over the last tenth of the log, in nats a token."""
+    last = rows[-max(1, len(rows) // FINAL_SHARE) :]
+    return sum(row["loss"] for row in last) / len(last)
