@@ -51,4 +51,4 @@ onstart:
 
 
 onerror:
-    print(recap(Path(log)), file=sys.stderr, flush=True)
+    print(recap([Path(path) for path in log]), file=sys.stderr, flush=True)

@@ -7,6 +7,7 @@ and `pcb.settle`. No torch: reading the Snakefile takes a fraction of a second.
 import fcntl
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +107,12 @@ def hold_workflow() -> None:
     os.write(descriptor, f"{os.getpid()}\n".encode())
 
 
-def recap(snakemake_log: Path) -> str:
-    """Return which units failed, each with the last line of its log, from Snakemake's own log."""
-    text = snakemake_log.read_text(encoding="utf-8", errors="replace")
+def recap(snakemake_logs: Sequence[Path]) -> str:
+    """Return which units failed, each with the last line of its log, from Snakemake's own logs."""
+    text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in snakemake_logs)
     logs = dict.fromkeys(re.findall(r"^ +log: (\S+) \(check log file", text, flags=re.MULTILINE))
     if not logs:
-        return f"pcb: the workflow failed; see {snakemake_log}"
+        return f"pcb: the workflow failed; see {' '.join(map(str, snakemake_logs))}"
     lines = [f"pcb: {len(logs)} failed; the same command goes on from here"]
     return "\n".join([*lines, *(f"  {log}: {_last_line(Path(log))}" for log in logs)])
 

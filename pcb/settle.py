@@ -98,7 +98,7 @@ def _refuse_other_versions(current: list[Unit], manifests: Manifests) -> None:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise UserError(
             f"{wrong[0].artifact}{more}: holds another version than {wrong[0].manifest}; fetch the "
-            f"manifest's with `dvc checkout`, or go on from the folder with `{made_by(wrong[0])}`"
+            f"manifest's with `dvc checkout`, or make it again with `{made_by(wrong[0])}`"
         )
 
 

@@ -49,7 +49,7 @@ def explain_damage(unit: Unit, path: Path, damage: str, reader: str) -> str:
     """Return the one line for a damaged input: the file, who wanted it, the ways out."""
     return (
         f"{path}: {damage}; {reader} reads it; fetch it with `dvc pull {unit.artifact}` "
-        f"or make it again with `{made_by(unit)} --force`"
+        f"or make it again with `{made_by(unit)}`"
     )
 
 

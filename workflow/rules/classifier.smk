@@ -9,4 +9,4 @@ rule classifier:
     message:
         "classifier"
     shell:
-        "python -m pcb classifier --preset {PRESET} 2>&1 | tee {log:q}"
+        "python -m pcb classifier --preset {PRESET} 2>&1 | tee -i {log:q}"

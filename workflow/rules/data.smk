@@ -9,4 +9,4 @@ rule data:
     message:
         "data"
     shell:
-        "python -m pcb data --preset {PRESET} 2>&1 | tee {log:q}"
+        "python -m pcb data --preset {PRESET} 2>&1 | tee -i {log:q}"

@@ -10,7 +10,7 @@ rule metrics:
         "metrics/{wildcards.model}/{wildcards.setting}"
     shell:
         "python -m pcb metrics {wildcards.model}/{wildcards.setting} --preset {PRESET}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | tee -i {log:q}"
 
 
 rule metrics_all:

@@ -12,4 +12,4 @@ rule report:
     message:
         "report"
     shell:
-        "python -m pcb report --preset {PRESET} 2>&1 | tee {log:q}"
+        "python -m pcb report --preset {PRESET} 2>&1 | tee -i {log:q}"

@@ -10,7 +10,7 @@ rule sample:
         "sample/{wildcards.model}/{wildcards.setting}"
     shell:
         "python -m pcb sample {wildcards.model}/{wildcards.setting} --preset {PRESET}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | tee -i {log:q}"
 
 
 rule sample_all:

@@ -9,4 +9,4 @@ rule tokenizer:
     message:
         "tokenizer"
     shell:
-        "python -m pcb tokenizer --preset {PRESET} 2>&1 | tee {log:q}"
+        "python -m pcb tokenizer --preset {PRESET} 2>&1 | tee -i {log:q}"

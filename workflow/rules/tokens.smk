@@ -9,4 +9,4 @@ rule tokens:
     message:
         "tokens"
     shell:
-        "python -m pcb tokens --preset {PRESET} 2>&1 | tee {log:q}"
+        "python -m pcb tokens --preset {PRESET} 2>&1 | tee -i {log:q}"

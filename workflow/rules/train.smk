@@ -9,7 +9,7 @@ rule train:
     message:
         "train/{wildcards.model}"
     shell:
-        "python -m pcb train {wildcards.model} --preset {PRESET} 2>&1 | tee {log:q}"
+        "python -m pcb train {wildcards.model} --preset {PRESET} 2>&1 | tee -i {log:q}"
 
 
 rule train_all:
