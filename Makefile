@@ -1,0 +1,54 @@
+# Needs make and Python 3.11 or newer; everything else is installed into .venv from the lock file.
+PYTHON ?= python3
+PRESET ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# No PRESET: the one that params.yaml names.
+SET_PRESET := $(if $(PRESET),PCB_PRESET=$(PRESET))
+SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/default
+
+.PHONY: help reproduce smoke report test lint format install lock clean
+
+help:  ## list these targets
+	@grep -E '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+reproduce: $(INSTALLED)  ## run everything from data to report; the same command again goes on
+	$(SET_PRESET) $(SNAKEMAKE)
+
+smoke: $(INSTALLED)  ## run every stage in about a minute; the numbers mean nothing
+	PCB_PRESET=smoke $(SNAKEMAKE)
+
+report: $(INSTALLED)  ## make only the tables, figures and the page again
+	$(SET_PRESET) $(BIN)/python -m pcb report --force
+
+test: lint  ## check style and types, then run the tests
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## put the code into the form that lint expects
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+install: $(INSTALLED)  ## make .venv and install the locked packages into it
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pcb: needs Python 3.11 or newer; give one with: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+lock: $(INSTALLED)  ## choose package versions anew (needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements.lock
+
+clean:  ## delete caches and logs; results and reports stay
+	rm -rf .snakemake .pcb logs .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	find pcb tests -name __pycache__ -type d -prune -exec rm -rf {} +
