@@ -247,10 +247,10 @@ class Sweep(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def points(self) -> tuple[SweepPoint, ...]:
         """Return the product of block settings and guidance weights, in the order given."""
-        cuts = [{"blocks": k} for k in self.blocks]
-        cuts += [{"total_steps": t} for t in self.total_steps]
+        cuts = [SweepPoint(blocks=k) for k in self.blocks]
+        cuts += [SweepPoint(total_steps=t) for t in self.total_steps]
         return tuple(
-            SweepPoint(**cut, cfg=cfg, cfg_start_step=self.cfg_start_step)
+            msgspec.structs.replace(cut, cfg=cfg, cfg_start_step=self.cfg_start_step)
             for cut in cuts
             for cfg in self.cfg
         )

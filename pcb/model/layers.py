@@ -82,6 +82,7 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
+        """Return (B, L, D)."""
         return self.down(F.silu(self.gate(x_BLD)) * self.up(x_BLD))
 
 
@@ -104,6 +105,7 @@ class Layer(nn.Module):
         attending: Attending,
         i: int,
     ) -> Tensor:
+        """Return (B, L, D); the arguments are those of `Attention.forward`."""
         h = self.attention_norm(x_BLD, condition_BD)
         x_BLD = x_BLD + self.attention(h, query_phases, key_phases, attending, i)
         return x_BLD + self.mlp(self.mlp_norm(x_BLD, condition_BD))

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pcb.model.layers import Attending, Layer
+from pcb.model.layers import Attending, Attention, Layer, SwiGLU
 from pcb.model.rotary import RotaryPhases
 from pcb.settings import Model
 
@@ -153,10 +153,10 @@ class Transformer(nn.Module):
 
         Embeddings, the code MLPs and the two input projections keep PyTorch's defaults.
         """
-        for layer in self.layers:
-            for part in (layer.attention, layer.mlp):
-                for module in part.modules():
-                    if isinstance(module, nn.Linear):
-                        nn.init.normal_(module.weight, std=0.02)
+        for part in self.layers.modules():
+            if isinstance(part, Attention | SwiGLU):
+                for linear in part.children():
+                    assert isinstance(linear, nn.Linear)
+                    nn.init.normal_(linear.weight, std=0.02)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pcb.device import compute_exactly, pick_device
+from pcb.model.weights import build_model, load_weights
 from pcb.params import convert
 from pcb.sample.draw import labels, uniforms
 from pcb.sample.guidance import Guidance
@@ -18,8 +19,6 @@ from pcb.sample.sampler import Sampler, StepLogits
 from pcb.schedule import Schedule
 from pcb.settings import Sampling, SweepPoint
 from pcb.stage import Job, atomic
-from pcb.train.checkpoint import load_weights
-from pcb.train.run import build_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STATISTICS = "stats.csv"

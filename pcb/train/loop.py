@@ -48,7 +48,7 @@ class Trainer:
 
     def run(self, progress: Progress, checkpoint_seconds: float) -> None:
         """Train to the end; the folder then holds a checkpoint of the last iteration."""
-        progress.advance(self.iteration)
+        progress.skip(self.iteration)
         saved = time.monotonic()
         while self.iteration < self.batches.iterations:
             self.step(self.batches[self.iteration])

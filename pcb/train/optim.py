@@ -8,7 +8,8 @@ from pcb.settings import Training
 
 def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.AdamW:
     """AdamW with weight decay on tensors of two or more dims whose name does not end in .bias."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         decays = parameter.ndim >= 2 and not name.endswith(".bias")
         (decayed if decays else plain).append(parameter)

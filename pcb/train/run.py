@@ -8,12 +8,9 @@ import torch
 
 from pcb.data.shards import TokenCache
 from pcb.device import compute_exactly, pick_device
-from pcb.model.transformer import Transformer
-from pcb.settings import Preset
+from pcb.model.weights import AVERAGE, WEIGHTS, build_model, save_weights
 from pcb.stage import Job, atomic
-from pcb.tokenizer.load import load_tokenizer
 from pcb.train.batches import Batches
-from pcb.train.checkpoint import AVERAGE, WEIGHTS, save_weights
 from pcb.train.loop import Trainer
 
 LOG = "log.csv"
@@ -49,14 +46,6 @@ def run(job: Job) -> dict[str, Any]:
         "images_seen": trainer.iteration * batches.batch_size,
         "loss": final_loss(trainer.log),
     }
-
-
-def build_model(preset: Preset, name: str, tokenizer_folder: Path) -> Transformer:
-    """Return a preset's model with fresh weights and its tokenizer's codebook, on the CPU."""
-    tokenizer = load_tokenizer(tokenizer_folder, preset.tokenizer.autoencoder)
-    return Transformer(
-        preset.models[name].model, preset.sizes(name), preset.data.num_classes, tokenizer.codebook
-    )
 
 
 def write_log(path: Path, rows: list[dict[str, float]]) -> None:
