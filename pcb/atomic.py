@@ -6,7 +6,7 @@ A full disk or a folder that cannot be written becomes a `UserError` that names 
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pcb.errors import UserError
@@ -36,7 +36,8 @@ def atomic(path: Path) -> Iterator[Path]:
         os.replace(hidden, path)
     except BaseException as error:
         explained = explain_disk_error(error, path)
-        hidden.unlink(missing_ok=True)
+        with suppress(OSError):  # It may not have come to be, or be what cannot be touched.
+            hidden.unlink()
         if explained is None:
             raise
         raise explained from error
@@ -52,13 +53,14 @@ def explain_disk_error(error: BaseException, path: Path) -> UserError | None:
     """Return the one line for a disk that is full or refuses, or None if it was something else.
 
     `path` is what was being written, or the folder it was to stand in. NumPy, PyTorch and
-    safetensors report a full disk without its error number; that no space is left is then the
-    evidence.
+    safetensors report a full disk without its error number; their words, or that no space is
+    left, are then the evidence.
     """
     if isinstance(error, UserError) or not isinstance(error, Exception):
         return None
     number = error.errno if isinstance(error, OSError) else None
-    if number in _FULL or (number is None and _is_full(path)):
+    says_so = os.strerror(errno.ENOSPC) in str(error)
+    if number in _FULL or (number is None and (says_so or _is_full(path))):
         return UserError(f"{path}: no space left; free some, then give the same command again")
     if number in _REFUSED:
         place = getattr(error, "filename", None) or path

@@ -1,0 +1,34 @@
+"""Making units with results of a few bytes: for tests of what stands around a stage's work."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pcb.params import load_params, parse_preset
+from pcb.pipeline import Pipeline
+from pcb.plan import REPORT_PAGES
+from pcb.stage import Job, run_unit, write_atomic
+
+ROOT = Path(__file__).parent.parent
+
+
+def pipeline_of(name: str = "smoke", params: Path = ROOT / "params.yaml") -> Pipeline:
+    """Return the units of a preset."""
+    return Pipeline(name, parse_preset(load_params(params), name))
+
+
+def write_key(job: Job) -> Mapping[str, object]:
+    """Make a result that depends on nothing but the unit's key, or its parts' keys."""
+    for part, key in job.unit.parts:
+        write_atomic(job.folder / part / "key.txt", key)
+    if not job.unit.parts:
+        write_atomic(job.folder / "key.txt", job.unit.key)
+    if job.unit.stage == "report":
+        for page in REPORT_PAGES:
+            write_atomic(job.folder / page, job.unit.key)
+    return {"bytes": 16}
+
+
+def make_all(pipeline: Pipeline) -> None:
+    """Make every unit of a pipeline that is not complete."""
+    for unit in pipeline:
+        run_unit(unit, pipeline.preset, write_key)
