@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pcb.data.arrays import save_array
 from pcb.device import compute_exactly, pick_device
 from pcb.model.weights import build_model, load_weights
 from pcb.params import convert
@@ -86,12 +87,6 @@ def draw_shard(
     path = shard_path(folder, sampling, indices)
     save_array(statistics_path(path), sums.array())
     save_array(path, np.concatenate(parts).astype(np.uint16))
-
-
-def save_array(path: Path, array: NDArray[Any]) -> None:
-    """Write an array as .npy, all or nothing."""
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array)
 
 
 def statistics_path(codes: Path) -> Path:

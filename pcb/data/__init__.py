@@ -1,0 +1,1 @@
+"""Images, token caches, and how they are read."""

@@ -1,0 +1,30 @@
+"""Arrays on disk, and pixels in memory."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcb.atomic import atomic
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array as .npy, all or nothing."""
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array)
+
+
+def from_uint8(pixels: Tensor) -> Tensor:
+    """Return pixels 0..255 as float32 in [-1, 1]."""
+    return pixels.float() / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Return images in [-1, 1], clamped and rounded, as pixels 0..255.
+
+    paper: the released code truncates, which darkens every image by half a grey level.
+    """
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

@@ -1,0 +1,66 @@
+"""The stage `data`: the images of a preset, split into train and reference."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcb.data.arrays import save_array
+from pcb.data.digits import Glyphs, load_glyphs, render, split_indices
+from pcb.settings import Digits
+from pcb.stage import Job
+
+TRAIN_IMAGES = "train_images.npy"
+TRAIN_LABELS = "train_labels.npy"
+REFERENCE_IMAGES = "reference_images.npy"
+REFERENCE_LABELS = "reference_labels.npy"
+
+
+def prepare(job: Job) -> dict[str, Any]:
+    """Render the digits: uint8 (n, renderings, 3, H, W) to train on, (m, 3, H, W) to compare with."""
+    settings = job.preset.data
+    glyphs = load_glyphs()
+    splits = split_indices(glyphs.labels, settings.held_out, settings.seed)
+    train, held_out = (glyphs.take(splits[name]) for name in ("train", "held_out"))
+    reference = reference_glyphs(held_out.labels, settings.reference_images)
+    arrays = {
+        TRAIN_IMAGES: train_images(train, settings),
+        TRAIN_LABELS: train.labels,
+        REFERENCE_IMAGES: render(held_out, *reference, "held_out", settings),
+        REFERENCE_LABELS: held_out.labels[reference[0]],
+    }
+    for name, array in arrays.items():
+        save_array(job.folder / name, array)
+    return {
+        "digits": len(glyphs.labels),
+        "train_digits": len(train.labels),
+        "held_out_digits": len(held_out.labels),
+        "train_images": len(train.labels) * settings.renderings,
+        "reference_images": settings.reference_images,
+    }
+
+
+def train_images(train: Glyphs, settings: Digits) -> NDArray[np.uint8]:
+    """Return every rendering of every training digit: uint8 (n, renderings, 3, H, W)."""
+    count, renderings = len(train.labels), settings.renderings
+    indices = np.repeat(np.arange(count), renderings)
+    images = render(train, indices, np.tile(np.arange(renderings), count), "train", settings)
+    return images.reshape(count, renderings, *images.shape[1:])
+
+
+def reference_glyphs(
+    labels: NDArray[np.int64], images: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose (digit, rendering) of each reference image: classes in turn, digits in turn inside.
+
+    Classes are as balanced as those of the samples, whose labels go round too.
+    """
+    classes = np.unique(labels)
+    members = [np.flatnonzero(labels == label) for label in classes]
+    digits = np.empty(images, dtype=np.int64)
+    renderings = np.empty(images, dtype=np.int64)
+    for image in range(images):
+        turn, which = divmod(image, len(classes))
+        renderings[image], place = divmod(turn, len(members[which]))
+        digits[image] = members[which][place]
+    return digits, renderings

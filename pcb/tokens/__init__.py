@@ -1,0 +1,1 @@
+"""The token cache: what the tokenizer makes of the training images."""
