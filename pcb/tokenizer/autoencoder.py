@@ -6,6 +6,8 @@ instead. Knows no codes. Module names are those of the released weights, so they
 
 # Shape suffixes: B batch, C channels, h w grid, P = h*w positions, e.g. x_BChw.
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -93,7 +95,7 @@ class Level(nn.Module):
         widths = [channels_in] + [channels_out] * blocks
         self.res = nn.ModuleList(
             ResidualBlock(before, after, groups)
-            for before, after in zip(widths[:-1], widths[1:], strict=True)
+            for before, after in pairwise(widths)
         )
         self.attn = nn.ModuleList(
             Attention(channels_out, groups) for _ in range(blocks if attend else 0)

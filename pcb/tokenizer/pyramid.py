@@ -7,6 +7,7 @@ encoded. A scale is named by its size, the side of its grid of tokens.
 # Shape suffixes: B batch, C code dim, V codebook size, h w grid.
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -41,6 +42,6 @@ def conditioning(
     """
     first = sizes[0]
     sources = {first: codebook_VC.new_zeros(len(codes[first]), codebook_VC.shape[1], first, first)}
-    for before, size in zip(sizes[:-1], sizes[1:], strict=True):
+    for before, size in pairwise(sizes):
         sources[size] = upsample_codes(lookup(codes[before], codebook_VC), size)
     return sources
