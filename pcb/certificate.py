@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -37,10 +38,12 @@ def certify(seconds: float) -> Certificate:
     )
 
 
+@cache
 def code_version(package: Path) -> tuple[str | None, bool | None]:
     """Return the git commit of a package's code and whether it was modified since.
 
-    Both are None where the folder is not under git, as an installed package is not.
+    Both are None where the folder is not under git, as an installed package is not. Asked once: a
+    process runs the code that it started with.
     """
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None, None
@@ -48,6 +51,7 @@ def code_version(package: Path) -> tuple[str | None, bool | None]:
     return _git(package, "rev-parse", "HEAD"), status != ""
 
 
+@cache
 def package_versions() -> dict[str, str]:
     """Return the versions of pcb, Python and of those `PACKAGES` that are installed."""
     found = {"pcb": pcb.__version__, "python": platform.python_version()}

@@ -112,7 +112,7 @@ def _make(
     folder = unit.artifact
     try:
         _prepare_folder(unit, _work(unit, reads), force=force)
-        facts = msgspec.to_builtins(dict(entry(_job(unit, preset, sources))))
+        facts = dict(entry(_job(unit, preset, sources)))
         _remove_temporaries(folder)
     except Exception as error:
         explained = explain_disk_error(error, folder)
@@ -125,16 +125,21 @@ def _make(
         stage=unit.stage,
         variant=unit.variant,
         key=unit.key,
-        settings=unit.settings,
+        settings=_as_read(unit.settings),
         inputs=reads,
         parts=dict(unit.parts),
         files=files,
         content=content_of_files(files),
-        facts=facts,
+        facts=_as_read(facts),
         certificate=certify(time.monotonic() - started),
     )
     write_manifest(folder / COMPLETE, manifest)
     return manifest
+
+
+def _as_read(value: Any) -> Any:
+    """Return plain data as it will be read back from JSON: tuples as lists, NaN as null."""
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def _job(unit: Unit, preset: Preset, sources: Mapping[str, Manifest]) -> Job:

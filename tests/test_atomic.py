@@ -1,7 +1,5 @@
 import errno
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,18 +62,6 @@ def test_other_errors_are_not_explained(tmp_path: Path) -> None:
     assert explain_disk_error(OSError(errno.EIO, "I/O"), tmp_path) is None
     assert explain_disk_error(RuntimeError("defect"), tmp_path) is None
     assert explain_disk_error(UserError("already plain"), tmp_path) is None
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a disk of 256 KiB, which only root can."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a disk")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.mark.parametrize("kind", ["bytes", "numpy", "safetensors"])

@@ -1,0 +1,59 @@
+"""Running Snakemake in a copy of the project, and reading which units it plans."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.units import ROOT
+
+PROFILE = ("--workflow-profile", "workflow/profiles/default")
+NOTHING = "Nothing to be done"
+
+
+def copy_project(folder: Path) -> Path:
+    """Copy what a clone has, but for results, into an empty folder."""
+    for name in ("Snakefile", "params.yaml"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("workflow", "pcb"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    return folder
+
+
+def snakemake(project: Path, *arguments: str, preset: str = "smoke") -> str:
+    """Run Snakemake as `make reproduce` does, and return what it prints.
+
+    Raises CalledProcessError if it fails.
+    """
+    command = [sys.executable, "-m", "snakemake", *PROFILE, *arguments]
+    environment = {**os.environ, "PCB_PRESET": preset}
+    done = subprocess.run(
+        command,
+        cwd=project,
+        env=environment,
+        text=True,
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return done.stdout
+
+
+def planned(project: Path, preset: str = "smoke") -> set[str]:
+    """Return the units that a dry run would make."""
+    out = snakemake(project, "--dry-run", preset=preset)
+    units = set(re.findall(r"^Job \d+: (\S+)$", out, flags=re.MULTILINE))
+    assert bool(units) != (NOTHING in out), out
+    return units
+
+
+def failure(project: Path, *arguments: str, preset: str = "smoke") -> str:
+    """Run Snakemake where it has to fail, and return what it prints."""
+    try:
+        out = snakemake(project, *arguments, preset=preset)
+    except subprocess.CalledProcessError as error:
+        return str(error.stdout)
+    raise AssertionError(f"did not fail:\n{out}")

@@ -1,0 +1,133 @@
+"""The real thing: every stage of `smoke` through Snakemake, once, and what follows from it."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pcb.manifest import COMPLETE, result_files
+from pcb.plan import REPORT_PAGES
+from tests.units import pipeline_of
+from tests.workflow.snakemake import NOTHING, PROFILE, copy_project, failure, planned, snakemake
+
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the project in which `make smoke` has run. Tests leave it as it is."""
+    project = copy_project(tmp_path_factory.mktemp("finished"))
+    (project / "output.txt").write_text(snakemake(project))
+    return project
+
+
+@pytest.fixture
+def clone(finished: Path, tmp_path: Path) -> Path:
+    """Return what a git clone of the finished project is: no data, no books, arbitrary times."""
+    clone = tmp_path / "clone"
+    ignored = shutil.ignore_patterns("artifacts", ".pcb", ".snakemake", "logs", "__pycache__")
+    shutil.copytree(finished, clone, ignore=ignored)
+    generator = random.Random(0)
+    for path in [*clone.glob("results/**/*"), *clone.glob("reports/**/*")]:
+        os.utime(path, (generator.randrange(2**31),) * 2)
+    return clone
+
+
+def contents(project: Path) -> dict[str, str]:
+    """Return every unit's content hash."""
+    manifests = sorted((project / "results" / "manifests").rglob("*.json"))
+    return {
+        str(path.relative_to(project)): json.loads(path.read_text())["content"]
+        for path in manifests
+    }
+
+
+def test_every_stage_leaves_a_manifest_a_log_and_its_progress(finished: Path) -> None:
+    for unit in pipeline_of():
+        assert (finished / unit.manifest).exists()
+        assert (finished / unit.artifact / COMPLETE).exists()
+        log = finished / "logs" / "smoke" / unit.stage / f"{unit.variant}.log"
+        assert f"{unit.name}: making" in log.read_text()
+    out = (finished / "output.txt").read_text()
+    assert re.search(r"^train/ratio2: \d+ \w+ in \d+:\d\d  [\d.]+/s", out, flags=re.MULTILINE)
+    for page in REPORT_PAGES:
+        assert (finished / "reports" / "smoke" / page).stat().st_size
+
+
+def test_nothing_temporary_is_left(finished: Path) -> None:
+    for folder in ("results", "reports"):
+        left = [p for p in (finished / folder).rglob("*") if p.name.startswith(".")]
+        assert left == []
+
+
+def test_second_run_has_nothing_to_do(finished: Path) -> None:
+    started = time.monotonic()
+    assert NOTHING in snakemake(finished)
+    assert time.monotonic() - started < 15
+
+
+def test_clone_has_nothing_to_do(clone: Path) -> None:
+    assert NOTHING in snakemake(clone)
+
+
+def test_learning_rate_in_a_clone_plans_that_model_and_the_report(clone: Path) -> None:
+    params = clone / "params.yaml"
+    old = "ratio4: {model: {scale_ratio: 4}}"
+    new = "ratio4: {model: {scale_ratio: 4}, training: {learning_rate: 1.0e-3}}"
+    params.write_text(params.read_text().replace(old, new))
+    of_ratio4 = {unit.name for unit in pipeline_of() if unit.variant.startswith("ratio4")}
+    assert planned(clone) == {*of_ratio4, "report"}
+
+
+def test_report_can_be_made_again(finished: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(finished, project, symlinks=True)
+    (project / "reports" / "smoke" / "index.html").unlink()
+    assert planned(project) == {"report"}
+    snakemake(project)
+    assert contents(project) == contents(finished)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def test_killed_run_goes_on_with_the_same_command_and_ends_the_same(
+    finished: Path, tmp_path: Path
+) -> None:
+    project = copy_project(tmp_path)
+    target = str(pipeline_of().unit("tokenizer").manifest)
+    work = project / pipeline_of().unit("tokenizer").artifact / ".work.json"
+    command = [sys.executable, "-m", "snakemake", *PROFILE, target]
+    environment = {**os.environ, "PCB_PRESET": "smoke"}
+    head = subprocess.Popen(
+        command,
+        cwd=project,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for(work.exists)
+    assert f"process {head.pid} is running the workflow" in failure(project, target)
+    os.killpg(head.pid, signal.SIGKILL)
+    head.wait()
+    snakemake(project, target)
+    for stage in ("data", "tokenizer"):
+        folder = pipeline_of().unit(stage).artifact
+        names = result_files(finished / folder)
+        assert names == result_files(project / folder)
+        for name in names:
+            assert (project / folder / name).read_bytes() == (finished / folder / name).read_bytes()
