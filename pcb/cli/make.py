@@ -22,8 +22,8 @@ STAGES: dict[str, tuple[str, str | None, str]] = {
     "metrics": ("measure the images of one setting", "MODEL/SETTING", "ratio2/t17"),
     "report": ("make the tables, figures and the page", None, ""),
 }
-# Read by OpenMP and MKL when torch is loaded.
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+# Read when torch, NumPy or SciPy is loaded.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def add_verbs(verbs: Verbs) -> None:
