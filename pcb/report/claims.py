@@ -1,0 +1,182 @@
+"""The paper's claims C1 to C3, each decided by stated thresholds from measured rows."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pcb.report.rows import Row
+from pcb.report.verdict import Check, Claim
+from pcb.settings import Claims
+
+
+def decide(rows: Sequence[Row], limits: Claims) -> tuple[Claim, ...]:
+    """Return the claims C1, C2 and C3 with their verdicts."""
+    return few_steps_hurt(rows, limits), ratios_agree(rows, limits), mixing_is_idle(rows, limits)
+
+
+def few_steps_hurt(rows: Sequence[Row], limits: Claims) -> Claim:
+    """C1: FID falls as total steps grow, and flattens."""
+    steps = limits.compare_steps
+    checks: list[Check] = []
+    for model, own in _by_model(rows).items():
+        base = _at_steps(own, steps)
+        coarse = next((row for row in own if row.one_block), None)
+        subject = f"{model}: FID with one block a scale above FID at {steps} steps"
+        checks.append(_excess(subject, coarse, base, limits.few_steps_gain, at_least=True))
+        beyond: list[Row | None] = [row for row in own if row.steps > steps]
+        for fine in beyond or [None]:
+            more = str(fine.steps) if fine else "more"
+            subject = f"{model}: change of FID from {steps} to {more} steps"
+            checks.append(_change(subject, fine, base, limits.flat_beyond))
+    test = (
+        f"For every model, without guidance: FID with one block a scale is at least "
+        f"{_percent(limits.few_steps_gain)} above FID at {steps} steps, and at more than {steps} "
+        f"steps FID differs from that at {steps} by at most {_percent(limits.flat_beyond)}."
+    )
+    return Claim(
+        name="C1",
+        statement="Few parallel steps hurt: FID falls as total steps grow, and flattens near 17.",
+        test=test,
+        checks=tuple(checks),
+    )
+
+
+def ratios_agree(rows: Sequence[Row], limits: Claims) -> Claim:
+    """C2: at equal total steps the ratios give similar FID."""
+    wanted = {float(ratio) for ratio in limits.ratios}
+    names = ", ".join(f"{ratio:g}" for ratio in limits.ratios)
+    checks = []
+    groups = _groups(rows, lambda row: (row.architecture, row.mixing_layers))
+    complete = [g for g in groups if wanted <= {row.ratio for row in g}]
+    for group in complete:
+        for steps in limits.equal_steps:
+            found = [
+                row
+                for own in _by_model(group).values()
+                for row in [_at_steps(own, steps)]
+                if row is not None and row.ratio in wanted
+            ]
+            checks.append(_spread(found, wanted, steps, limits.ratio_spread))
+    test = (
+        f"Ratios {names}, models alike in all else, without guidance, at "
+        f"{' and at '.join(map(str, limits.equal_steps))} total steps: the largest FID is at most "
+        f"{_percent(limits.ratio_spread)} above the smallest."
+    )
+    return Claim(
+        name="C2",
+        statement="At equal total steps, ratios 2, 3 and 4 give similar FID.",
+        test=test,
+        checks=tuple(checks),
+        missing="" if complete else f"No models of ratios {names} that are alike in all else",
+    )
+
+
+def mixing_is_idle(rows: Sequence[Row], limits: Claims) -> Claim:
+    """C3: mixing rotary phases gives no clear gain."""
+    checks = []
+    same = _groups(rows, lambda row: (row.architecture, row.ratio, row.setting))
+    for group in same:
+        plain = next((row for row in group if row.mixing_layers == 0), None)
+        mixed = [row for row in group if row.mixing_layers > 0]
+        for row in mixed if plain else []:
+            subject = f"{row.variant}: change of FID against no mixing"
+            checks.append(_change(subject, row, plain, limits.mixing_gain))
+    test = (
+        f"Models that differ in nothing but RoPE mixing, at the same setting: mixing changes FID "
+        f"by at most {_percent(limits.mixing_gain)}."
+    )
+    return Claim(
+        name="C3",
+        statement="RoPE mixing gives no clear gain.",
+        test=test,
+        checks=tuple(checks),
+        missing="" if checks else "No pair of models with and without mixing was run",
+    )
+
+
+def _excess(
+    subject: str, row: Row | None, base: Row | None, limit: float, *, at_least: bool
+) -> Check:
+    """Check FID(row) / FID(base) - 1."""
+    if row is None or base is None or not (row.was_run and base.was_run):
+        absent = [
+            r.variant if r else "no such setting" for r in (row, base) if not (r and r.was_run)
+        ]
+        detail = "not run: " + ", ".join(absent)
+        return Check(subject=subject, value=None, limit=limit, at_least=at_least, detail=detail)
+    return Check(
+        subject=subject,
+        value=row.scores["fid"] / base.scores["fid"] - 1,
+        limit=limit,
+        at_least=at_least,
+        detail=f"{_fid(row)} against {_fid(base)}",
+        error=_ratio_error(row, base),
+    )
+
+
+def _change(subject: str, row: Row | None, base: Row | None, limit: float) -> Check:
+    """Check the size of FID(row) / FID(base) - 1, whichever way it goes."""
+    check = _excess(subject, row, base, limit, at_least=False)
+    return check if check.value is None else replace(check, value=abs(check.value))
+
+
+def _spread(found: Sequence[Row], wanted: set[float], steps: int, limit: float) -> Check:
+    """Check largest FID / smallest FID - 1 at one step count."""
+    subject = f"largest FID above smallest at {steps} steps"
+    run = [row for row in found if row.was_run]
+    absent = [f"{ratio:g}" for ratio in sorted(wanted - {row.ratio for row in run if row.ratio})]
+    waiting = [row.variant for row in found if not row.was_run]
+    if absent or waiting:
+        detail = f"not run: {', '.join(waiting) or 'ratio ' + ', '.join(absent)}"
+        return Check(subject=subject, value=None, limit=limit, at_least=False, detail=detail)
+    low = min(run, key=lambda row: row.scores["fid"])
+    high = max(run, key=lambda row: row.scores["fid"])
+    return Check(
+        subject=subject,
+        value=high.scores["fid"] / low.scores["fid"] - 1,
+        limit=limit,
+        at_least=False,
+        detail=", ".join(f"{row.model} {_fid(row)}" for row in run),
+        error=_ratio_error(high, low),
+    )
+
+
+def _ratio_error(a: Row, b: Row) -> float | None:
+    """Return the standard error of FID(a) / FID(b) for independent errors, if both are known."""
+    if "fid_std" not in a.scores or "fid_std" not in b.scores:
+        return None
+    relative = math.hypot(*(row.scores["fid_std"] / row.scores["fid"] for row in (a, b)))
+    return relative * a.scores["fid"] / b.scores["fid"]
+
+
+def _at_steps(rows: Iterable[Row], steps: int) -> Row | None:
+    """Return the first row with this number of steps."""
+    return next((row for row in rows if row.steps == steps), None)
+
+
+def _by_model(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Return the unguided rows of each model."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if not row.guided:
+            found.setdefault(row.model, []).append(row)
+    return found
+
+
+def _groups(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[list[Row]]:
+    """Return rows with equal keys together, in order of first appearance."""
+    found: dict[Any, list[Row]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return list(found.values())
+
+
+def _fid(row: Row) -> str:
+    std = row.scores.get("fid_std")
+    spread = f" ± {std:.3g}" if std is not None else ""
+    return f"{row.scores['fid']:.4g}{spread} at {row.steps} steps"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g} %"

@@ -1,0 +1,93 @@
+"""What the pipeline has made so far: manifests that are current, and the files beside them.
+
+A unit whose manifest is missing, or was made from other settings, counts as not run. So does a
+unit whose files are not on this machine, where files are asked for.
+"""
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcb.manifest import Manifest, read_manifest
+from pcb.pipeline import Pipeline, Unit
+from pcb.report.rows import Row, make_row
+
+
+class Evidence:
+    """The results of one preset that a report can be made from."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.preset = pipeline.preset
+        self.units = tuple(unit for unit in pipeline if unit.stage != "report")
+        self._manifests = {
+            unit.name: manifest
+            for unit in self.units
+            for manifest in [read_manifest(unit.manifest)]
+            if manifest is not None and manifest.key == unit.key
+        }
+
+    def manifest(self, unit: Unit) -> Manifest | None:
+        """Return a unit's manifest if it is current, else None."""
+        return self._manifests.get(unit.name)
+
+    def facts(self, stage: str, variant: str = "all") -> Mapping[str, Any] | None:
+        """Return what a unit measured, None if it was not run."""
+        manifest = self.manifest(self.pipeline.unit(stage, variant))
+        return None if manifest is None else manifest.facts
+
+    def file(self, stage: str, name: str, variant: str = "all") -> Path | None:
+        """Return the path of a file of a result; None if it was not made or is not here."""
+        unit = self.pipeline.unit(stage, variant)
+        path = unit.artifact / name
+        manifest = self.manifest(unit)
+        return path if manifest and name in manifest.files and path.is_file() else None
+
+    def rows(self) -> list[Row]:
+        """Return a row for every model and setting of the preset, in the order of params.yaml."""
+        return [
+            make_row(
+                self.preset,
+                model,
+                point,
+                self.facts("metrics", f"{model}/{point.name}"),
+                self.facts("sample", f"{model}/{point.name}"),
+            )
+            for model in self.preset.models
+            for point in self.preset.points(model)
+        ]
+
+    def tables(self, stage: str, name: str) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """Return a CSV file of every variant that has it: variant -> column -> values."""
+        found = {
+            variant: self.file(stage, name, variant) for variant in self.pipeline.variants(stage)
+        }
+        return {variant: read_columns(path) for variant, path in found.items() if path}
+
+    def codes(self, row: Row, count: int) -> NDArray[np.int64] | None:
+        """Return the codes of a row's first images, (count, tokens), None if they are not here."""
+        shards = list(self._shards(row, count))
+        return np.concatenate(shards)[:count] if shards else None
+
+    def _shards(self, row: Row, count: int) -> Iterator[NDArray[np.int64]]:
+        """Yield shards of codes until there are enough images."""
+        seen = index = 0
+        while seen < count:
+            path = self.file("sample", f"codes-{index:05d}.npy", row.variant)
+            if path is None:
+                return
+            codes = np.load(path, mmap_mode="r")[: count - seen].astype(np.int64)
+            yield codes
+            seen, index = seen + len(codes), index + 1
+
+
+def read_columns(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Read a CSV file of numbers: column name -> values; an empty cell is nan."""
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *lines = csv.reader(file)
+    values = np.array([[float(cell or "nan") for cell in line] for line in lines], dtype=np.float64)
+    return dict(zip(header, values.reshape(-1, len(header)).T, strict=True))

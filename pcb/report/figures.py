@@ -1,0 +1,154 @@
+"""Which figures a report has, and what is said below each."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from pcb.report.checkerboard import order_figure, steps_figure
+from pcb.report.curves import (
+    chosen_codes_figure,
+    scale_loss_figure,
+    score_figure,
+    time_figure,
+    tokenizer_figure,
+    training_figure,
+)
+from pcb.report.evidence import Evidence
+from pcb.report.rows import Row
+
+ORDER_SIZES, ORDER_BLOCKS = (8, 16), (4, 8)
+"""Grids whose order is drawn, and the K of their blocks: the paper's at ratios 2 and 4."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A figure, where it stands and what it says."""
+
+    name: str
+    section: str
+    title: str
+    caption: str
+    figure: Figure
+    wide: bool = False
+
+
+def draw_figures(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
+    """Yield every figure for which there are results."""
+    yield from _scores(evidence, rows)
+    yield from _order(evidence, rows)
+    yield from _tokenizer(evidence)
+    yield from _training(evidence, rows)
+    yield from _codes(evidence, rows)
+
+
+def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
+    steps = evidence.preset.claims.compare_steps
+    if not any(row.was_run for row in rows):
+        return
+    bars = " Bars are one standard error." if any("fid_std" in r.scores for r in rows) else ""
+    yield Drawn(
+        name="fid",
+        section="overview",
+        title="FID against total steps",
+        caption="A line a ratio, without guidance; hollow markers are guided rows. The dotted line "
+        f"marks {steps} steps, where claims compare.{bars}",
+        figure=score_figure(rows, ["fid"], steps),
+    )
+    yield Drawn(
+        name="scores",
+        section="steps",
+        title="The other scores against total steps",
+        caption="Lines and markers as above: colour, marker and dashes belong to a ratio.",
+        figure=score_figure(rows, ["is", "kid", "precision", "recall"], steps),
+    )
+    if any(row.was_run and row.seconds_per_image is not None for row in rows):
+        yield Drawn(
+            name="time",
+            section="steps",
+            title="FID against sampling time",
+            caption="Time as measured while the images were drawn, decoding not included; "
+            "guided rows evaluate the model twice a step.",
+            figure=time_figure(rows),
+        )
+
+
+def _order(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
+    blocks = " and ".join(
+        f"K = {k} at {n}×{n}" for n, k in zip(ORDER_SIZES, ORDER_BLOCKS, strict=True)
+    )
+    yield Drawn(
+        name="order",
+        section="order",
+        title="Ranks and blocks",
+        caption=f"Above, the rank of every cell. Below, which block draws it, for {blocks}.",
+        figure=order_figure(ORDER_SIZES, ORDER_BLOCKS),
+    )
+    for row in compared(rows, evidence.preset.claims.compare_steps):
+        yield Drawn(
+            name=f"steps-{row.model}",
+            section="order",
+            title=f"{row.model}: its {row.steps} steps",
+            caption="A panel a step, from the coarsest scale to the finest: dark cells are drawn "
+            "in this step, pale ones were drawn in earlier steps of the same scale.",
+            figure=steps_figure(row.schedule),
+            wide=True,
+        )
+
+
+def _tokenizer(evidence: Evidence) -> Iterator[Drawn]:
+    for log in evidence.tables("tokenizer", "log.csv").values():
+        yield Drawn(
+            name="tokenizer",
+            section="tokenizer",
+            title="Training of the tokenizer",
+            caption="Reconstruction error and perplexity of the chosen codes, a batch of one scale "
+            "at a time.",
+            figure=tokenizer_figure(log),
+        )
+
+
+def _training(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
+    logs = evidence.tables("train", "log.csv")
+    if not logs:
+        return
+    ratios = {row.model: row.ratio for row in rows}
+    sizes = {row.model: row.schedule.sizes for row in rows}
+    codes = evidence.preset.tokenizer.autoencoder.codebook_size
+    yield Drawn(
+        name="training",
+        section="training",
+        title="Training loss of every model",
+        caption="Mean over all tokens of all scales. The dotted line is a uniform guess, "
+        f"ln {codes} = {math.log(codes):.4f}. Models of other scales have other tokens to "
+        "predict, so levels compare only within a ratio.",
+        figure=training_figure(logs, ratios, math.log(codes)),
+    )
+    yield Drawn(
+        name="training-scales",
+        section="training",
+        title="Training loss of every scale",
+        caption="The same, scale by scale.",
+        figure=scale_loss_figure(logs, sizes),
+    )
+
+
+def _codes(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
+    stats = evidence.tables("sample", "stats.csv")
+    shown = [r for r in compared(rows, evidence.preset.claims.compare_steps) if r.variant in stats]
+    if shown:
+        yield Drawn(
+            name="codes",
+            section="codes",
+            title="How sure the models are",
+            caption=f"At {shown[0].steps} steps without guidance, means over images and tokens of "
+            "a step. A large marker begins a scale.",
+            figure=chosen_codes_figure(shown, stats),
+        )
+
+
+def compared(rows: Sequence[Row], steps: int) -> list[Row]:
+    """Return each model's first unguided row with this number of steps."""
+    found = {row.model: row for row in reversed(rows) if row.steps == steps and not row.guided}
+    return [found[model] for model in dict.fromkeys(row.model for row in rows) if model in found]

@@ -1,0 +1,155 @@
+"""Which rows of pictures a report has: samples, an image being drawn, reconstructions."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcb.report.drawing import decode_images, drawing_frames
+from pcb.report.evidence import Evidence
+from pcb.report.figures import compared
+from pcb.report.page import GridView, StripView
+from pcb.report.rows import Row
+from pcb.report.strips import data_uri, sheet, strip
+from pcb.tokenizer.load import load_tokenizer
+from pcb.tokenizer.vq import Tokenizer
+
+IMAGES = 20
+"""Images shown of each setting."""
+DRAWN = 4
+"""Images shown while they are drawn."""
+_PER_STRIP = 10
+Pictures = NDArray[np.uint8]
+"""uint8 (n, 3, H, W)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Rows of pictures with their labels, where they stand and what they say."""
+
+    name: str
+    section: str
+    title: str
+    caption: str
+    rows: tuple[tuple[str, Pictures], ...]
+    per_strip: int = _PER_STRIP
+    """Pictures that stay together where a row is broken."""
+
+    def view(self) -> GridView:
+        """Return the grid as the page shows it."""
+        strips = tuple(self._strip(label, pictures) for label, pictures in self.rows)
+        return GridView(
+            name=self.name,
+            section=self.section,
+            title=self.title,
+            caption=self.caption,
+            strips=strips,
+        )
+
+    def png(self) -> bytes:
+        """Return the grid as one picture without labels."""
+        return sheet([pictures for _, pictures in self.rows])
+
+    def _strip(self, label: str, pictures: Pictures) -> StripView:
+        cuts = range(0, len(pictures), self.per_strip)
+        images = tuple(data_uri(strip(pictures[k : k + self.per_strip])) for k in cuts)
+        description = f"{self.title}, {label}: {len(pictures)} pictures"
+        return StripView(label=label, description=description, images=images)
+
+
+def draw_grids(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Grid]:
+    """Yield every grid for which the files are here."""
+    yield from _reconstructions(evidence)
+    path = evidence.file("tokenizer", "tokenizer.safetensors")
+    if path is None:
+        return
+    tokenizer = load_tokenizer(path.parent, evidence.preset.tokenizer.autoencoder)
+    pictures = _pictures(evidence, rows, tokenizer)
+    yield from _overview(evidence, rows, pictures)
+    for model in dict.fromkeys(row.model for row in rows):
+        own = [row for row in rows if row.variant in pictures and row.model == model]
+        if own:
+            yield Grid(
+                name=f"samples-{model}",
+                section="samples",
+                title=f"{model}, scales {' '.join(map(str, own[0].schedule.sizes))}",
+                caption="A row a setting.",
+                rows=tuple((_label(row), pictures[row.variant]) for row in sorted(own, key=_place)),
+            )
+    for row in compared(rows, evidence.preset.claims.compare_steps):
+        codes = evidence.codes(row, DRAWN)
+        if codes is not None:
+            frames = np.stack(drawing_frames(tokenizer, codes, row.schedule))
+            yield _while_drawn(row, frames)
+
+
+def _pictures(evidence: Evidence, rows: Sequence[Row], tokenizer: Tokenizer) -> dict[str, Pictures]:
+    """Decode the first images of every row that was drawn: variant -> pictures."""
+    codes = {row.variant: evidence.codes(row, IMAGES) for row in rows}
+    return {
+        row.variant: decode_images(tokenizer, own, row.schedule.sizes)
+        for row in rows
+        for own in [codes[row.variant]]
+        if own is not None
+    }
+
+
+def _overview(
+    evidence: Evidence, rows: Sequence[Row], pictures: dict[str, Pictures]
+) -> Iterator[Grid]:
+    """Yield a few images a model: one block a scale, the compared step count, and guided."""
+    steps = evidence.preset.claims.compare_steps
+    shown = [
+        row
+        for row in sorted(rows, key=_place)
+        if row.variant in pictures and ((row.one_block and not row.guided) or row.steps == steps)
+    ]
+    shown = sorted(shown, key=lambda row: [r.model for r in rows].index(row.model))
+    if shown:
+        yield Grid(
+            name="samples",
+            section="overview",
+            title="Samples",
+            caption=f"The same {_PER_STRIP} images with one block a scale, at {steps} steps, and "
+            "guided.",
+            rows=tuple(
+                (f"{r.model}, {_label(r)}", pictures[r.variant][:_PER_STRIP]) for r in shown
+            ),
+        )
+
+
+def _while_drawn(row: Row, frames: NDArray[np.uint8]) -> Grid:
+    """Return the grid of images after every step, from frames (steps, n, 3, H, W)."""
+    return Grid(
+        name=f"drawing-{row.model}",
+        section="order",
+        title=f"{row.model}: {frames.shape[1]} images while they are drawn",
+        caption=f"After each of the {row.steps} steps, left to right. Cells that are not drawn yet "
+        "show the scale before, upsampled.",
+        rows=tuple((f"image {i}", frames[:, i]) for i in range(frames.shape[1])),
+        per_strip=len(frames),
+    )
+
+
+def _reconstructions(evidence: Evidence) -> Iterator[Grid]:
+    path = evidence.file("tokenizer", "reconstructions.npy")
+    if path is not None:
+        originals, decoded = np.load(path)
+        yield Grid(
+            name="reconstructions",
+            section="tokenizer",
+            title="Reconstructions",
+            caption="Held-out images, and what the tokenizer makes of them at the finest scale.",
+            rows=(("original", originals), ("decoded", decoded)),
+            per_strip=8,
+        )
+
+
+def _place(row: Row) -> tuple[bool, int]:
+    """Sort rows of a grid by steps, guided ones last."""
+    return row.guided, row.steps
+
+
+def _label(row: Row) -> str:
+    return f"{row.steps} steps" + (f", cfg {row.cfg:g}" if row.guided else "")

@@ -1,0 +1,119 @@
+"""The report's page: values in, one HTML file out that needs no other file and no network."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pcb.report.tables import Table
+from pcb.report.verdict import Claim
+
+_HERE = Path(__file__).parent
+SECTIONS = (
+    ("overview", "Overview"),
+    ("steps", "Scores"),
+    ("samples", "Samples"),
+    ("order", "Order"),
+    ("tokenizer", "Tokenizer"),
+    ("training", "Training"),
+    ("codes", "Chosen codes"),
+    ("published", "Published"),
+    ("provenance", "Provenance"),
+)
+_ABSENT = Markup(
+    '<p class="notice absent">not run: there are no {} yet, or not on this machine</p>'
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureView:
+    """A figure on the page."""
+
+    name: str
+    section: str
+    title: str
+    caption: str
+    svg: Markup
+    wide: bool = False
+    """Scrolls sideways on a narrow screen instead of shrinking."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StripView:
+    """A row of small images."""
+
+    label: str
+    description: str
+    images: tuple[str, ...]
+    """Addresses that hold a PNG each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridView:
+    """Rows of small images below each other."""
+
+    name: str
+    section: str
+    title: str
+    caption: str
+    strips: tuple[StripView, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitView:
+    """Where one result comes from; no content means that it was not run."""
+
+    name: str
+    anchor: str
+    key: str
+    content: str = ""
+    seconds: str = ""
+    commit: str = ""
+    machine: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Everything that the page shows."""
+
+    preset: str
+    description: str
+    missing: str
+    """What was not run, in a sentence; empty for a whole report."""
+    scores_note: str
+    labels_note: str
+    comparable_note: str
+    claims: Sequence[Claim]
+    figures: Sequence[FigureView]
+    grids: Sequence[GridView]
+    tables: Mapping[str, Table]
+    units: Sequence[UnitView]
+    settings: str
+    sections: tuple[tuple[str, str], ...] = SECTIONS
+
+
+def render(page: Page) -> str:
+    """Return the page as HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    environment.globals["absent"] = _ABSENT.format
+    return environment.get_template("page.html").render(
+        page=page, css=Markup(_text("page.css")), js=Markup(_text("page.js"))
+    )
+
+
+def percent(share: float) -> str:
+    """Return a share as percent: 0.2534 as `25.3 %`, 0.25 as `25 %`."""
+    return f"{round(100 * share, 1):.10g} %"
+
+
+def _text(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")

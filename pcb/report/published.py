@@ -1,0 +1,102 @@
+"""The paper's Table 1 as data, and our rows beside it, as far as they can be compared.
+
+Published numbers stand in ``published.yaml`` and in columns of their own. A measured cell is filled
+from a measured row alone; a miniature's rows stand apart and are called not comparable.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pcb.report.rows import NOT_RUN, Row
+from pcb.report.tables import NOTHING, Table, score_text
+
+_FILE = Path(__file__).with_name("published.yaml")
+_MEASURED = ("fid", "is", "precision", "recall")
+HEADER = (
+    "system",
+    "type",
+    "params (M)",
+    "steps",
+    "FID, published",
+    "FID, measured",
+    "IS, published",
+    "IS, measured",
+    "precision, published",
+    "precision, measured",
+    "recall, published",
+    "recall, measured",
+    "s an image, published",
+    "s an image, measured",
+)
+
+
+@cache
+def published_systems() -> tuple[Mapping[str, Any], ...]:
+    """Return the lines of the paper's Table 1."""
+    return tuple(yaml.safe_load(_FILE.read_text(encoding="utf-8"))["table1"])
+
+
+def published_table(
+    rows: Sequence[Row], parameters: Mapping[str, int], *, comparable: bool, steps: int
+) -> Table:
+    """Return Table 1 with measured cells.
+
+    `comparable` says that the rows are of ImageNet 256x256; if not, those at `steps` total steps
+    are added at the end as what they are. `parameters` maps a model to its number of weights.
+    """
+    lines = [
+        _line(system, _match(system, rows) if comparable else None)
+        for system in published_systems()
+    ]
+    if not comparable:
+        lines += [_apart(row, parameters) for row in rows if row.steps == steps]
+    return Table(
+        name="table1",
+        caption="The paper's Table 1 (class-conditional ImageNet 256x256, 50,000 images; hardware "
+        "and batch size of its times are not stated) and what was measured here.",
+        header=HEADER,
+        rows=tuple(lines),
+        text_columns=2,
+    )
+
+
+def _match(system: Mapping[str, Any], rows: Sequence[Row]) -> Row | None:
+    """Return the measured row that stands beside a published one."""
+    run = system.get("run")
+    for row in rows if run else ():
+        if run and (row.ratio, row.cfg, row.steps) == (run["ratio"], run["cfg"], run["steps"]):
+            return row
+    return None
+
+
+def _line(system: Mapping[str, Any], row: Row | None) -> tuple[str, ...]:
+    """Return one published system, with measured cells where a row was run."""
+    cells = [system["system"], system["type"], str(system["params_m"]), system["steps"]]
+    for score in _MEASURED:
+        digits = {"fid": 2, "is": 1}.get(score, 2)
+        value = system[score]
+        cells.append(NOTHING if value is None else f"{value:.{digits}f}")
+        cells.append(NOT_RUN if row is None else score_text(row, score))
+    time = system["time_s"]
+    cells += [NOTHING if time is None else f"{time:.2f}", _seconds(row)]
+    return tuple(cells)
+
+
+def _apart(row: Row, parameters: Mapping[str, int]) -> tuple[str, ...]:
+    """Return a row of another data set: nothing published stands beside it."""
+    guidance = f", cfg {row.cfg:g}" if row.guided else ""
+    count = parameters.get(row.model)
+    cells = [f"{row.model}{guidance}", "miniature, not comparable"]
+    cells += [NOT_RUN if count is None else f"{count / 1e6:.2f}", str(row.steps)]
+    for score in _MEASURED:
+        cells += [NOTHING, score_text(row, score)]
+    return (*cells, NOTHING, _seconds(row))
+
+
+def _seconds(row: Row | None) -> str:
+    seconds = None if row is None else row.seconds_per_image
+    return NOT_RUN if seconds is None else f"{seconds:.4f}"

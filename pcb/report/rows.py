@@ -1,0 +1,167 @@
+"""One row for each model and sampling setting: what was asked, and what was measured if it was run.
+
+Rows are values made from settings and from the facts of manifests; tables, figures and claims are
+made from rows alone. A row that was not run has no scores, and nothing fills them in.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pcb.params import plain
+from pcb.pipeline import content_hash
+from pcb.schedule import Schedule
+from pcb.settings import Model, Preset, SweepPoint
+
+NOT_RUN = "not run"
+SCORES = ("fid", "is", "precision", "recall", "kid")
+COLUMNS = (
+    "model",
+    "ratio",
+    "scales",
+    "steps",
+    "blocks_per_scale",
+    "cfg",
+    "cfg_start_step",
+    "images",
+    *SCORES,
+    "sampling_seconds",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the main table."""
+
+    model: str
+    setting: str
+    ratio: float | None
+    """Quotient of neighbouring scales; None for a single scale."""
+    schedule: Schedule
+    cfg: float
+    cfg_start_step: int
+    images: int
+    mixing_layers: int
+    architecture: str
+    """Hash of the architecture without ratio and mixing: equal for models that are comparable."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Measured numbers by name; empty if the row was not run."""
+    sampling_seconds: float | None = None
+    """Seconds for all images of the row."""
+
+    @property
+    def variant(self) -> str:
+        """Name of the row's sample and metrics units."""
+        return f"{self.model}/{self.setting}"
+
+    @property
+    def steps(self) -> int:
+        """Total number of steps over all scales."""
+        return self.schedule.steps
+
+    @property
+    def guided(self) -> bool:
+        """Whether the images were drawn with guidance."""
+        return self.cfg > 0
+
+    @property
+    def was_run(self) -> bool:
+        """Whether there are measured numbers."""
+        return bool(self.scores)
+
+    @property
+    def one_block(self) -> bool:
+        """Whether every scale is drawn in one step."""
+        return max(self.schedule.blocks_per_scale) == 1
+
+    @property
+    def ratio_name(self) -> str:
+        """The ratio as text: `2`, `1.5`, `single`."""
+        return "single" if self.ratio is None else f"{self.ratio:.4g}"
+
+    @property
+    def seconds_per_image(self) -> float | None:
+        """Measured sampling time of one image."""
+        return None if self.sampling_seconds is None else self.sampling_seconds / self.images
+
+
+def make_row(
+    preset: Preset,
+    model: str,
+    point: SweepPoint,
+    scores: Mapping[str, Any] | None = None,
+    sampling: Mapping[str, Any] | None = None,
+) -> Row:
+    """Return the row of one model and setting.
+
+    `scores` and `sampling` are the facts of the metrics' and the samples' manifests, None where
+    that unit was not run. Of the scores only numbers are kept.
+    """
+    settings = preset.models[model].model
+    sampling = sampling or {}
+    images = int(sampling.get("images", preset.sampling.images))
+    seconds = sampling.get("seconds_per_image")
+    numbers = {name: float(x) for name, x in (scores or {}).items() if _is_number(x)}
+    return Row(
+        model=model,
+        setting=point.name,
+        ratio=None if settings.scale_ratio == "single" else float(settings.scale_ratio),
+        schedule=point.schedule(preset.sizes(model)),
+        cfg=point.cfg,
+        cfg_start_step=point.cfg_start_step,
+        images=images,
+        mixing_layers=settings.mixing_layers,
+        architecture=_architecture(settings),
+        scores=numbers,
+        sampling_seconds=None if seconds is None else seconds * images,
+    )
+
+
+def extra_columns(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Return the names of scores beyond the fixed columns, in alphabetical order."""
+    names = {name for row in rows for name in row.scores}
+    return tuple(sorted(names - set(COLUMNS)))
+
+
+def row_cells(row: Row, extra: Sequence[str] = ()) -> dict[str, str]:
+    """Return the row as text, column by column, every digit kept; `not run` where that is so."""
+    measured = {name: _full(row.scores.get(name), row.was_run) for name in (*SCORES, *extra)}
+    fixed = {
+        "model": row.model,
+        "ratio": row.ratio_name,
+        "scales": " ".join(map(str, row.schedule.sizes)),
+        "steps": str(row.steps),
+        "blocks_per_scale": " ".join(map(str, row.schedule.blocks_per_scale)),
+        "cfg": f"{row.cfg:g}",
+        "cfg_start_step": str(row.cfg_start_step),
+        "images": str(row.images),
+    }
+    seconds = _full(row.sampling_seconds, row.sampling_seconds is not None)
+    cells = {**fixed, **measured, "sampling_seconds": seconds}
+    return {name: cells[name] for name in (*COLUMNS, *extra)}
+
+
+def lines(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Return each model's measured, unguided rows by rising step count: the lines of a curve."""
+    by_model: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.was_run and not row.guided:
+            by_model.setdefault(row.model, []).append(row)
+    return {model: sorted(found, key=lambda row: row.steps) for model, found in by_model.items()}
+
+
+def _architecture(model: Model) -> str:
+    """Hash the architecture without the two settings that the claims compare."""
+    settings = {k: v for k, v in plain(model).items() if k not in ("scale_ratio", "mixing_layers")}
+    return content_hash(settings)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _full(value: float | None, was_run: bool) -> str:
+    """Write a number so that reading it gives the same number; a missing one as empty."""
+    if not was_run:
+        return NOT_RUN
+    return "" if value is None else repr(value)
