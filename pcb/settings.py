@@ -282,6 +282,8 @@ class Metrics(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """k of precision and recall."""
     kid_subsets: Positive = 100
     kid_subset_size: Positive = 1000
+    bootstrap: Annotated[int, Meta(ge=2)] = 20
+    """Resamplings of the images behind the standard error of FID."""
 
 
 class Claims(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -17,13 +17,13 @@ REFERENCE_LABELS = "reference_labels.npy"
 
 
 def prepare(job: Job) -> dict[str, Any]:
-    """Render the digits: uint8 (n, renderings, 3, H, W) to train on, (m, 3, H, W) to compare with."""
+    """Render digits to train on, uint8 (n, renderings, 3, H, W), and to compare with, (m, 3, H, W)."""
     settings = job.preset.data
     glyphs = load_glyphs()
     splits = split_indices(glyphs.labels, settings.held_out, settings.seed)
     train, held_out = (glyphs.take(splits[name]) for name in ("train", "held_out"))
     reference = reference_glyphs(held_out.labels, settings.reference_images)
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         TRAIN_IMAGES: train_images(train, settings),
         TRAIN_LABELS: train.labels,
         REFERENCE_IMAGES: render(held_out, *reference, "held_out", settings),

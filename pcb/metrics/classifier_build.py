@@ -1,0 +1,88 @@
+"""The stage `classifier`: trains the miniature's feature extractor and measures it.
+
+It also leaves the features of the reference images, which every setting of the sweep is compared
+with.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from pcb.atomic import atomic
+from pcb.data.arrays import save_array
+from pcb.data.prepare import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from pcb.device import compute_exactly, pick_device
+from pcb.errors import UserError
+from pcb.metrics.classifier import WEIGHTS, Classifier, classify
+from pcb.progress import Progress
+from pcb.settings import Classifier as ClassifierSettings
+from pcb.stage import Job
+
+REFERENCE_FEATURES = "reference_features.npy"
+
+
+def build(job: Job) -> dict[str, Any]:
+    """Train, measure on held-out digits, and refuse a classifier that is not good enough."""
+    settings = job.preset.classifier
+    assert settings is not None
+    device = pick_device(job.preset.compute)
+    compute_exactly(device, job.preset.compute.threads)
+    data = job.inputs["data"]
+    images = np.load(data / TRAIN_IMAGES, mmap_mode="r")
+    torch.manual_seed(settings.seed)
+    classifier = Classifier(job.preset.data.num_classes, settings.features).to(device)
+    with job.progress("iterations", settings.iterations) as progress:
+        train(classifier, images, np.load(data / TRAIN_LABELS), settings, progress)
+    classifier.eval()
+    reference = torch.from_numpy(np.load(data / REFERENCE_IMAGES))
+    features, logits = classify(classifier, reference, job.preset.compute.feature_batch)
+    labels = torch.from_numpy(np.load(data / REFERENCE_LABELS))
+    accuracy = float((logits.argmax(1) == labels).double().mean())
+    if accuracy < settings.min_accuracy:
+        raise UserError(
+            f"{job.unit.name}: held-out accuracy {accuracy:.3f} is below "
+            f"classifier.min_accuracy = {settings.min_accuracy}; train it for more iterations"
+        )
+    save_array(job.folder / REFERENCE_FEATURES, features.numpy())
+    save_classifier(job, classifier)
+    return {"accuracy": accuracy, "reference_images": len(labels)}
+
+
+def save_classifier(job: Job, classifier: Classifier) -> None:
+    """Write the weights."""
+    # Imported here, as torch-fidelity's other users of this module need no writer.
+    from safetensors.torch import save_file
+
+    state = {name: tensor.cpu().contiguous() for name, tensor in classifier.state_dict().items()}
+    with atomic(job.folder / WEIGHTS) as temporary:
+        save_file(state, temporary)
+
+
+def train(
+    classifier: Classifier,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    settings: ClassifierSettings,
+    progress: Progress,
+) -> None:
+    """Adam with a rate that rises and falls once, on random renderings of random digits."""
+    device = classifier.head.weight.device
+    random = np.random.Generator(np.random.Philox(key=[settings.seed, 0]))
+    optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=settings.iterations
+    )
+    for _ in range(settings.iterations):
+        chosen = random.integers(len(images), size=settings.batch_size)
+        renderings = random.integers(images.shape[1], size=settings.batch_size)
+        pixels = torch.from_numpy(images[chosen, renderings]).to(device)
+        targets = torch.from_numpy(labels[chosen]).to(device)
+        loss = F.cross_entropy(classifier(pixels)[1], targets, label_smoothing=0.05)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        progress.advance(1)
