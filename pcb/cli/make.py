@@ -52,6 +52,8 @@ def _make(stage: str, arguments: argparse.Namespace) -> int:
     unit = Pipeline(name, preset).unit(stage, arguments.variant)
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads_of(stage, preset.compute))
+    # Threads that spin while they wait cost a busy machine most of its speed.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
     def entry(job: Job) -> dict[str, object]:
         # Only here, so that a unit which is already complete does not wait for torch.
