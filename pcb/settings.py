@@ -85,13 +85,21 @@ class TokenizerTraining(Settings, frozen=True, kw_only=True, forbid_unknown_fiel
     iterations: Positive
     batch_size: Positive = 32
     learning_rate: PositiveFloat = 1e-3
-    betas: tuple[Share, Share] = (0.5, 0.9)
+    betas: tuple[Share, Share] = (0.9, 0.99)
     scales: tuple[Positive, ...] = (1, 2, 4, 8, 16)
     """Sides of the token grids that training draws from; the last is the finest."""
     scale_probability: Share = 0.9
     """Probability that a batch's scale is drawn uniformly from all scales; else the finest."""
     commitment: NonNegativeFloat = 0.25
     """Weight of the pull of latents towards their codes."""
+    continuous: Annotated[float, Meta(ge=0, lt=1)] = 0.25
+    """Leading share of the iterations that train without codes: these start from its latents."""
+    codebook_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.98
+    """What a code keeps of itself in an iteration; the rest is the latents that chose it."""
+    revive_after: Positive = 50
+    """Iterations in which a code was not chosen, before it is moved to where it is needed."""
+    revive_until: Share = 0.85
+    """Share of the iterations after which codes are no longer moved, so that all settle."""
     seed: Count = 0
 
 
@@ -262,11 +270,11 @@ class Sweep(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Classifier(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The miniature's feature extractor: a small convolutional classifier."""
 
-    iterations: Positive = 400
+    iterations: Positive = 500
     batch_size: Positive = 64
-    learning_rate: PositiveFloat = 2e-3
+    learning_rate: PositiveFloat = 1e-2
     features: Positive = 128
-    """Width of the last hidden layer, the features of FID, KID, precision and recall."""
+    """Channels of the last convolution, whose means are the features of FID, KID, precision and recall."""
     min_accuracy: Share = 0.97
     """On held-out renderings; below it the stage fails, since its metrics would mean little."""
     seed: Count = 0

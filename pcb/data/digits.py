@@ -16,10 +16,11 @@ Split = Literal["train", "held_out"]
 _STREAMS: dict[Split, int] = {"train": 0, "held_out": 1}
 _SPLITTING = 2
 _GLYPH_SIDE = 8
-_LUMINANCE = np.array([0.299, 0.587, 0.114])
-_CONTRAST = 0.4
-"""Smallest difference of luminance, of 1, between a digit and its background."""
-_COLOUR_TRIES = 24
+# Saturation and value of the two colours, from and up to: any two of any hues are far apart in
+# lightness, so that every digit can be read.
+_DARK = ((0.55, 0.85), (0.2, 0.4))
+_LIGHT = ((0.2, 0.5), (0.9, 1.0))
+_UNIFORMS = 9
 # Coverage below the first is background and above the second is ink: upscaled strokes stay crisp.
 _INK_EDGES = (0.1, 0.75)
 
@@ -84,13 +85,13 @@ def render(
 def _uniforms(
     seed: int, split: Split, indices: NDArray[np.int64], renderings: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return each image's random numbers in [0, 1): 2 for its place, the others for colours."""
+    """Return each image's random numbers in [0, 1): 2 for its place, 7 for its colours."""
     key = [seed, _STREAMS[split]]
     # The generator counts up the first word: the others name the image.
     return np.stack(
         [
             np.random.Generator(np.random.Philox(key=key, counter=[0, index, rendering, 0])).random(
-                2 + 6 * _COLOUR_TRIES
+                _UNIFORMS
             )
             for index, rendering in zip(indices.tolist(), renderings.tolist(), strict=True)
         ]
@@ -100,15 +101,23 @@ def _uniforms(
 def _colours(
     uniforms: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the (n, 3) background and foreground, of RGB colours with enough contrast.
+    """Return the (n, 3) RGB background and foreground in 0..1: dark on light, or light on dark."""
+    dark = _rgb(uniforms[:, 0:3], *_DARK)
+    light = _rgb(uniforms[:, 3:6], *_LIGHT)
+    dark_paper = uniforms[:, 6:] < 0.5
+    return np.where(dark_paper, dark, light), np.where(dark_paper, light, dark)
 
-    The first pair of the tries with enough, or the one with the most if none has.
-    """
-    pairs = uniforms.reshape(len(uniforms), -1, 2, 3)
-    contrast = np.abs((pairs[:, :, 0] - pairs[:, :, 1]) @ _LUMINANCE)
-    chosen = np.minimum(contrast, _CONTRAST).argmax(axis=1)
-    paper, pen = pairs[np.arange(len(pairs)), chosen].transpose(1, 0, 2)
-    return paper, pen
+
+def _rgb(
+    uniforms: NDArray[np.float64], saturations: tuple[float, float], values: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Return (n, 3) RGB in 0..1 of any hue, with saturation and value in these ranges."""
+    hue, saturation, value = uniforms.T[:, :, None]
+    saturation = saturations[0] + (saturations[1] - saturations[0]) * saturation
+    value = values[0] + (values[1] - values[0]) * value
+    # Each primary fades out over a sixth of the circle, between a third and a half away from it.
+    sixths = (6 * hue + np.array([5.0, 3.0, 1.0])) % 6
+    return value * (1 - saturation * np.clip(np.minimum(sixths, 4 - sixths), 0, 1))
 
 
 def _ink(

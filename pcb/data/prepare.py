@@ -17,7 +17,7 @@ REFERENCE_LABELS = "reference_labels.npy"
 
 
 def prepare(job: Job) -> dict[str, Any]:
-    """Render digits to train on, uint8 (n, renderings, 3, H, W), and to compare with, (m, 3, H, W)."""
+    """Render uint8 (n, renderings, 3, H, W) to train on, (m, 3, H, W) to compare with."""
     settings = job.preset.data
     glyphs = load_glyphs()
     splits = split_indices(glyphs.labels, settings.held_out, settings.seed)
@@ -42,10 +42,13 @@ def prepare(job: Job) -> dict[str, Any]:
 
 def train_images(train: Glyphs, settings: Digits) -> NDArray[np.uint8]:
     """Return every rendering of every training digit: uint8 (n, renderings, 3, H, W)."""
-    count, renderings = len(train.labels), settings.renderings
-    indices = np.repeat(np.arange(count), renderings)
-    images = render(train, indices, np.tile(np.arange(renderings), count), "train", settings)
-    return images.reshape(count, renderings, *images.shape[1:])
+    count, size = len(train.labels), settings.image_size
+    images = np.empty((count, settings.renderings, 3, size, size), dtype=np.uint8)
+    digits = np.arange(count)
+    # One rendering of all digits at a time: rendering takes 50 times an image's final memory.
+    for rendering in range(settings.renderings):
+        images[:, rendering] = render(train, digits, np.full(count, rendering), "train", settings)
+    return images
 
 
 def reference_glyphs(

@@ -94,8 +94,7 @@ class Level(nn.Module):
         super().__init__()
         widths = [channels_in] + [channels_out] * blocks
         self.res = nn.ModuleList(
-            ResidualBlock(before, after, groups)
-            for before, after in pairwise(widths)
+            ResidualBlock(before, after, groups) for before, after in pairwise(widths)
         )
         self.attn = nn.ModuleList(
             Attention(channels_out, groups) for _ in range(blocks if attend else 0)
