@@ -132,4 +132,8 @@ def _cells(
 def _number(panel: Axes, row: int, column: int, text: str, color: str, n: int) -> None:
     """Write a number into a cell, small enough for the grid."""
     size = 9 if n <= 8 else 6 if n <= 16 else 4
-    panel.text(column + 0.5, row + 0.52, text, color=color, fontsize=size, ha="center", va="center")
+    label = panel.text(
+        column + 0.5, row + 0.52, text, color=color, fontsize=size, ha="center", va="center"
+    )
+    # It stays inside its cell: measuring hundreds of them for the layout takes seconds.
+    label.set_in_layout(False)

@@ -143,7 +143,10 @@ def _spread(found: Sequence[Row], wanted: set[float], steps: int, limit: float) 
 
 
 def _ratio_error(a: Row, b: Row) -> float | None:
-    """Return the standard error of FID(a) / FID(b) for independent errors, if both are known."""
+    """Return the standard error of FID(a) / FID(b), if both are known.
+
+    Errors are taken as independent; settings share their random numbers, so it is rather too large.
+    """
     if "fid_std" not in a.scores or "fid_std" not in b.scores:
         return None
     relative = math.hypot(*(row.scores["fid_std"] / row.scores["fid"] for row in (a, b)))

@@ -41,12 +41,12 @@ _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 def score_figure(rows: Sequence[Row], scores: Sequence[str], compare_steps: int) -> Figure:
     """Draw scores against total steps: a line a model, hollow markers for guided rows.
 
-    Error bars are one standard error, where the row has `<score>_std`.
+    Error bars are the row's `<score>_std`, where it has one.
     """
     columns = min(2, len(scores))
     height = 3.8 if len(scores) == 1 else 2.7 * math.ceil(len(scores) / 2)
     figure, panels = new_figure(
-        5.6 if columns == 1 else 7.6, height, math.ceil(len(scores) / columns), columns
+        5.6 if columns == 1 else 6.6, height, math.ceil(len(scores) / columns), columns
     )
     for panel in panels[len(scores) :]:
         panel.set_visible(False)

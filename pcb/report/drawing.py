@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcb.data.arrays import to_uint8
 from pcb.order import progressive_checkerboard
 from pcb.schedule import Schedule, block_starts
 from pcb.tokenizer.pyramid import upsample_codes
@@ -32,7 +33,7 @@ def decode_images(
     tokenizer: Tokenizer, codes_BT: NDArray[np.int64], sizes: Sequence[int]
 ) -> NDArray[np.uint8]:
     """Return the finest scale's images, uint8 (B, 3, H, W)."""
-    return to_uint8(tokenizer.decode(split_scales(codes_BT, sizes)[sizes[-1]]))
+    return to_uint8(tokenizer.decode(split_scales(codes_BT, sizes)[sizes[-1]])).cpu().numpy()
 
 
 @torch.inference_mode()
@@ -55,11 +56,7 @@ def drawing_frames(
         for start, block in zip(block_starts(blocks), blocks, strict=True):
             seen_BChw = torch.where(ranks_hw < start + block, vectors_BChw, known_BChw)
             images = tokenizer.decode(seen_BChw)
-            frames.append(to_uint8(F.interpolate(images, size=(pixels, pixels), mode="nearest")))
+            whole = F.interpolate(images, size=(pixels, pixels), mode="nearest")
+            frames.append(to_uint8(whole).cpu().numpy())
         known_BChw = vectors_BChw
     return frames
-
-
-def to_uint8(images_B3HW: Tensor) -> NDArray[np.uint8]:
-    """Round images in [-1, 1] to 0..255."""
-    return ((images_B3HW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()

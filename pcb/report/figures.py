@@ -20,6 +20,10 @@ from pcb.report.rows import Row
 
 ORDER_SIZES, ORDER_BLOCKS = (8, 16), (4, 8)
 """Grids whose order is drawn, and the K of their blocks: the paper's at ratios 2 and 4."""
+BARS = (
+    " Bars are one standard error, from a bootstrap over the generated images; what another seed "
+    "of training would give is not in them."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,7 @@ def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
     steps = evidence.preset.claims.compare_steps
     if not any(row.was_run for row in rows):
         return
-    bars = " Bars are one standard error." if any("fid_std" in r.scores for r in rows) else ""
+    bars = BARS if any("fid_std" in r.scores for r in rows) else ""
     yield Drawn(
         name="fid",
         section="overview",
@@ -60,7 +64,8 @@ def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
         name="scores",
         section="steps",
         title="The other scores against total steps",
-        caption="Lines and markers as above: colour, marker and dashes belong to a ratio.",
+        caption="Lines and markers as above: colour, marker and dashes belong to a ratio. Bars are "
+        "standard deviations over the splits of IS and the subsets of KID.",
         figure=score_figure(rows, ["is", "kid", "precision", "recall"], steps),
     )
     if any(row.was_run and row.seconds_per_image is not None for row in rows):

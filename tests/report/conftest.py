@@ -1,0 +1,39 @@
+"""Fixtures: a tree of made-up results and the report of it, both made once."""
+
+import os
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+import torch
+
+from pcb.pipeline import Pipeline
+from pcb.report.build import build
+from pcb.stage import run_unit
+from tests.report.results import make_results, mini_pipeline
+
+
+@pytest.fixture(scope="session")
+def mini() -> Pipeline:
+    """Return the units of a small miniature."""
+    os.environ.pop("PCB_PRESET", None)
+    return mini_pipeline()
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory, mini: Pipeline) -> Path:
+    """Return a folder with every result of the miniature and its report."""
+    folder = tmp_path_factory.mktemp("mini")
+    torch.set_num_threads(1)
+    with chdir(folder):
+        make_results(mini)
+        run_unit(mini.unit("report"), mini.preset, build)
+    return folder
+
+
+@pytest.fixture
+def here(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Make the tree of results the working directory."""
+    monkeypatch.chdir(tree)
+    yield tree

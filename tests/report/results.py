@@ -1,0 +1,143 @@
+"""A small tree of results in every stage's format, with made-up numbers: for the report alone."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from pcb.params import convert, load_params, merge, parse_preset
+from pcb.pipeline import Pipeline
+from pcb.settings import SweepPoint
+from pcb.stage import Job, atomic, run_unit, write_atomic
+from pcb.tokenizer.load import TOKENIZER_FILE
+from pcb.tokenizer.vq import Tokenizer
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+IMAGES = 24
+SMALL: dict[str, Any] = {
+    "tokenizer": {"autoencoder": {"channels": 8, "latent_channels": 8, "codebook_size": 32}},
+    "sampling": {"images": IMAGES, "shard_images": 16},
+}
+
+
+def mini_pipeline(change: Mapping[str, Any] | None = None) -> Pipeline:
+    """Return the units of the miniature with few images and a tiny tokenizer."""
+    params = load_params(PARAMS)
+    presets = params["presets"]
+    presets["mini"] = merge(merge(presets["mini"], SMALL), change or {})
+    return Pipeline("mini", parse_preset(params, "mini"))
+
+
+def make_results(pipeline: Pipeline, without: Sequence[str] = ()) -> None:
+    """Make all units but the report, and but those whose name begins with one of `without`."""
+    for unit in pipeline:
+        if unit.stage != "report" and not unit.name.startswith(tuple(without)):
+            run_unit(unit, pipeline.preset, ENTRIES[unit.stage])
+
+
+def fake_fid(ratio: float, steps: int, cfg: float) -> float:
+    """Fall with steps and flatten, nearly the same for every ratio."""
+    return (500 + 8 * ratio) * (1 + 2.5 * math.exp(-(steps - 2) / 3.5)) * (0.7 if cfg else 1)
+
+
+def _data(job: Job) -> dict[str, Any]:
+    write_atomic(job.folder / "note.txt", "none")
+    return {"train": 1347, "held_out": 450}
+
+
+def _tokenizer(job: Job) -> dict[str, Any]:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(job.preset.tokenizer.autoencoder)
+    save_file(tokenizer.state_dict(), job.folder / TOKENIZER_FILE)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 16, 3, 32, 32), dtype=np.uint8)
+    _save(job.folder / "reconstructions.npy", pictures)
+    lines = [[k, 2 / k, 1 / k, 0.1 / k, 8 + k / 50] for k in range(10, 500, 10)]
+    names = ["iteration", "loss", "reconstruction", "commitment", "perplexity"]
+    _write(job.folder / "log.csv", names, lines)
+    sizes = job.preset.all_sizes
+    usage = {str(size): 0.5 + 0.05 * size for size in sizes}
+    return {"psnr": 22.31, "codebook_usage": usage, "perplexity": {str(s): 9.0 * s for s in sizes}}
+
+
+def _classifier(job: Job) -> dict[str, Any]:
+    write_atomic(job.folder / "note.txt", "none")
+    return {"accuracy": 0.9812}
+
+
+def _tokens(job: Job) -> dict[str, Any]:
+    for part, _ in job.unit.parts:
+        write_atomic(job.folder / part / "note.txt", "none")
+    return {"images": 1347}
+
+
+def _train(job: Job) -> dict[str, Any]:
+    sizes = job.preset.sizes(job.unit.variant)
+    names = ["iteration", "epoch", "learning_rate", "loss", *(f"loss_{n}" for n in sizes)]
+    lines = []
+    for k in range(20, 1300, 20):
+        losses = [1.5 + 1.9 * math.exp(-k / 400) + 0.15 * math.log(n) for n in sizes]
+        lines.append([k, k / 21, 1e-3, sum(losses) / len(losses), *losses])
+    _write(job.folder / "log.csv", names, lines)
+    return {"parameters": 1_104_000, "iterations": 1280, "loss": lines[-1][3]}
+
+
+def _sample(job: Job) -> dict[str, Any]:
+    preset, point = job.preset, _point(job)
+    schedule = point.schedule(preset.sizes(job.unit.variant.partition("/")[0]))
+    codes = preset.tokenizer.autoencoder.codebook_size
+    drawn = np.random.default_rng(1).integers(0, codes, (IMAGES, schedule.tokens))
+    for shard, start in enumerate(range(0, IMAGES, preset.sampling.shard_images)):
+        part = drawn[start : start + preset.sampling.shard_images].astype(np.uint16)
+        _save(job.folder / f"codes-{shard:05d}.npy", part)
+    scales = np.repeat(schedule.sizes, schedule.blocks_per_scale)
+    lines = [[k, int(scale), 4, 2.5 / (1 + k / 9), 0.2 + k / 60] for k, scale in enumerate(scales)]
+    _write(job.folder / "stats.csv", ["step", "scale", "tokens", "entropy", "probability"], lines)
+    return {"images": IMAGES, "steps": schedule.steps, "seconds_per_image": 0.002 * schedule.steps}
+
+
+def _metrics(job: Job) -> dict[str, Any]:
+    sampled, model = job.unit.inputs[0].unit, job.unit.variant.partition("/")[0]
+    point = convert(sampled.settings["point"], SweepPoint, "point")
+    steps = point.schedule(job.preset.sizes(model)).steps
+    fid = fake_fid(float(model.removeprefix("ratio")), steps, point.cfg)
+    write_atomic(job.folder / "metrics.json", "{}")
+    return {
+        "fid": fid,
+        "fid_std": 0.02 * fid,
+        "is": 2500 / fid,
+        "precision": 0.5 + 0.01 * steps,
+        "recall": 0.6,
+        "kid": fid / 4000,
+        "agreement": 0.81,
+        "extractor": "classifier",
+    }
+
+
+def _point(job: Job) -> SweepPoint:
+    return convert(job.unit.settings["point"], SweepPoint, "point")
+
+
+def _save(path: Path, array: np.ndarray[Any, Any]) -> None:
+    with atomic(path) as hidden:
+        np.save(hidden, array)
+
+
+def _write(path: Path, names: Sequence[str], lines: Sequence[Sequence[float]]) -> None:
+    with atomic(path) as hidden, hidden.open("w", newline="") as file:
+        csv.writer(file).writerows([names, *lines])
+
+
+ENTRIES = {
+    "data": _data,
+    "tokenizer": _tokenizer,
+    "classifier": _classifier,
+    "tokens": _tokens,
+    "train": _train,
+    "sample": _sample,
+    "metrics": _metrics,
+}

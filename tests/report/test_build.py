@@ -1,0 +1,97 @@
+"""The report as files: whole, partial, and the same bytes each time."""
+
+import json
+import shutil
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+
+from pcb.pipeline import Pipeline
+from pcb.report.build import write_report
+from pcb.report.evidence import Evidence
+from pcb.report.published import published_systems, published_table
+from pcb.report.rows import NOT_RUN, make_row
+from tests.report.results import IMAGES, mini_pipeline
+
+PAGES = Path("reports") / "mini"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {str(n): (folder / n).read_bytes() for n in names if n.name != "complete.json"}
+
+
+def test_the_same_evidence_gives_the_same_bytes(here: Path, mini: Pipeline, tmp_path: Path) -> None:
+    write_report(Evidence(mini), tmp_path)
+    assert files(tmp_path) == files(PAGES)
+
+
+def test_the_report_says_what_was_measured(here: Path) -> None:
+    lines = (PAGES / "metrics.csv").read_text().splitlines()
+    assert len(lines) == 1 + 21
+    verdicts = [(c["claim"], c["verdict"]) for c in json.loads((PAGES / "claims.json").read_text())]
+    assert verdicts == [("C1", "reproduced"), ("C2", "reproduced"), ("C3", "not decidable")]
+    page = (PAGES / "index.html").read_text()
+    assert "Partial report" not in page
+    for unit in Evidence(mini_pipeline()).units:
+        assert unit.key in page
+
+
+def test_codes_are_read_over_the_edges_of_shards(here: Path, mini: Pipeline) -> None:
+    evidence = Evidence(mini)
+    row = evidence.rows()[0]
+    folder = mini.unit("sample", row.variant).artifact
+    shards = [np.load(folder / f"codes-0000{k}.npy") for k in range(2)]
+    codes = evidence.codes(row, 20)
+    assert codes is not None and len(shards[0]) == 16
+    np.testing.assert_array_equal(codes, np.concatenate(shards)[:20])
+    every = evidence.codes(row, 1000)
+    assert every is not None and len(every) == IMAGES
+
+
+def test_a_report_of_nothing_says_so(tmp_path: Path, mini: Pipeline) -> None:
+    with chdir(tmp_path):
+        facts = write_report(Evidence(mini), tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    assert "21 of 21 settings" in page and NOT_RUN in page
+    assert facts["settings_run"] == 0
+    assert set(facts["verdicts"].values()) == {"not decidable"}
+
+
+def test_a_partial_report_marks_what_is_missing(tree: Path, mini: Pipeline, tmp_path: Path) -> None:
+    """One model was not run, and the tokenizer's weights are on another machine."""
+    shutil.copytree(tree / "results", tmp_path / "results")
+    with chdir(tmp_path):
+        for stage in ("sample", "metrics"):
+            shutil.rmtree(mini.unit(stage, "ratio3/t17").manifest.parent)
+        (mini.unit("tokenizer").artifact / "tokenizer.safetensors").unlink()
+        facts = write_report(Evidence(mini), tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    assert "7 of 21 settings and 14 of" in page and NOT_RUN in page
+    assert facts["settings_run"] == 14 and facts["verdicts"]["C2"] == "not decidable"
+
+
+def test_results_of_other_settings_count_as_not_run(here: Path) -> None:
+    changed = mini_pipeline({"models": {"ratio3": {"training": {"learning_rate": 1.5e-3}}}})
+    run = {row.model for row in Evidence(changed).rows() if row.was_run}
+    assert run == {"ratio2", "ratio4"}
+
+
+def test_published_numbers_never_fill_measured_cells(here: Path, mini: Pipeline) -> None:
+    rows = Evidence(mini).rows()
+    table = published_table(rows, {}, comparable=False, steps=17)
+    published, ours = table.rows[:14], table.rows[14:]
+    assert len(published_systems()) == 14 and len(ours) == 6
+    measured = [k for k, name in enumerate(table.header) if name.endswith("measured")]
+    assert {line[k] for line in published for k in measured} == {NOT_RUN}
+    assert {line[1] for line in ours} == {"miniature, not comparable"}
+
+
+def test_a_comparable_row_stands_beside_its_published_one(mini: Pipeline) -> None:
+    point = mini.preset.points("ratio2")[-1]
+    row = make_row(mini.preset, "ratio2", point, {"fid": 2.9}, {"seconds_per_image": 0.1})
+    table = published_table([row], {}, comparable=True, steps=17)
+    found = {line[0]: line[5] for line in table.rows}
+    assert found["Checkerboard-L 2x cfg=1.5"] == "2.900"
+    assert found["Checkerboard-L 2x cfg=1.4"] == NOT_RUN

@@ -1,0 +1,112 @@
+"""Claims: every verdict can be reached, and what was not run leaves a claim open."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from pcb.pipeline import Pipeline
+from pcb.report.claims import decide
+from pcb.report.rows import Row, make_row
+from pcb.report.verdict import Claim, claims_json
+from pcb.settings import Claims, SweepPoint
+
+CURVE = {3: 1359.0, 4: 754.0, 9: 600.0, 13: 560.0, 17: 500.0, 29: 480.0}
+LIMITS = Claims(equal_steps=(13, 17))
+
+
+def make_rows(pipeline: Pipeline, changed: Mapping[tuple[str, int], float | None]) -> list[Row]:
+    """Return rows of three ratios on one curve, but for the changed (model, steps); None: not run.
+
+    The first is drawn with one block a scale.
+    """
+    rows = []
+    for model, first in (("ratio2", 4), ("ratio3", 3), ("ratio4", 3)):
+        for steps in (first, 9, 13, 17, 29):
+            fid = changed.get((model, steps), CURVE[steps])
+            point = SweepPoint(total_steps=steps)
+            scores = None if fid is None else {"fid": fid, "fid_std": fid / 50}
+            rows.append(make_row(pipeline.preset, model, point, scores, None))
+    return rows
+
+
+def verdicts(rows: list[Row], limits: Claims = LIMITS) -> dict[str, Claim]:
+    return {claim.name: claim for claim in decide(rows, limits)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "first", "second"),
+    [
+        ({}, "reproduced", "reproduced"),
+        ({("ratio4", 3): 600.0}, "not reproduced", "reproduced"),
+        ({("ratio2", 29): 300.0}, "not reproduced", "reproduced"),
+        ({("ratio2", 29): 700.0}, "not reproduced", "reproduced"),
+        ({("ratio3", 13): 700.0}, "reproduced", "not reproduced"),
+        ({("ratio3", 3): None}, "not decidable", "reproduced"),
+        ({("ratio3", 13): None}, "reproduced", "not decidable"),
+        ({("ratio3", 17): None}, "not decidable", "not decidable"),
+        ({("ratio3", 3): None, ("ratio4", 3): 500.0}, "not reproduced", "reproduced"),
+        ({("ratio3", 13): None, ("ratio4", 17): 700.0}, "not reproduced", "not reproduced"),
+    ],
+)
+def test_verdicts(
+    mini: Pipeline, changed: dict[tuple[str, int], float | None], first: str, second: str
+) -> None:
+    found = verdicts(make_rows(mini, changed))
+    assert (found["C1"].verdict, found["C2"].verdict) == (first, second)
+    assert found["C3"].verdict == "not decidable"
+
+
+def test_reasons_name_what_failed_and_what_is_missing(mini: Pipeline) -> None:
+    failed = verdicts(make_rows(mini, {("ratio4", 3): 600.0}))["C1"]
+    assert "1 of 6 checks made fail: ratio4" in failed.reason
+    missing = verdicts(make_rows(mini, {("ratio3", 13): None}))["C2"]
+    assert "ratio3/t13" in missing.reason
+    assert "No pair" in verdicts(make_rows(mini, {}))["C3"].reason
+
+
+def test_a_missing_ratio_leaves_c2_open(mini: Pipeline) -> None:
+    rows = [row for row in make_rows(mini, {}) if row.model != "ratio3"]
+    assert verdicts(rows)["C2"].verdict == "not decidable"
+    assert verdicts(rows, Claims(ratios=(2.0, 4.0)))["C2"].verdict == "reproduced"
+
+
+def test_other_architectures_are_not_compared(mini: Pipeline) -> None:
+    rows = [
+        replace(row, architecture="wider") if row.model == "ratio3" else row
+        for row in make_rows(mini, {})
+    ]
+    assert verdicts(rows)["C2"].verdict == "not decidable"
+
+
+@pytest.mark.parametrize(
+    ("fid", "verdict"), [(510.0, "reproduced"), (560.0, "not reproduced"), (None, "not decidable")]
+)
+def test_mixing_compares_equal_models(mini: Pipeline, fid: float | None, verdict: str) -> None:
+    rows = make_rows(mini, {})
+    mixed = next(row for row in rows if row.variant == "ratio2/t17")
+    scores = {} if fid is None else {"fid": fid}
+    rows.append(replace(mixed, model="ratio2-unmixed", mixing_layers=0, scores=scores))
+    assert verdicts(rows)["C3"].verdict == verdict
+
+
+def test_guided_rows_decide_nothing(mini: Pipeline) -> None:
+    rows = make_rows(mini, {})
+    point = SweepPoint(total_steps=17, cfg=1.5)
+    guided = make_row(mini.preset, "ratio2", point, {"fid": 1.0}, None)
+    assert claims_json(decide([guided, *rows], LIMITS)) == claims_json(decide(rows, LIMITS))
+
+
+def test_a_number_near_its_limit_is_called_close(mini: Pipeline) -> None:
+    claim = verdicts(make_rows(mini, {("ratio3", 17): 598.0}))["C2"]
+    assert claim.verdict == "reproduced"
+    assert [check.close for check in claim.checks] == [False, True]
+    assert "within two standard errors" in claim.reason
+
+
+def test_json_holds_thresholds_and_numbers(mini: Pipeline) -> None:
+    first = claims_json(decide(make_rows(mini, {}), LIMITS))[0]
+    assert first["verdict"] == "reproduced" and "25 %" in first["test"]
+    check = first["checks"][0]
+    assert check["limit"] == 0.25 and check["must_be"] == "at least" and check["holds"] is True
+    assert check["value"] == pytest.approx(754 / 500 - 1)

@@ -1,0 +1,86 @@
+"""Figures: deterministic files, one style a ratio, pictures that show what they claim."""
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pcb.pipeline import Pipeline
+from pcb.report.checkerboard import draw_order, order_figure, steps_figure
+from pcb.report.curves import score_figure
+from pcb.report.drawing import decode_images, drawing_frames, split_scales
+from pcb.report.evidence import Evidence
+from pcb.report.strips import sheet, strip
+from pcb.report.style import figure_bytes, inline_svg, ratio_style
+from pcb.schedule import schedule_from_total
+from pcb.tokenizer.vq import Tokenizer
+
+
+@pytest.mark.parametrize("n", [1, 5, 8])
+def test_the_order_is_drawn_as_png(tmp_path: Path, n: int) -> None:
+    path = tmp_path / "order.png"
+    draw_order(n, path)
+    first = path.read_bytes()
+    draw_order(n, path)
+    assert path.read_bytes() == first
+    assert min(Image.open(path).size) > 200
+
+
+def test_a_step_is_one_panel() -> None:
+    schedule = schedule_from_total((1, 2, 8), 9)
+    svg = figure_bytes(steps_figure(schedule), "svg").decode()
+    assert re.findall(r">(\d+)</text>", svg) == [str(k + 1) for k in range(9)]
+
+
+def test_figures_are_the_same_bytes_each_time(here: Path, mini: Pipeline) -> None:
+    rows = Evidence(mini).rows()
+    for kind in ("svg", "png"):
+        first, second = (figure_bytes(score_figure(rows, ["fid"], 17), kind) for _ in range(2))
+        assert first == second
+
+
+def test_inline_figures_follow_the_theme_and_share_no_id() -> None:
+    svg = figure_bytes(order_figure((2, 3), (2, 2)), "svg").decode()
+    inline = inline_svg(svg, "order", 'Ranks & "blocks"')
+    assert inline.startswith('<svg role="img" aria-label="Ranks &amp; &quot;blocks&quot;"')
+    assert "var(--ink)" in inline and "#24292f" not in inline
+    ids = re.findall(r' id="([^"]+)"', inline)
+    assert all(name.startswith("order-") for name in ids) and len(set(ids)) == len(ids)
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', inline))
+    assert used <= set(ids)
+
+
+def test_ratios_differ_in_colour_marker_and_dash() -> None:
+    styles = [ratio_style(ratio) for ratio in (2.0, 3.0, 4.0)]
+    for part in ("color", "marker", "dash"):
+        assert len({getattr(style, part) for style in styles}) == 3
+    assert ratio_style(7.0) != ratio_style(2.0) != ratio_style(None)
+
+
+def test_strips_hold_their_images() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 8, 8), dtype=np.uint8)
+    pixels = np.asarray(Image.open(io.BytesIO(strip(images))))
+    assert pixels.shape == (8, 3 * 8 + 2 * 2, 4)
+    np.testing.assert_array_equal(pixels[:, 10:18, :3], images[1].transpose(1, 2, 0))
+    assert Image.open(io.BytesIO(sheet([images, images]))).size == (28, 18)
+
+
+def test_large_images_are_made_smaller() -> None:
+    assert Image.open(io.BytesIO(strip(np.zeros((1, 3, 256, 256), np.uint8)))).size == (96, 96)
+
+
+def test_the_last_frame_is_the_finished_image(mini: Pipeline) -> None:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(mini.preset.tokenizer.autoencoder).eval().requires_grad_(False)
+    schedule = schedule_from_total((1, 3, 8), 9)
+    codes = np.random.default_rng(0).integers(0, 32, (2, schedule.tokens))
+    frames = drawing_frames(tokenizer, codes, schedule)
+    assert len(frames) == 9 and {frame.shape for frame in frames} == {(2, 3, 32, 32)}
+    np.testing.assert_array_equal(frames[-1], decode_images(tokenizer, codes, schedule.sizes))
+    assert not np.array_equal(frames[-2], frames[-1])
+    grids = split_scales(codes, schedule.sizes)
+    assert grids[3][1].flatten().tolist() == codes[1, 1:10].tolist()
