@@ -42,14 +42,33 @@ def add_verbs(verbs: Verbs) -> None:
         parser.add_argument(
             "--force", action="store_true", help="make it again, even if it is complete"
         )
+        if stage == "report":
+            parser.set_defaults(run=_report)
+            parser.add_argument(
+                "--partial", action="store_true", help="of what there is; the rest says `not run`"
+            )
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    """Make the report, or one of what there is, which counts for nothing in the pipeline."""
+    if not arguments.partial:
+        return _make("report", arguments)
+    pipeline = _pipeline(arguments)
+    # Only here: drawing needs torch and Matplotlib.
+    from pcb.report.build import write_report
+    from pcb.report.evidence import Evidence
+
+    folder = pipeline.unit("report").artifact
+    facts = write_report(Evidence(pipeline), folder)
+    run, settings = facts["settings_run"], facts["settings"]
+    print(f"{folder / 'index.html'}: {run} of {settings} settings are in it")
+    return 0
 
 
 def _make(stage: str, arguments: argparse.Namespace) -> int:
     """Make one unit of a stage."""
-    params = load_params(arguments.params)
-    name = arguments.preset or active_preset(params)
-    preset = parse_preset(params, name, str(arguments.params))
-    unit = Pipeline(name, preset).unit(stage, arguments.variant)
+    pipeline = _pipeline(arguments)
+    preset, unit = pipeline.preset, pipeline.unit(stage, arguments.variant)
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads_of(stage, preset.compute))
     # Threads that spin while they wait cost a busy machine most of its speed.
@@ -61,3 +80,10 @@ def _make(stage: str, arguments: argparse.Namespace) -> int:
 
     run_unit(unit, preset, entry, force=arguments.force)
     return 0
+
+
+def _pipeline(arguments: argparse.Namespace) -> Pipeline:
+    """Return the units of the preset that the arguments name."""
+    params = load_params(arguments.params)
+    name = arguments.preset or active_preset(params)
+    return Pipeline(name, parse_preset(params, name, str(arguments.params)))

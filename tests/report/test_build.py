@@ -6,13 +6,15 @@ from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from pcb.cli.main import main
 from pcb.pipeline import Pipeline
 from pcb.report.build import write_report
 from pcb.report.evidence import Evidence
 from pcb.report.published import published_systems, published_table
 from pcb.report.rows import NOT_RUN, make_row
-from tests.report.results import IMAGES, mini_pipeline
+from tests.report.results import IMAGES, PARAMS, mini_pipeline
 
 PAGES = Path("reports") / "mini"
 
@@ -50,26 +52,17 @@ def test_codes_are_read_over_the_edges_of_shards(here: Path, mini: Pipeline) -> 
     assert every is not None and len(every) == IMAGES
 
 
-def test_a_report_of_nothing_says_so(tmp_path: Path, mini: Pipeline) -> None:
-    with chdir(tmp_path):
-        facts = write_report(Evidence(mini), tmp_path)
-    page = (tmp_path / "index.html").read_text()
-    assert "21 of 21 settings" in page and NOT_RUN in page
-    assert facts["settings_run"] == 0
-    assert set(facts["verdicts"].values()) == {"not decidable"}
-
-
 def test_a_partial_report_marks_what_is_missing(tree: Path, mini: Pipeline, tmp_path: Path) -> None:
-    """One model was not run, and the tokenizer's weights are on another machine."""
-    shutil.copytree(tree / "results", tmp_path / "results")
+    """Of one model there are scores alone, without the files that they come from; nothing else."""
+    manifests = Path("results") / "manifests" / "mini" / "metrics" / "ratio2"
+    shutil.copytree(tree / manifests, tmp_path / manifests)
     with chdir(tmp_path):
-        for stage in ("sample", "metrics"):
-            shutil.rmtree(mini.unit(stage, "ratio3/t17").manifest.parent)
-        (mini.unit("tokenizer").artifact / "tokenizer.safetensors").unlink()
         facts = write_report(Evidence(mini), tmp_path)
     page = (tmp_path / "index.html").read_text()
-    assert "7 of 21 settings and 14 of" in page and NOT_RUN in page
-    assert facts["settings_run"] == 14 and facts["verdicts"]["C2"] == "not decidable"
+    assert "14 of 21 settings and 42 of 49 results" in page and NOT_RUN in page
+    assert facts["settings_run"] == 7
+    assert set(facts["verdicts"].values()) == {"not decidable"}
+    assert not list(tmp_path.glob("figures/samples*")) and (tmp_path / "figures/fid.svg").exists()
 
 
 def test_results_of_other_settings_count_as_not_run(here: Path) -> None:
@@ -95,3 +88,11 @@ def test_a_comparable_row_stands_beside_its_published_one(mini: Pipeline) -> Non
     found = {line[0]: line[5] for line in table.rows}
     assert found["Checkerboard-L 2x cfg=1.5"] == "2.900"
     assert found["Checkerboard-L 2x cfg=1.4"] == NOT_RUN
+
+
+def test_the_command_makes_a_partial_report(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "--partial", "--preset", "smoke", "--params", str(PARAMS)]) == 0
+    assert capsys.readouterr().out == "reports/smoke/index.html: 0 of 7 settings are in it\n"
+    assert "not run" in (folder / "reports" / "smoke" / "index.html").read_text()
