@@ -22,13 +22,14 @@ def few_steps_hurt(rows: Sequence[Row], limits: Claims) -> Claim:
     for model, own in _by_model(rows).items():
         base = _at_steps(own, steps)
         coarse = next((row for row in own if row.one_block), None)
-        subject = f"{model}: FID with one block a scale above FID at {steps} steps"
-        checks.append(_excess(subject, coarse, base, limits.few_steps_gain, at_least=True))
+        rise = f"FID with one block a scale above FID at {steps} steps"
+        gain = limits.few_steps_gain
+        checks.append(_excess(model, rise, coarse, base, gain, at_least=True))
         beyond: list[Row | None] = [row for row in own if row.steps > steps]
         for fine in beyond or [None]:
-            more = str(fine.steps) if fine else "more"
-            subject = f"{model}: change of FID from {steps} to {more} steps"
-            checks.append(_change(subject, fine, base, limits.flat_beyond))
+            of = f"{model}, {fine.steps if fine else 'more'} steps"
+            beyond_it = f"change of FID beyond {steps} steps"
+            checks.append(_change(of, beyond_it, fine, base, limits.flat_beyond))
     test = (
         f"For every model, without guidance: FID with one block a scale is at least "
         f"{_percent(limits.few_steps_gain)} above FID at {steps} steps, and at more than {steps} "
@@ -80,8 +81,8 @@ def mixing_is_idle(rows: Sequence[Row], limits: Claims) -> Claim:
         plain = next((row for row in group if row.mixing_layers == 0), None)
         mixed = [row for row in group if row.mixing_layers > 0]
         for row in mixed if plain else []:
-            subject = f"{row.variant}: change of FID against no mixing"
-            checks.append(_change(subject, row, plain, limits.mixing_gain))
+            change = "change of FID against no mixing"
+            checks.append(_change(row.variant, change, row, plain, limits.mixing_gain))
     test = (
         f"Models that differ in nothing but RoPE mixing, at the same setting: mixing changes FID "
         f"by at most {_percent(limits.mixing_gain)}."
@@ -96,7 +97,13 @@ def mixing_is_idle(rows: Sequence[Row], limits: Claims) -> Claim:
 
 
 def _excess(
-    subject: str, row: Row | None, base: Row | None, limit: float, *, at_least: bool
+    of: str,
+    quantity: str,
+    row: Row | None,
+    base: Row | None,
+    limit: float,
+    *,
+    at_least: bool,
 ) -> Check:
     """Check FID(row) / FID(base) - 1."""
     if row is None or base is None or not (row.was_run and base.was_run):
@@ -104,9 +111,12 @@ def _excess(
             r.variant if r else "no such setting" for r in (row, base) if not (r and r.was_run)
         ]
         detail = "not run: " + ", ".join(absent)
-        return Check(subject=subject, value=None, limit=limit, at_least=at_least, detail=detail)
+        return Check(
+            of=of, quantity=quantity, value=None, limit=limit, at_least=at_least, detail=detail
+        )
     return Check(
-        subject=subject,
+        of=of,
+        quantity=quantity,
         value=row.scores["fid"] / base.scores["fid"] - 1,
         limit=limit,
         at_least=at_least,
@@ -115,25 +125,28 @@ def _excess(
     )
 
 
-def _change(subject: str, row: Row | None, base: Row | None, limit: float) -> Check:
+def _change(of: str, quantity: str, row: Row | None, base: Row | None, limit: float) -> Check:
     """Check the size of FID(row) / FID(base) - 1, whichever way it goes."""
-    check = _excess(subject, row, base, limit, at_least=False)
+    check = _excess(of, quantity, row, base, limit, at_least=False)
     return check if check.value is None else replace(check, value=abs(check.value))
 
 
 def _spread(found: Sequence[Row], wanted: set[float], steps: int, limit: float) -> Check:
     """Check largest FID / smallest FID - 1 at one step count."""
-    subject = f"largest FID above smallest at {steps} steps"
+    of, quantity = f"at {steps} steps", "largest FID above the smallest"
     run = [row for row in found if row.was_run]
     absent = [f"{ratio:g}" for ratio in sorted(wanted - {row.ratio for row in run if row.ratio})]
     waiting = [row.variant for row in found if not row.was_run]
     if absent or waiting:
         detail = f"not run: {', '.join(waiting) or 'ratio ' + ', '.join(absent)}"
-        return Check(subject=subject, value=None, limit=limit, at_least=False, detail=detail)
+        return Check(
+            of=of, quantity=quantity, value=None, limit=limit, at_least=False, detail=detail
+        )
     low = min(run, key=lambda row: row.scores["fid"])
     high = max(run, key=lambda row: row.scores["fid"])
     return Check(
-        subject=subject,
+        of=of,
+        quantity=quantity,
         value=high.scores["fid"] / low.scores["fid"] - 1,
         limit=limit,
         at_least=False,

@@ -60,3 +60,8 @@ theme.addEventListener("click", () => {
   document.documentElement.style.colorScheme = dark ? "dark" : "light";
   name();
 });
+
+// Paper has no buttons: what is folded is printed unfolded.
+addEventListener("beforeprint", () => {
+  for (const details of document.querySelectorAll("details")) details.open = true;
+});

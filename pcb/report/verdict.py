@@ -15,7 +15,10 @@ Verdict = Literal["reproduced", "not reproduced", "not decidable"]
 class Check:
     """One number, as a share (0.25 is 25 %), against one limit."""
 
-    subject: str
+    of: str
+    """What was looked at: a model, a step count."""
+    quantity: str
+    """What the number is; checks of one quantity have one limit."""
     value: float | None
     """None: the rows that it needs were not run."""
     limit: float
@@ -25,6 +28,11 @@ class Check:
     """The FIDs behind the number, or what was not run."""
     error: float | None = None
     """Standard error of the value, where the FIDs have one."""
+
+    @property
+    def subject(self) -> str:
+        """What was checked, in words."""
+        return f"{self.of}: {self.quantity}"
 
     @property
     def holds(self) -> bool | None:
@@ -39,6 +47,17 @@ class Check:
         if self.value is None or self.error is None:
             return False
         return abs(self.value - self.limit) < 2 * self.error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """The numbers of one quantity, from the smallest to the largest."""
+
+    quantity: str
+    low: float
+    high: float
+    limit: float
+    at_least: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +80,25 @@ class Claim:
         if None in outcomes or self.missing or not outcomes:
             return "not decidable"
         return "reproduced"
+
+    @property
+    def spans(self) -> list[Span]:
+        """The numbers in short, quantity by quantity."""
+        found: dict[str, list[float]] = {}
+        for check in self.checks:
+            if check.value is not None:
+                found.setdefault(check.quantity, []).append(check.value)
+        kinds = {check.quantity: check for check in self.checks}
+        return [
+            Span(
+                quantity=quantity,
+                low=min(values),
+                high=max(values),
+                limit=kinds[quantity].limit,
+                at_least=kinds[quantity].at_least,
+            )
+            for quantity, values in found.items()
+        ]
 
     @property
     def reason(self) -> str:

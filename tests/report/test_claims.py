@@ -107,6 +107,9 @@ def test_a_number_near_its_limit_is_called_close(mini: Pipeline) -> None:
 def test_json_holds_thresholds_and_numbers(mini: Pipeline) -> None:
     first = claims_json(decide(make_rows(mini, {}), LIMITS))[0]
     assert first["verdict"] == "reproduced" and "25 %" in first["test"]
+    claim = verdicts(make_rows(mini, {}))["C1"]
+    assert [round(span.low, 3) for span in claim.spans] == [0.508, 0.04]
+    assert [round(span.high, 3) for span in claim.spans] == [1.718, 0.04]
     check = first["checks"][0]
     assert check["limit"] == 0.25 and check["must_be"] == "at least" and check["holds"] is True
     assert check["value"] == pytest.approx(754 / 500 - 1)
