@@ -274,7 +274,7 @@ class Classifier(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True
     batch_size: Positive = 64
     learning_rate: PositiveFloat = 1e-2
     features: Positive = 128
-    """Channels of the last convolution, whose means are the features of FID, KID, precision and recall."""
+    """Channels of the last convolution; their means serve FID, KID, precision and recall."""
     min_accuracy: Share = 0.97
     """On held-out renderings; below it the stage fails, since its metrics would mean little."""
     seed: Count = 0

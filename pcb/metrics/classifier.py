@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ WEIGHTS = "classifier.safetensors"
 
 
 class Classifier(nn.Module):
-    """Three strided convolutions, the mean over the image, one hidden layer, logits.
+    """Four convolutions, the mean over the image, logits.
 
     Convolutions and the mean make it indifferent to where a digit stands.
     """
@@ -28,27 +27,26 @@ class Classifier(nn.Module):
     def __init__(self, num_classes: int, features: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(3, 32, 3, padding=1),
-            nn.GroupNorm(8, 32),
-            nn.SiLU(),
-            nn.Conv2d(32, 64, 3, stride=2, padding=1),
-            nn.GroupNorm(8, 64),
-            nn.SiLU(),
-            nn.Conv2d(64, 128, 3, stride=2, padding=1),
-            nn.GroupNorm(8, 128),
-            nn.SiLU(),
-            nn.Conv2d(128, 128, 3, stride=2, padding=1),
-            nn.GroupNorm(8, 128),
-            nn.SiLU(),
+            _layer(3, 32, stride=2),
+            _layer(32, 64, stride=2),
+            _layer(64, 128, stride=1),
+            _layer(128, features, stride=2),
         )
-        self.hidden = nn.Linear(128 * 16, features)
         self.head = nn.Linear(features, num_classes)
 
     def forward(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (B, F), not negative, and logits (B, K) of uint8 images."""
-        maps = self.body(from_uint8(pixels_B3HW))
-        features_BF = F.relu(self.hidden(F.adaptive_avg_pool2d(maps, 4).flatten(1)))
+        features_BF = self.body(from_uint8(pixels_B3HW)).mean((2, 3))
         return features_BF, self.head(features_BF)
+
+
+def _layer(channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    """Convolution, batch normalisation, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(channels, out_channels, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    )
 
 
 def load_classifier(folder: Path) -> Classifier:
