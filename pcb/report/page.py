@@ -111,8 +111,8 @@ def render(page: Page) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share as percent: 0.2534 as `25.3 %`, 0.25 as `25 %`."""
-    return f"{round(100 * share, 1):.10g} %"
+    """Return a share as percent, 0.2534 as `25.3 %`, with a space that does not break."""
+    return f"{round(100 * share, 1):.10g}\N{NO-BREAK SPACE}%"
 
 
 def _text(name: str) -> str:
