@@ -52,6 +52,7 @@ def build(job: Job) -> dict[str, Any]:
     return measure(tokenizer, held_out[:_MEASURED], sizes, job.preset.compute.encoding_batch)
 
 
+@torch.inference_mode()
 def reconstructions(tokenizer: Tokenizer, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return images and what is left of them after quantisation: uint8 (2, n, 3, H, W)."""
     images = _images(tokenizer, pixels)
@@ -60,6 +61,7 @@ def reconstructions(tokenizer: Tokenizer, pixels: NDArray[np.uint8]) -> NDArray[
     return np.stack([pixels, to_uint8(decoded).cpu().numpy()])
 
 
+@torch.inference_mode()
 def measure(
     tokenizer: Tokenizer, pixels: NDArray[np.uint8], sizes: list[int], batch: int
 ) -> dict[str, dict[str, float]]:
