@@ -153,6 +153,10 @@ def _check_consistency(preset: Preset, place: str) -> None:
             f"{place}.data.image_size = {preset.data.image_size}: expected a multiple of the "
             f"tokenizer's stride {stride}"
         )
+    try:
+        preset.metrics.check_counts(preset.sampling.images, preset.data.reference_images)
+    except ValueError as error:
+        raise UserError(f"{place}.metrics: {error}") from None
     for index, sweep in enumerate(preset.sweep):
         for model in sweep.models:
             if model not in preset.models:

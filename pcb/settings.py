@@ -293,6 +293,19 @@ class Metrics(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bootstrap: Annotated[int, Meta(ge=2)] = 20
     """Resamplings of the images behind the standard error of FID."""
 
+    def check_counts(self, images: int, reference_images: int) -> None:
+        """Raise ValueError unless every metric is defined for this many images."""
+        least = max(self.kid_subset_size, self.nearest + 1)
+        for name, count in (("images", images), ("reference images", reference_images)):
+            if count < least:
+                raise ValueError(
+                    f"{count} {name} are too few for kid_subset_size {self.kid_subset_size} "
+                    f"and nearest {self.nearest}: expected at least {least}"
+                )
+        # A short last split would drag the Inception score down (METHOD section 7).
+        if images % self.splits:
+            raise ValueError(f"{images} images cannot be cut into {self.splits} equal splits")
+
 
 class Claims(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Thresholds of the verdicts, stated before the numbers (METHOD section 8)."""

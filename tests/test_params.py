@@ -74,6 +74,9 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
         ("data.image_size", 33, "expected a multiple of the tokenizer's stride 4"),
         ("model.heads", 3, "even multiple of the number of heads 3"),
         ("models", {}, "expected at least one named model"),
+        ("sampling.images", 100, r"metrics: 100 images are too few for kid_subset_size 500"),
+        ("sampling.images", 2001, r"metrics: 2001 images cannot be cut into 10 equal splits"),
+        ("data.reference_images", 3, r"metrics: 3 reference images are too few"),
     ],
 )
 def test_a_wrong_setting_names_its_path_and_what_was_expected(params, path, value, message):
@@ -85,9 +88,9 @@ def test_a_wrong_setting_names_its_path_and_what_was_expected(params, path, valu
 
 def test_presets_inherit_and_null_removes(params):
     tree = copy.deepcopy(params)
-    tree["presets"]["small"] = {"extends": "smoke", "sampling": {"images": 8}}
+    tree["presets"]["small"] = {"extends": "smoke", "sampling": {"images": 48}}
     small = parse_preset(tree, "small")
-    assert small.sampling.images == 8
+    assert small.sampling.images == 48
     assert "ratio3" not in small.models
     tree["presets"]["smoke"]["extends"] = "small"
     with pytest.raises(UserError, match="extend in a circle"):

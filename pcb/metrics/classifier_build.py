@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 
 from pcb.atomic import atomic
 from pcb.data.arrays import save_array
@@ -29,7 +30,8 @@ def build(job: Job) -> dict[str, Any]:
     settings = job.preset.classifier
     assert settings is not None
     device = pick_device(job.preset.compute)
-    compute_exactly(device, job.preset.compute.threads)
+    # One thread, as for every stage that the scheduler runs beside others (`pcb.stages`).
+    compute_exactly(device, 1)
     data = job.inputs["data"]
     images = np.load(data / TRAIN_IMAGES, mmap_mode="r")
     torch.manual_seed(settings.seed)
@@ -53,9 +55,6 @@ def build(job: Job) -> dict[str, Any]:
 
 def save_classifier(job: Job, classifier: Classifier) -> None:
     """Write the weights."""
-    # Imported here, as torch-fidelity's other users of this module need no writer.
-    from safetensors.torch import save_file
-
     state = {name: tensor.cpu().contiguous() for name, tensor in classifier.state_dict().items()}
     with atomic(job.folder / WEIGHTS) as temporary:
         save_file(state, temporary)

@@ -36,11 +36,17 @@ from torch_fidelity.metric_prc import (
 )
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
-from pcb.errors import UserError
 from pcb.metrics.classifier import load_classifier
 from pcb.settings import Metrics
 
 EXTRACTOR = "pcb-classifier"
+SEED = 2020
+"""torch-fidelity's own, of KID's subsets."""
+DISTANCE_ROWS = 1000
+"""Rows of distances in memory at a time; 50,000 images would fill 20 GB."""
+
+Statistics = Mapping[str, NDArray[np.float64]]
+"""Mean `mu` (F,) and covariance `sigma` (F, F)."""
 
 
 class ClassifierFeatures(FeatureExtractorBase):
@@ -91,27 +97,33 @@ def scores(
 ) -> dict[str, float]:
     """Return FID, IS, KID, precision and recall of generated features against the reference's.
 
-    generated, reference: float32 (n, F) features; logits: (n, K) of the generated images, in
-    image order: the splits of the Inception score are consecutive.
+    generated, reference: float (n, F) features; logits: (n, K) of the generated images, in image
+    order: the splits of the Inception score are consecutive.
 
-    Raises UserError if there are fewer images than a metric needs.
+    Raises ValueError if a metric is not defined for so few images.
     """
-    _check_count(len(generated), settings)
-    quiet = {"verbose": False, "rng_seed": 2020}
+    settings.check_counts(len(generated), len(reference))
+    # float32 distances and kernels would carry the rounding of whoever multiplied the matrices.
+    generated, reference = generated.double(), reference.double()
     isc = isc_features_to_metric(logits, settings.splits, shuffle=False)
-    fid = fid_statistics_to_metric(statistics(generated), statistics(reference), verbose=False)
     kid = kid_features_to_metric(
         generated,
         reference,
         kid_subsets=settings.kid_subsets,
         kid_subset_size=settings.kid_subset_size,
-        **quiet,
+        rng_seed=SEED,
+        verbose=False,
     )
     prc = prc_features_to_metric(
-        generated, reference, prc_neighborhood=settings.nearest, save_cpu_ram=True, **quiet
+        generated,
+        reference,
+        prc_neighborhood=settings.nearest,
+        prc_batch_size=DISTANCE_ROWS,
+        save_cpu_ram=True,
+        verbose=False,
     )
     return {
-        "fid": fid[KEY_METRIC_FID],
+        "fid": fid(statistics(generated), statistics(reference)),
         "fid_std": bootstrap_fid(generated, reference, settings),
         "is": isc[KEY_METRIC_ISC_MEAN],
         "is_std": isc[KEY_METRIC_ISC_STD],
@@ -122,40 +134,28 @@ def scores(
     }
 
 
-def statistics(features: Tensor) -> Mapping[str, NDArray[np.float64]]:
-    """Return mean and covariance in float64."""
-    found: dict[str, NDArray[np.float64]] = fid_features_to_statistics(features.double())
+def statistics(features: Tensor) -> Statistics:
+    """Return mean and covariance of float64 features."""
+    found: Statistics = fid_features_to_statistics(features)
+    return found
+
+
+def fid(one: Statistics, other: Statistics) -> float:
+    """Return the Frechet distance of two normal distributions."""
+    found: float = fid_statistics_to_metric(one, other, verbose=False)[KEY_METRIC_FID]
     return found
 
 
 def bootstrap_fid(generated: Tensor, reference: Tensor, settings: Metrics) -> float:
     """Return the standard deviation of FID when the generated images are drawn again.
 
-    With replacement, `settings.bootstrap` times. Resampling repeats images and so raises FID
-    itself; its spread is what counts.
+    With replacement, `settings.bootstrap` times; the reference stays, as it is the same for all
+    that is compared. Resampling repeats images and so raises FID itself; its spread is what counts.
     """
-    random = np.random.Generator(np.random.Philox(key=[2020, 0]))
+    random = np.random.Generator(np.random.Philox(key=[SEED, 0]))
     target = statistics(reference)
     found = []
     for _ in range(settings.bootstrap):
         chosen = torch.from_numpy(random.integers(len(generated), size=len(generated)))
-        again = fid_statistics_to_metric(statistics(generated[chosen]), target, verbose=False)
-        found.append(again[KEY_METRIC_FID])
+        found.append(fid(statistics(generated[chosen]), target))
     return float(np.std(found, ddof=1))
-
-
-def _check_count(images: int, settings: Metrics) -> None:
-    """Refuse to print a number that its protocol does not cover."""
-    need = {
-        "metrics.splits": settings.splits,
-        "metrics.kid_subset_size": settings.kid_subset_size,
-        "metrics.nearest": settings.nearest + 1,
-    }
-    for key, least in need.items():
-        if images < least:
-            raise UserError(f"{images} images are too few for {key} = {least}; draw more or set it")
-    if images % settings.splits:
-        raise UserError(
-            f"{images} images cannot be cut into metrics.splits = {settings.splits} equal splits, "
-            "and a short last one would drag the Inception score down"
-        )

@@ -22,6 +22,7 @@ IMAGES = 24
 SMALL: dict[str, Any] = {
     "tokenizer": {"autoencoder": {"channels": 8, "latent_channels": 8, "codebook_size": 32}},
     "sampling": {"images": IMAGES, "shard_images": 16},
+    "metrics": {"splits": 2, "kid_subset_size": 16},
 }
 
 

@@ -1,0 +1,243 @@
+"""The numbers of the metrics, against slow second implementations and by their conventions."""
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+import torch_fidelity
+from numpy.linalg import norm
+from safetensors.torch import save_file
+from scipy.linalg import sqrtm
+from torch.utils.data import Dataset
+from torch_fidelity.utils import create_feature_extractor
+
+import pcb.metrics.fidelity as fidelity
+from pcb.metrics.classifier import WEIGHTS, Classifier, classify, load_classifier
+from pcb.metrics.fidelity import EXTRACTOR, bootstrap_fid, register_classifier, scores
+from pcb.settings import Metrics
+
+SETTINGS = Metrics(splits=4, nearest=3, kid_subsets=2, kid_subset_size=60, bootstrap=2)
+
+
+@dataclass
+class Sets:
+    """Two sets of features that overlap, and logits of the first."""
+
+    generated: torch.Tensor
+    reference: torch.Tensor
+    logits: torch.Tensor
+
+    def scores(self, **changes):
+        settings = msgspec.structs.replace(SETTINGS, **changes)
+        return scores(self.generated, self.logits, self.reference, settings)
+
+
+@pytest.fixture
+def sets():
+    torch.set_num_threads(1)
+    random = np.random.default_rng(0)
+
+    def normal(*shape):
+        return torch.from_numpy(random.normal(size=shape).astype(np.float32))
+
+    skew = torch.eye(8) + 0.3 * normal(8, 8)
+    return Sets(normal(80, 8) @ skew + 0.4, normal(90, 8), 3 * normal(80, 5))
+
+
+def test_fid_is_the_distance_with_a_true_matrix_root(sets):
+    x, y = sets.generated.double().numpy(), sets.reference.double().numpy()
+    a, b = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    shift = x.mean(0) - y.mean(0)
+    expected = shift @ shift + np.trace(a + b - 2 * sqrtm(a @ b).real)
+    assert sets.scores()["fid"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_inception_score_is_over_consecutive_splits(sets):
+    found = []
+    for part in sets.logits.double().numpy().reshape(4, 20, 5):
+        p = np.exp(part) / np.exp(part).sum(1, keepdims=True)
+        marginal = p.mean(0)
+        divergences = [sum(row * np.log(row / marginal)) for row in p]
+        found.append(np.exp(np.mean(divergences)))
+    result = sets.scores()
+    assert result["is"] == pytest.approx(np.mean(found), rel=1e-9)
+    assert result["is_std"] == pytest.approx(np.std(found), rel=1e-9)
+
+
+def inside(points, manifold, nearest):
+    """Share of points within the k-th neighbour's distance of a point of the manifold."""
+    radii = [sorted(norm(manifold - x, axis=1))[nearest] for x in manifold]
+    return np.mean([any(norm(manifold - x, axis=1) <= radii) for x in points])
+
+
+def test_precision_and_recall_count_points_inside_the_other_manifold(sets):
+    x, y = sets.generated.double().numpy(), sets.reference.double().numpy()
+    result = sets.scores()
+    assert result["precision"] == pytest.approx(inside(x, y, 3), abs=1e-6)
+    assert result["recall"] == pytest.approx(inside(y, x, 3), abs=1e-6)
+    assert 0 < result["precision"] < 1
+    assert 0 < result["recall"] < 1
+
+
+def test_kid_is_the_unbiased_discrepancy_of_a_cubic_kernel(sets):
+    sets.reference = sets.reference[:80]
+    x, y = sets.generated.double().tolist(), sets.reference.double().tolist()
+
+    def kernel(u, v):
+        return (sum(a * b for a, b in zip(u, v, strict=True)) / 8 + 1) ** 3
+
+    n = len(x)
+    within = [
+        sum(kernel(s[i], s[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+        for s in (x, y)
+    ]
+    across = sum(kernel(u, v) for u in x for v in y) / n**2
+    # Subsets of the whole size are the set itself, in another order.
+    result = sets.scores(kid_subset_size=80)
+    assert result["kid"] == pytest.approx(sum(within) - 2 * across, rel=1e-9)
+    assert result["kid_std"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_set_is_at_no_distance_from_itself(sets):
+    sets.reference = sets.generated.clone()
+    result = sets.scores(kid_subset_size=80)
+    assert result["fid"] == pytest.approx(0, abs=1e-6)
+    assert result["precision"] == result["recall"] == 1
+
+
+def test_a_collapsed_generator_has_precision_and_no_recall(sets):
+    sets.generated = 0.05 * sets.generated
+    result = sets.scores()
+    assert result["precision"] > 0.9
+    assert result["recall"] < 0.1
+
+
+def test_inception_score_spans_one_to_the_number_of_classes(sets):
+    sets.logits = torch.zeros(80, 5)
+    assert sets.scores()["is"] == pytest.approx(1)
+    sets.logits = 50 * torch.eye(5).repeat(16, 1)
+    assert sets.scores()["is"] == pytest.approx(5)
+    # Sorted by class, each split of the file sees fewer classes: nothing is shuffled.
+    sets.logits = 50 * torch.eye(5).repeat_interleave(16, 0)
+    assert sets.scores()["is"] < 2.1
+
+
+def test_memory_of_distances_leaves_no_trace(sets, monkeypatch):
+    whole = sets.scores()
+    monkeypatch.setattr(fidelity, "DISTANCE_ROWS", 7)
+    assert sets.scores() == whole
+
+
+def test_the_spread_of_fid_repeats_and_shrinks_with_more_images(sets):
+    settings = msgspec.structs.replace(SETTINGS, bootstrap=30)
+    few, reference = sets.generated.double(), sets.reference.double()
+    many = few.repeat(9, 1)
+    spread = bootstrap_fid(few, reference, settings)
+    assert spread == bootstrap_fid(few, reference, settings)
+    assert 1.5 < spread / bootstrap_fid(many, reference, settings) < 6
+
+
+def test_the_spread_of_fid_is_that_of_fresh_draws():
+    random = np.random.default_rng(1)
+    settings = msgspec.structs.replace(SETTINGS, bootstrap=60)
+    reference = torch.from_numpy(random.normal(size=(500, 4)))
+    draws = [torch.from_numpy(random.normal(size=(200, 4)) + 0.5) for _ in range(60)]
+    target = fidelity.statistics(reference)
+    fids = [fidelity.fid(fidelity.statistics(draw), target) for draw in draws]
+    assert 0.6 < bootstrap_fid(draws[0], reference, settings) / np.std(fids, ddof=1) < 1.7
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kid_subset_size": 81}, "80 images are too few for kid_subset_size 81"),
+        ({"nearest": 80}, "80 images are too few .* nearest 80: expected at least 81"),
+        ({"splits": 3}, "80 images cannot be cut into 3 equal splits"),
+    ],
+)
+def test_a_metric_that_is_not_defined_is_refused(sets, changes, message):
+    with pytest.raises(ValueError, match=message):
+        sets.scores(**changes)
+
+
+def test_too_small_a_reference_is_refused(sets):
+    sets.reference = sets.reference[:59]
+    with pytest.raises(ValueError, match="59 reference images are too few"):
+        sets.scores()
+
+
+# ---- torch-fidelity -----------------------------------------------------------------------------
+
+
+class Images(Dataset):
+    """Random uint8 images as torch-fidelity wants them."""
+
+    def __init__(self, count, seed, low=0):
+        random = torch.Generator().manual_seed(seed)
+        shape = (count, 3, 32, 32)
+        self.pixels = torch.randint(low, 256, shape, generator=random, dtype=torch.uint8)
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def __getitem__(self, index):
+        return self.pixels[index]
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A folder with a random classifier, as the stage `classifier` would leave it."""
+    torch.manual_seed(0)
+    classifier = Classifier(5, 8)
+    # Features of about 1, as training leaves them: KID of smaller ones is lost in rounding.
+    torch.nn.init.constant_(classifier.body[-1][1].weight, 20)
+    save_file(classifier.state_dict(), tmp_path / WEIGHTS)
+    return tmp_path
+
+
+def test_calculate_metrics_with_the_registered_classifier_gives_the_same(weights):
+    register_classifier()
+    generated, reference = Images(80, seed=0, low=60), Images(90, seed=1)
+    theirs = torch_fidelity.calculate_metrics(
+        input1=generated,
+        input2=reference,
+        feature_extractor=EXTRACTOR,
+        feature_extractor_weights_path=str(weights),
+        **dict.fromkeys(("isc", "fid", "kid", "prc"), True),
+        isc_splits=4,
+        samples_shuffle=False,
+        kid_subsets=2,
+        kid_subset_size=60,
+        **dict.fromkeys(("cuda", "cache", "verbose"), False),
+        save_cpu_ram=True,
+    )
+    classifier = load_classifier(weights)
+    features, logits = classify(classifier, generated.pixels, 64)
+    ours = scores(features, logits, classify(classifier, reference.pixels, 64)[0], SETTINGS)
+    assert ours["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
+    assert ours["is"] == pytest.approx(theirs["inception_score_mean"], rel=1e-6)
+    assert ours["kid"] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3)
+    assert ours["precision"] == pytest.approx(theirs["precision"], abs=0.03)
+    assert ours["recall"] == pytest.approx(theirs["recall"], abs=0.03)
+
+
+@pytest.mark.parametrize("layers", [["features", "logits"], ["logits", "features"], ["logits"]])
+def test_layers_come_in_the_order_in_which_they_are_asked_for(weights, layers):
+    register_classifier()
+    extractor = create_feature_extractor(
+        EXTRACTOR,
+        layers,
+        cuda=False,
+        verbose=False,
+        feature_extractor_weights_path=str(weights),
+    )
+    widths = {"features": 8, "logits": 5}
+    found = extractor(Images(2, seed=0).pixels)
+    assert [layer.shape[1] for layer in found] == [widths[name] for name in layers]
+
+
+def test_registering_twice_does_no_harm():
+    register_classifier()
+    register_classifier()
