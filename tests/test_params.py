@@ -145,7 +145,7 @@ def test_speed_settings_enter_no_key(params):
 
 def test_the_effective_settings_are_plain_data(params):
     settings = plain(parse_preset(params, "smoke"))
-    assert settings["models"]["ratio2"]["training"]["ema"] == 0.995
+    assert settings["models"]["ratio2"]["training"]["ema"] == 0.99
 
 
 def test_what_a_snakefile_imports_loads_neither_torch_nor_numpy():

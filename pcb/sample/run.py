@@ -42,12 +42,14 @@ def run(job: Job) -> dict[str, Any]:
     seconds, drawn = 0.0, 0
     with job.progress("images", sampling.images) as progress:
         for indices in shards(sampling):
-            if not shard_path(job.folder, sampling, indices).exists():
-                started = time.monotonic()
-                draw_shard(
-                    sampler, sampling, indices, job.folder, job.preset.compute.sampling_batch
-                )
-                seconds, drawn = seconds + time.monotonic() - started, drawn + len(indices)
+            path = shard_path(job.folder, sampling, indices)
+            # The sums are gone once a set is complete: a shard lost later is drawn with the rest.
+            if path.exists() and statistics_path(path).exists():
+                progress.skip(len(indices))
+                continue
+            started = time.monotonic()
+            draw_shard(sampler, sampling, indices, job.folder, job.preset.compute.sampling_batch)
+            seconds, drawn = seconds + time.monotonic() - started, drawn + len(indices)
             progress.advance(len(indices))
     write_statistics(job.folder, sampling, schedule)
     return {

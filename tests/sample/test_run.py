@@ -102,6 +102,15 @@ def test_an_interrupted_run_continues_to_the_same_bytes(inputs, whole, tmp_path,
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
 
 
+def test_a_shard_lost_after_completion_is_drawn_again(inputs, whole, tmp_path):
+    stage.run(make_job(inputs, tmp_path))
+    for path in tmp_path.glob(".stats-*.npy"):
+        path.unlink()  # as the stage's completion does
+    (tmp_path / "codes-00001.npy").unlink()
+    stage.run(make_job(inputs, tmp_path))
+    np.testing.assert_array_equal(codes(tmp_path), codes(whole[0]))
+
+
 def test_statistics_cover_every_step_and_token(whole):
     with (whole[0] / "stats.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from pcb.data.shards import TokenCache
 
+from pcb.data.shards import TokenCache
 from pcb.schedule import training_block_sizes
 from pcb.settings import Training
 from pcb.train.batches import Batches, model_inputs, random_schedule

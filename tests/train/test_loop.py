@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from pcb.data.shards import TokenCache
 
+from pcb.data.shards import TokenCache
 from pcb.device import compute_exactly
 from pcb.errors import UserError
 from pcb.model.weights import load_weights, save_weights

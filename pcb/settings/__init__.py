@@ -1,0 +1,35 @@
+"""The schema of params.yaml: every setting, its type, its range and its default.
+
+Reading the file, presets and overrides are `pcb.params`; here is only what a checked setting looks
+like. A function takes the part that it uses, never the whole. Settings that change a result live
+with their stage and enter its key (`pcb.pipeline`); how fast it is computed lives in `Compute`,
+which enters no key.
+"""
+
+from pcb.settings.base import Settings
+from pcb.settings.images import Autoencoder, Digits, Tokenizer, TokenizerTraining, Tokens
+from pcb.settings.model import LearningRateStep, Model, ModelRun, Training
+from pcb.settings.preset import Compute, Preset
+from pcb.settings.scores import Claims, Classifier, Metrics
+from pcb.settings.sweep import Sampling, Sweep, SweepPoint
+
+__all__ = [
+    "Autoencoder",
+    "Claims",
+    "Classifier",
+    "Compute",
+    "Digits",
+    "LearningRateStep",
+    "Metrics",
+    "Model",
+    "ModelRun",
+    "Preset",
+    "Sampling",
+    "Settings",
+    "Sweep",
+    "SweepPoint",
+    "Tokenizer",
+    "TokenizerTraining",
+    "Tokens",
+    "Training",
+]

@@ -1,0 +1,57 @@
+"""A preset: every group of settings together, and how it is computed."""
+
+from typing import Literal
+
+from pcb.settings.base import Name, Positive, PositiveFloat, Settings
+from pcb.settings.images import Digits, Tokenizer, Tokens
+from pcb.settings.model import ModelRun
+from pcb.settings.scores import Claims, Classifier, Metrics
+from pcb.settings.sweep import Sampling, Sweep, SweepPoint
+
+
+class Compute(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How fast, not what: none of this enters a key."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Positive = 2
+    """CPU threads of a training process."""
+    sampling_batch: Positive = 64
+    encoding_batch: Positive = 64
+    feature_batch: Positive = 250
+    checkpoint_seconds: PositiveFloat = 60.0
+    """Longest time between two checkpoints of a training run."""
+
+
+class Preset(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One experiment: everything from data to report. `models` is checked entry by entry."""
+
+    description: str
+    data: Digits
+    tokenizer: Tokenizer
+    tokens: Tokens
+    models: dict[Name, ModelRun]
+    sampling: Sampling
+    sweep: tuple[Sweep, ...]
+    classifier: Classifier | None = None
+    metrics: Metrics
+    claims: Claims = Claims()
+    compute: Compute = Compute()
+
+    @property
+    def grid(self) -> int:
+        """Side of the finest token grid."""
+        return self.data.image_size // self.tokenizer.autoencoder.stride
+
+    def sizes(self, model: str) -> tuple[int, ...]:
+        """Sides of a model's scales, coarse to fine."""
+        return self.models[model].model.sizes(self.grid)
+
+    @property
+    def all_sizes(self) -> tuple[int, ...]:
+        """Sides of every scale that some model needs: what the token cache holds."""
+        return tuple(sorted({size for model in self.models for size in self.sizes(model)}))
+
+    def points(self, model: str) -> tuple[SweepPoint, ...]:
+        """Return every sampling setting of a model once, in the order of params.yaml."""
+        found = (p for sweep in self.sweep if model in sweep.models for p in sweep.points())
+        return tuple(dict.fromkeys(found))
