@@ -16,8 +16,10 @@ from tests.units import ROOT
 LAYERS = (
     (
         "no torch",
-        "pcb pcb.errors pcb.settings pcb.settings.* pcb.params pcb.schedule pcb.order pcb.pipeline"
-        " pcb.atomic pcb.manifest pcb.verify pcb.settle pcb.progress pcb.certificate pcb.stage pcb.stages"
+        "pcb pcb.errors pcb.settings pcb.settings.base pcb.settings.images pcb.settings.model"
+        " pcb.settings.sweep pcb.settings.scores pcb.settings.preset pcb.params pcb.schedule"
+        " pcb.order pcb.pipeline pcb.atomic pcb.manifest pcb.verify pcb.settle pcb.progress"
+        " pcb.certificate pcb.stage pcb.stages"
         " pcb.plan pcb.doctor",
     ),
     (
