@@ -54,7 +54,8 @@ def test_manifest_describes_the_result(folder: Path, smoke: Pipeline) -> None:
     manifest = run_unit(train, smoke.preset, write_key)
     assert manifest == read_manifest(train.manifest) == read_manifest(train.artifact / COMPLETE)
     assert manifest.key == train.key
-    assert manifest.settings["training"]["learning_rate"] == 0.002
+    training = smoke.preset.models["ratio2"].training
+    assert manifest.settings["training"]["learning_rate"] == training.learning_rate
     assert [record.name for record in manifest.inputs] == ["tokens", "tokenizer"]
     assert list(manifest.files) == ["key.txt"]
     assert manifest.facts == {"bytes": 16}
