@@ -29,15 +29,14 @@ class Attending:
 class AdaptiveNorm(nn.Module):
     """RMSNorm, then x * scale + shift with (shift, scale) linear in the class (no gate)."""
 
-    def __init__(self, width: int, *, identity_start: bool) -> None:
-        """`identity_start`: begin at scale 1, shift 0 instead of N(0, 0.02) weights."""
+    def __init__(self, width: int, *, std: float) -> None:
+        """`std`: deviation of the initial weights; 0 begins at scale 1, shift 0."""
         super().__init__()
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.modulation = nn.Linear(width, 2 * width)
-        nn.init.normal_(self.modulation.weight, std=0.02)
+        nn.init.normal_(self.modulation.weight, std=std)
         nn.init.zeros_(self.modulation.bias)
-        if identity_start:
-            nn.init.zeros_(self.modulation.weight)
+        if std == 0:
             with torch.no_grad():
                 self.modulation.bias[width:] = 1.0
 
@@ -89,11 +88,11 @@ class SwiGLU(nn.Module):
 class Layer(nn.Module):
     """Attention and SwiGLU, each behind an adaptive norm and beside a residual path."""
 
-    def __init__(self, width: int, heads: int, hidden: int, *, identity_start: bool) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, *, modulation_std: float) -> None:
         super().__init__()
-        self.attention_norm = AdaptiveNorm(width, identity_start=identity_start)
+        self.attention_norm = AdaptiveNorm(width, std=modulation_std)
         self.attention = Attention(width, heads)
-        self.mlp_norm = AdaptiveNorm(width, identity_start=identity_start)
+        self.mlp_norm = AdaptiveNorm(width, std=modulation_std)
         self.mlp = SwiGLU(width, hidden)
 
     def forward(

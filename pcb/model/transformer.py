@@ -79,9 +79,9 @@ class Transformer(nn.Module):
         self.rotary = RotaryPhases(
             sizes, width // settings.heads, settings.heads, settings.mixing_layers
         )
-        identity_start = settings.init == "as_intended"
+        modulation_std = 0.0 if settings.init == "as_intended" else settings.init_std
         self.layers = nn.ModuleList(
-            Layer(width, settings.heads, settings.hidden, identity_start=identity_start)
+            Layer(width, settings.heads, settings.hidden, modulation_std=modulation_std)
             for _ in range(settings.layers)
         )
         self.norm = nn.RMSNorm(width, eps=1e-6)
@@ -149,7 +149,7 @@ class Transformer(nn.Module):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def _initialise(self) -> None:
-        """Linears inside the layers N(0, 0.02); head zero, so the first loss is ln V.
+        """Linears inside the layers N(0, init_std); head zero, so the first loss is ln V.
 
         Embeddings, the code MLPs and the two input projections keep PyTorch's defaults.
         """
@@ -157,6 +157,6 @@ class Transformer(nn.Module):
             if isinstance(part, Attention | SwiGLU):
                 for linear in part.children():
                     assert isinstance(linear, nn.Linear)
-                    nn.init.normal_(linear.weight, std=0.02)
+                    nn.init.normal_(linear.weight, std=self.settings.init_std)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

@@ -25,6 +25,8 @@ class Model(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     class_conditional: bool = True
     init: Literal["as_published", "as_intended"] = "as_published"
     """`as_intended` starts AdaLN at scale 1, shift 0; the released code overwrites that start."""
+    init_std: PositiveFloat = 0.02
+    """Deviation of the layers' initial weights; narrow models learn faster from a larger one."""
 
     def __post_init__(self) -> None:
         if self.width % self.heads or (self.width // self.heads) % 2:

@@ -54,6 +54,13 @@ def test_first_loss_is_ln_of_the_codebook(init):
     assert loss.item() == pytest.approx(math.log(logits.shape[-1]), abs=1e-6)
 
 
+def test_initial_weights_have_the_deviation_that_is_set():
+    layer = tiny_model(init_std=0.1, init="as_published").layers[0]
+    for weight in (layer.attention.qkv.weight, layer.mlp.up.weight):
+        assert weight.std().item() == pytest.approx(0.1, rel=0.1)
+    assert layer.mlp_norm.modulation.weight.std().item() == pytest.approx(0.1, rel=0.1)
+
+
 def test_intended_start_of_the_adaptive_norm_is_the_plain_norm():
     norm = tiny_model(init="as_intended").layers[0].attention_norm
     x = torch.randn(2, 5, norm.norm.weight.numel())
