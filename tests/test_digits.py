@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 import pytest
 
-from pcb.data.digits import Glyphs, _rgb, load_glyphs, render, split_indices
+from pcb.data.digits import Glyphs, _colours, _rgb, load_glyphs, render, split_indices
 from pcb.data.prepare import reference_glyphs, train_images
 from pcb.settings import Digits
 
@@ -85,9 +85,18 @@ def test_blank_paper_is_one_colour():
 
 
 def test_colours_are_those_of_hue_saturation_and_value():
-    uniforms = np.random.default_rng(0).random((200, 3))
-    expected = [colorsys.hsv_to_rgb(*row) for row in uniforms.tolist()]
-    np.testing.assert_allclose(_rgb(uniforms, (0, 1), (0, 1)), expected, atol=1e-12)
+    for hue, saturation, value in np.random.default_rng(0).random((200, 3)).tolist():
+        expected = [colorsys.hsv_to_rgb(hue, saturation, value)]
+        found = _rgb(np.array([hue]), saturation, value)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_colours_are_one_dark_and_one_light_of_the_hues_that_are_set():
+    paper, pen = _colours(np.random.default_rng(0).random((500, 3)), hues=4)
+    assert len(np.unique(paper.round(6), axis=0)) == 8
+    assert len(np.unique(np.hstack([paper, pen]).round(6), axis=0)) == 2 * 4 * 4
+    luminance = np.abs((paper - pen) @ [0.299, 0.587, 0.114])
+    assert luminance.min() > 0.35
 
 
 def test_train_images_hold_each_rendering_of_each_digit(glyphs: Glyphs):

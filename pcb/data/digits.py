@@ -16,11 +16,11 @@ Split = Literal["train", "held_out"]
 _STREAMS: dict[Split, int] = {"train": 0, "held_out": 1}
 _SPLITTING = 2
 _GLYPH_SIDE = 8
-# Saturation and value of the two colours, from and up to: any two of any hues are far apart in
-# lightness, so that every digit can be read.
-_DARK = ((0.55, 0.85), (0.2, 0.4))
-_LIGHT = ((0.2, 0.5), (0.9, 1.0))
-_UNIFORMS = 9
+# Saturation and value of the two colours: of any two hues they are far apart in lightness, so that
+# every digit can be read.
+_DARK = (0.75, 0.35)
+_LIGHT = (0.35, 0.95)
+_UNIFORMS = 5
 # Coverage below the first is background and above the second is ink: upscaled strokes stay crisp.
 _INK_EDGES = (0.1, 0.75)
 
@@ -78,7 +78,7 @@ def render(
     space = settings.image_size - settings.digit_size + 1
     corners = np.floor(uniforms[:, :2] * space)
     ink = _ink(glyphs.grey[indices], corners, settings)[:, None]
-    paper, pen = (colour[:, :, None, None] for colour in _colours(uniforms[:, 2:]))
+    paper, pen = (colour[:, :, None, None] for colour in _colours(uniforms[:, 2:], settings.hues))
     return np.rint(255 * (paper * (1 - ink) + pen * ink)).astype(np.uint8)
 
 
@@ -99,24 +99,19 @@ def _uniforms(
 
 
 def _colours(
-    uniforms: NDArray[np.float64],
+    uniforms: NDArray[np.float64], hues: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the (n, 3) RGB background and foreground in 0..1: dark on light, or light on dark."""
-    dark = _rgb(uniforms[:, 0:3], *_DARK)
-    light = _rgb(uniforms[:, 3:6], *_LIGHT)
-    dark_paper = uniforms[:, 6:] < 0.5
+    hue = np.floor(uniforms * hues) / hues
+    dark, light = _rgb(hue[:, 0], *_DARK), _rgb(hue[:, 1], *_LIGHT)
+    dark_paper = uniforms[:, 2:] < 0.5
     return np.where(dark_paper, dark, light), np.where(dark_paper, light, dark)
 
 
-def _rgb(
-    uniforms: NDArray[np.float64], saturations: tuple[float, float], values: tuple[float, float]
-) -> NDArray[np.float64]:
-    """Return (n, 3) RGB in 0..1 of any hue, with saturation and value in these ranges."""
-    hue, saturation, value = uniforms.T[:, :, None]
-    saturation = saturations[0] + (saturations[1] - saturations[0]) * saturation
-    value = values[0] + (values[1] - values[0]) * value
+def _rgb(hue: NDArray[np.float64], saturation: float, value: float) -> NDArray[np.float64]:
+    """Return (n, 3) RGB in 0..1 of hues in [0, 1)."""
     # Each primary fades out over a sixth of the circle, between a third and a half away from it.
-    sixths = (6 * hue + np.array([5.0, 3.0, 1.0])) % 6
+    sixths = (6 * hue[:, None] + np.array([5.0, 3.0, 1.0])) % 6
     return value * (1 - saturation * np.clip(np.minimum(sixths, 4 - sixths), 0, 1))
 
 

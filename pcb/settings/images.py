@@ -15,6 +15,8 @@ class Digits(
     image_size: Positive = 32
     digit_size: Positive = 22
     """Side in pixels of the upscaled digit, before it is placed."""
+    hues: Positive = 6
+    """Hues, evenly spaced, of the dark and of the light colour; each image has one of both."""
     held_out: Annotated[float, Meta(gt=0, lt=1)] = 0.25
     """Share of the digit images, of each class, that no model sees."""
     renderings: Positive = 16
