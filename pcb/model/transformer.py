@@ -17,6 +17,9 @@ from pcb.model.layers import Attending, Attention, Layer, SwiGLU
 from pcb.model.rotary import RotaryPhases
 from pcb.settings import Model
 
+PUBLISHED_STD = 0.02
+"""Deviation of the layers' initial weights in the released code."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
@@ -49,6 +52,21 @@ class CodeMLP(nn.Sequential):
             nn.Linear(64, width, bias=last_bias),
         )
 
+    def keep_variance(self) -> None:
+        """Begin so that unit code vectors come out with a mean square of about 1 an entry."""
+        linears = [part for part in self if isinstance(part, nn.Linear)]
+        # A unit vector's squares sum to 1; the mean square of SiLU(x) is 0.356 for x ~ N(0, 1).
+        squares = (1 / linears[0].in_features, 0.356, 0.356)
+        for linear, mean_square in zip(linears, squares, strict=True):
+            set_gain(linear, mean_square)
+
+
+def set_gain(linear: nn.Linear, mean_square: float) -> None:
+    """Begin so that inputs of this mean square come out with a mean square of 1."""
+    nn.init.normal_(linear.weight, std=(mean_square * linear.in_features) ** -0.5)
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
+
 
 class Transformer(nn.Module):
     """Block-causal transformer over the scales of one pyramid.
@@ -79,7 +97,7 @@ class Transformer(nn.Module):
         self.rotary = RotaryPhases(
             sizes, width // settings.heads, settings.heads, settings.mixing_layers
         )
-        modulation_std = 0.0 if settings.init == "as_intended" else settings.init_std
+        modulation_std = PUBLISHED_STD if settings.init == "as_published" else 0.0
         self.layers = nn.ModuleList(
             Layer(width, settings.heads, settings.hidden, modulation_std=modulation_std)
             for _ in range(settings.layers)
@@ -149,14 +167,22 @@ class Transformer(nn.Module):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def _initialise(self) -> None:
-        """Linears inside the layers N(0, init_std); head zero, so the first loss is ln V.
+        """Set the start of training (METHOD section 4); the head is zero: the first loss is ln V.
 
-        Embeddings, the code MLPs and the two input projections keep PyTorch's defaults.
+        As published, Linears inside the layers are N(0, 0.02); embeddings, the code MLPs and the
+        two input projections keep PyTorch's defaults, through which a unit code vector reaches the
+        first layer at a hundredth of a position's size. `narrow` keeps PyTorch's defaults in the
+        layers and lets the path of the code vectors keep their variance.
         """
-        for part in self.layers.modules():
-            if isinstance(part, Attention | SwiGLU):
-                for linear in part.children():
-                    assert isinstance(linear, nn.Linear)
-                    nn.init.normal_(linear.weight, std=self.settings.init_std)
+        if self.settings.init == "narrow":
+            self.code_mlp.keep_variance()
+            set_gain(self.source_projection, 1.0)
+            set_gain(self.combine, 1.0)
+        else:
+            for part in self.layers.modules():
+                if isinstance(part, Attention | SwiGLU):
+                    for linear in part.children():
+                        assert isinstance(linear, nn.Linear)
+                        nn.init.normal_(linear.weight, std=PUBLISHED_STD)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

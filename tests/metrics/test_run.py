@@ -44,7 +44,8 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture
 def codes():
-    return np.random.default_rng(0).integers(0, 256, (IMAGES, TOKENS)).astype(np.uint16)
+    size = load_preset("smoke").tokenizer.autoencoder.codebook_size
+    return np.random.default_rng(0).integers(0, size, (IMAGES, TOKENS)).astype(np.uint16)
 
 
 def measure(inputs, codes, tmp_path, *, shard_images=20, feature_batch=20):

@@ -44,7 +44,7 @@ def test_every_tensor_of_the_released_large_model_has_its_place():
     assert {rename(name): shape for name, (shape, _) in released.items()} == ours
 
 
-@pytest.mark.parametrize("init", ["as_published", "as_intended"])
+@pytest.mark.parametrize("init", ["as_published", "as_intended", "narrow"])
 def test_first_loss_is_ln_of_the_codebook(init):
     model = tiny_model(init=init)
     inputs, sequence = random_inputs(model, batch=2)
@@ -54,11 +54,23 @@ def test_first_loss_is_ln_of_the_codebook(init):
     assert loss.item() == pytest.approx(math.log(logits.shape[-1]), abs=1e-6)
 
 
-def test_initial_weights_have_the_deviation_that_is_set():
-    layer = tiny_model(init_std=0.1, init="as_published").layers[0]
+def test_published_start_is_n_002_in_the_layers():
+    layer = tiny_model(init="as_published").layers[0]
     for weight in (layer.attention.qkv.weight, layer.mlp.up.weight):
-        assert weight.std().item() == pytest.approx(0.1, rel=0.1)
-    assert layer.mlp_norm.modulation.weight.std().item() == pytest.approx(0.1, rel=0.1)
+        assert weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert layer.mlp_norm.modulation.weight.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+def test_narrow_start_hands_code_vectors_on_at_their_size():
+    """A large random codebook in, mean squares near 1 out, by both ways a code enters."""
+    model = tiny_model(init="narrow")
+    codes_BTC = torch.randn(1, 4000, model.codebook_VC.shape[1])
+    code_BTD = model.code_mlp(torch.nn.functional.normalize(codes_BTC, dim=-1))
+    for entry in (code_BTD, model.source_projection(code_BTD)):
+        assert 0.5 < entry.square().mean().item() < 2
+    norm = model.layers[0].attention_norm
+    x = torch.randn(2, 5, norm.norm.weight.numel())
+    torch.testing.assert_close(norm(x, torch.randn(2, x.shape[-1])), norm.norm(x))
 
 
 def test_intended_start_of_the_adaptive_norm_is_the_plain_norm():
