@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 SET_PRESET := $(if $(PRESET),PCB_PRESET=$(PRESET))
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/default
 
-.PHONY: help reproduce smoke report test lint format install lock clean
+.PHONY: help reproduce smoke report restore publish test lint format install lock clean
 
 help:  ## list these targets
 	@grep -E '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -21,6 +21,13 @@ smoke: $(INSTALLED)  ## run every stage in about a minute; the numbers mean noth
 
 report: $(INSTALLED)  ## make only the tables, figures and the page again
 	$(SET_PRESET) $(BIN)/python -m pcb report --force
+
+restore: $(INSTALLED)  ## fetch a preset's published results instead of making them, and verify
+	$(SET_PRESET) $(BIN)/python -m pcb restore
+	$(SET_PRESET) $(BIN)/python -m pcb report --force
+
+publish: $(INSTALLED)  ## record a finished preset in DVC and git, and push both
+	$(SET_PRESET) $(BIN)/python -m pcb publish
 
 test: lint  ## check style and types, then run the tests
 	$(BIN)/python -m pytest
@@ -46,7 +53,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	touch $@
 
 lock: $(INSTALLED)  ## choose package versions anew (needs uv)
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra workflow --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements.lock
 
 clean:  ## delete caches and logs; results and reports stay

@@ -16,9 +16,14 @@ SMALL = 1 << 20
 """Bytes up to which a file is hashed every time."""
 
 
-def damaged_files(unit: Unit, files: Mapping[str, FileRecord]) -> Iterator[tuple[Path, str]]:
-    """Yield every file of a unit that is not as described, with what is wrong with it."""
-    seen = _Seen(unit)
+def damaged_files(
+    unit: Unit, files: Mapping[str, FileRecord], *, reread: bool = False
+) -> Iterator[tuple[Path, str]]:
+    """Yield every file of a unit that is not as described, with what is wrong with it.
+
+    `reread` hashes large files too, whatever is remembered of them.
+    """
+    seen = _Seen(unit, forget=reread)
     for name, expected in files.items():
         path = unit.artifact / name
         try:
@@ -56,9 +61,9 @@ def explain_damage(unit: Unit, path: Path, damage: str, reader: str) -> str:
 class _Seen:
     """The hashes of a unit's large files, remembered as long as a file looks untouched."""
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, unit: Unit, *, forget: bool = False) -> None:
         self._path = Path(".pcb") / "seen" / unit.preset / unit.stage / f"{unit.variant}.json"
-        self._known = self._read()
+        self._known = {} if forget else self._read()
         self._changed = False
 
     def _read(self) -> dict[str, list[int | str]]:

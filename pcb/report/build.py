@@ -16,7 +16,7 @@ from pcb.report.figures import Drawn, draw_figures
 from pcb.report.grids import draw_grids
 from pcb.report.page import FigureView, Page, UnitView, render
 from pcb.report.published import published_table
-from pcb.report.rows import Row
+from pcb.report.rows import Row, scores_json
 from pcb.report.style import figure_bytes, inline_svg
 from pcb.report.tables import (
     Table,
@@ -51,6 +51,7 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
     claims = decide(rows, evidence.preset.claims)
     tables = _tables(evidence, rows)
     write_atomic(folder / "metrics.csv", metrics_csv(rows))
+    write_atomic(folder / "metrics.json", json.dumps(scores_json(rows), indent=1) + "\n")
     write_atomic(folder / "claims.json", json.dumps(claims_json(claims), indent=1) + "\n")
     for name in ("results", "fid_by_steps", "table1"):
         _write_table(tables[name], folder / "tables")

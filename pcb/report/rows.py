@@ -141,6 +141,18 @@ def row_cells(row: Row, extra: Sequence[str] = ()) -> dict[str, str]:
     return {name: cells[name] for name in (*COLUMNS, *extra)}
 
 
+def scores_json(rows: Iterable[Row]) -> dict[str, dict[str, Mapping[str, float]]]:
+    """Return the scores of the rows that were run, ``{model: {setting: {score: number}}}``.
+
+    In the form that `dvc metrics` compares.
+    """
+    found: dict[str, dict[str, Mapping[str, float]]] = {}
+    for row in rows:
+        if row.was_run:
+            found.setdefault(row.model, {})[row.setting] = dict(sorted(row.scores.items()))
+    return found
+
+
 def lines(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Return each model's measured, unguided rows by rising step count: the lines of a curve."""
     by_model: dict[str, list[Row]] = {}

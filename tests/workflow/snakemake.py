@@ -15,8 +15,11 @@ NOTHING = "Nothing to be done"
 
 def copy_project(folder: Path) -> Path:
     """Copy what a clone has, but for results, into an empty folder."""
-    for name in ("Snakefile", "params.yaml"):
+    for name in ("Snakefile", "params.yaml", "dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)
+    (folder / ".dvc").mkdir()
+    for name in (".dvc/config", ".dvc/.gitignore"):
+        shutil.copy(ROOT / name, folder / name)
     for name in ("workflow", "pcb"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)

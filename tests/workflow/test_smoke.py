@@ -22,14 +22,6 @@ from tests.workflow.snakemake import NOTHING, PROFILE, copy_project, failure, pl
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of the project in which `make smoke` has run. Tests leave it as it is."""
-    project = copy_project(tmp_path_factory.mktemp("finished"))
-    (project / "output.txt").write_text(snakemake(project))
-    return project
-
-
 @pytest.fixture
 def clone(finished: Path, tmp_path: Path) -> Path:
     """Return what a git clone of the finished project is: no data, no books, arbitrary times."""

@@ -1,0 +1,254 @@
+"""DVC and Snakemake agree on what is up to date, and results move through a remote.
+
+Units of a few bytes stand for the data, but for the tests that run stages; git, DVC and Snakemake
+are the real ones.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.units import make_all, pipeline_of
+from tests.workflow.snakemake import NOTHING, copy_project, planned, snakemake
+
+pytestmark = pytest.mark.workflow
+
+WEIGHTS = Path("results/artifacts/smoke/train/ratio2/key.txt")
+
+
+def run(project: Path, *command: str, status: int = 0) -> str:
+    """Run a command in a project and return what it prints; its exit status must be `status`."""
+    environment = {k: v for k, v in os.environ.items() if k != "PCB_PRESET"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    environment["DVC_SITE_CACHE_DIR"] = str(project.parent / "dvc-site")
+    for role in ("AUTHOR", "COMMITTER"):
+        environment[f"GIT_{role}_NAME"] = "Test"
+        environment[f"GIT_{role}_EMAIL"] = "test@example.org"
+    done = subprocess.run(
+        command,
+        cwd=project,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert done.returncode == status, done.stdout
+    return done.stdout
+
+
+def pcb(project: Path, *arguments: str, status: int = 0) -> str:
+    return run(project, sys.executable, "-m", "pcb", *arguments, status=status)
+
+
+def dvc(project: Path, *arguments: str, status: int = 0) -> str:
+    return run(project, sys.executable, "-m", "dvc", *arguments, status=status)
+
+
+def make_repository(project: Path) -> Path:
+    """Make the copy of a project a git repository whose active preset is `smoke`."""
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("preset: mini", "preset: smoke", 1))
+    run(project, "git", "init", "--quiet", "--initial-branch", "main")
+    run(project, "git", "add", "--all")
+    run(project, "git", "commit", "--quiet", "-m", "begin")
+    return project
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a repository in which everything was made and nothing was recorded."""
+    (tmp_path / "project").mkdir()
+    project = make_repository(copy_project(tmp_path / "project"))
+    monkeypatch.chdir(project)
+    make_all(pipeline_of())
+    pcb(project, "settings")
+    return project
+
+
+@pytest.fixture
+def published(project: Path) -> Path:
+    """Return a repository whose results are in a remote, and whose manifests are in another."""
+    team = project.parent
+    run(team, "git", "init", "--quiet", "--bare", "hub.git")
+    run(project, "git", "remote", "add", "origin", str(team / "hub.git"))
+    run(project, "git", "push", "--quiet", "--set-upstream", "origin", "main")
+    dvc(project, "remote", "add", "--local", "--default", "team", str(team / "remote"))
+    pcb(project, "publish")
+    return project
+
+
+def clone_of(published: Path) -> Path:
+    """Return a clone, as another user would make it."""
+    clone = published.parent / "clone"
+    run(published.parent, "git", "clone", "--quiet", "-b", "main", "hub.git", "clone")
+    dvc(clone, "remote", "add", "--local", "--default", "team", str(published.parent / "remote"))
+    return clone
+
+
+def nothing_to_do(project: Path) -> bool:
+    return not planned(project)
+
+
+def test_repro_after_snakemake_records_and_runs_nothing(project: Path) -> None:
+    out = dvc(project, "repro")
+    assert out.count(NOTHING) == 8
+    assert "up to date" in dvc(project, "status")
+    assert nothing_to_do(project)
+    assert "didn't change, skipping" in dvc(project, "repro")
+
+
+@pytest.mark.slow
+def test_snakemake_after_repro_has_nothing_to_do(tmp_path: Path) -> None:
+    """The first real stage by DVC, then the same by Snakemake."""
+    (tmp_path / "project").mkdir()
+    project = make_repository(copy_project(tmp_path / "project"))
+    assert "data: making" in dvc(project, "repro", "data")
+    assert (project / "results/artifacts/smoke/data/all/train_images.npy").exists()
+    assert NOTHING in snakemake(project, "data")
+
+
+def test_learning_rate_of_one_ratio_changes_that_ratio_alone_in_both(project: Path) -> None:
+    dvc(project, "repro")
+    run(project, "git", "add", "--all")
+    run(project, "git", "commit", "--quiet", "-m", "results")
+    params = project / "params.yaml"
+    old = "ratio4: {model: {scale_ratio: 4}}"
+    new = "ratio4: {model: {scale_ratio: 4}, training: {learning_rate: 1.0e-3}}"
+    params.write_text(params.read_text().replace(old, new))
+    pcb(project, "settings")
+    changed = json.loads(dvc(project, "status", "--json"))
+    assert set(changed) == {"settings", "train"}
+    difference = json.loads(dvc(project, "params", "diff", "--json", "--targets", settings()))
+    found = difference[settings()]
+    assert list(found) == ["train.ratio4.training.learning_rate"]
+    units = {unit.name for unit in pipeline_of() if unit.variant.startswith("ratio4")}
+    assert planned(project) == {*units, "report"}
+
+
+def settings() -> str:
+    return "results/settings/smoke.json"
+
+
+def test_clone_of_what_was_published_is_restored_without_making_anything(
+    published: Path,
+) -> None:
+    clone = clone_of(published)
+    assert not (clone / WEIGHTS).exists()
+    out = pcb(clone, "restore")
+    assert "all 21 units of smoke are here and whole" in out
+    assert "making" not in out
+    assert nothing_to_do(clone)
+    assert "up to date" in dvc(clone, "status")
+    for unit in pipeline_of():
+        mine, theirs = (tree / unit.artifact / "key.txt" for tree in (clone, published))
+        if not unit.parts:
+            assert mine.read_bytes() == theirs.read_bytes()
+
+
+def test_damaged_and_missing_files_are_named_and_fetched_again(published: Path) -> None:
+    clone = clone_of(published)
+    pcb(clone, "restore")
+    # Through the link, so that the cache's object is damaged too.
+    (clone / WEIGHTS).chmod(0o644)
+    with (clone / WEIGHTS).open("r+") as file:
+        file.write("?")
+    missing = clone / "results/artifacts/smoke/tokens/all/s001/key.txt"
+    missing.unlink()
+    assert f"{WEIGHTS} does not hold what its manifest says" in pcb(clone, "verify", status=1)
+    assert f"{WEIGHTS} does not hold" in pcb(clone, "restore")
+    assert (clone / WEIGHTS).read_bytes() == (published / WEIGHTS).read_bytes()
+    assert missing.exists()
+
+
+def test_what_is_damaged_in_the_remote_too_is_named_and_not_left_lying(published: Path) -> None:
+    clone = clone_of(published)
+    good = (published / WEIGHTS).read_bytes()
+    for path in (published.parent / "remote").rglob("*"):
+        if path.is_file() and path.read_bytes() == good:
+            path.chmod(0o644)
+            path.write_bytes(good[::-1])
+    out = pcb(clone, "restore", status=1)
+    assert "make it again with `pcb train ratio2 --preset smoke`" in out
+    assert not (clone / WEIGHTS).exists()
+
+
+def test_half_finished_run_is_not_published(project: Path) -> None:
+    """Neither a stage that was not made, nor one whose data lack a file."""
+    manifest = project / pipeline_of().unit("metrics", "ratio2/t17").manifest
+    manifest.rename(project / "aside.json")
+    out = pcb(project, "publish", status=1)
+    assert "not made  metrics/ratio2/t17" in out
+    (project / "aside.json").rename(manifest)
+    (project / WEIGHTS).unlink()
+    assert f"{WEIGHTS} is missing" in pcb(project, "publish", status=1)
+    assert run(project, "git", "log", "--oneline").count("\n") == 1
+
+
+def test_killed_restore_goes_on_with_the_same_command(published: Path) -> None:
+    clone = clone_of(published)
+    command = [sys.executable, "-m", "pcb", "restore"]
+    process = subprocess.Popen(
+        command, cwd=clone, start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    limit = time.monotonic() + 60
+    while not list(clone.glob("results/artifacts/smoke/**/key.txt")):
+        assert time.monotonic() < limit
+        assert process.poll() is None
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    pcb(clone, "restore")
+    assert nothing_to_do(clone)
+
+
+def test_restore_waits_for_no_other_run_but_says_which(published: Path) -> None:
+    code = "from pcb.plan import hold_workflow; hold_workflow(); print(1, flush=True); input()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=published,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert f"process {holder.pid} is running" in pcb(published, "restore", status=1)
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_preset_that_params_do_not_name_is_not_published(project: Path) -> None:
+    assert "write `preset: mini` there first" in pcb(
+        project, "publish", "--preset", "mini", status=1
+    )
+
+
+@pytest.mark.slow
+def test_experiment_changes_a_setting_and_can_be_compared(finished: Path, tmp_path: Path) -> None:
+    """`dvc exp run -S` on a finished project: the report's claims, which is the cheapest stage."""
+    run(tmp_path, "cp", "-r", str(finished), "project")
+    project = make_repository(tmp_path / "project")
+    pcb(project, "settings")
+    dvc(project, "repro")
+    run(project, "git", "add", "--all")
+    run(project, "git", "commit", "--quiet", "-m", "results")
+    out = dvc(project, "exp", "run", "-n", "wider", "-S", "presets.smoke.claims.equal_steps=[17]")
+    assert "report: making" in out
+    assert "tokenizer: making" not in out
+    shown = json.loads(dvc(project, "metrics", "show", "--json"))
+    table = shown[""]["data"]["reports/smoke/metrics.json"]["data"]
+    assert set(table) == {"ratio2", "ratio4"}
+    assert table["ratio2"]["t17"]["fid"] > 0
+    difference = dvc(project, "params", "diff", "--targets", settings())
+    assert "report.equal_steps" in difference
+    page = project / "plots"
+    dvc(project, "plots", "diff", "HEAD", "--out", str(page))
+    pictures = list(page.rglob("*.png"))
+    assert len(pictures) >= 2
