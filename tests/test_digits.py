@@ -76,6 +76,20 @@ def test_a_digit_is_placed_all_over_the_image():
     assert set(rows) >= set(range(1, 10))
 
 
+def test_a_digit_stands_on_the_places_that_are_set():
+    """A dot in the middle of each glyph shows where the glyph was placed."""
+    grey = np.zeros((400, 8, 8))
+    grey[:, 3:5, 3:5] = 1
+    glyphs = Glyphs(grey=grey, labels=np.zeros(400, dtype=np.int64))
+    settings = Digits(digit_size=24, place_step=4)
+    images = render(glyphs, np.arange(400), np.zeros(400, dtype=np.int64), "train", settings)
+    ink = (images != images[:, :, -1:, -1:]).any(1)
+    found = {(int(rows.min()), int(columns.min())) for rows, columns in map(np.nonzero, ink)}
+    first = min(found)
+    offsets = {(y - first[0], x - first[1]) for y, x in found}
+    assert offsets == {(y, x) for y in (0, 4, 8) for x in (0, 4, 8)}
+
+
 def test_blank_paper_is_one_colour():
     blank = Glyphs(grey=np.zeros((1, 8, 8)), labels=np.zeros(1, dtype=np.int64))
     image = render(

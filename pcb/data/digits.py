@@ -75,8 +75,8 @@ def render(
     `indices` count within the split's glyphs.
     """
     uniforms = _uniforms(settings.seed, split, indices, renderings)
-    space = settings.image_size - settings.digit_size + 1
-    corners = np.floor(uniforms[:, :2] * space)
+    places = (settings.image_size - settings.digit_size) // settings.place_step + 1
+    corners = np.floor(uniforms[:, :2] * places) * settings.place_step
     ink = _ink(glyphs.grey[indices], corners, settings)[:, None]
     paper, pen = (colour[:, :, None, None] for colour in _colours(uniforms[:, 2:], settings.hues))
     return np.rint(255 * (paper * (1 - ink) + pen * ink)).astype(np.uint8)

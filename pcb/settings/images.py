@@ -15,6 +15,9 @@ class Digits(
     image_size: Positive = 32
     digit_size: Positive = 22
     """Side in pixels of the upscaled digit, before it is placed."""
+    place_step: Positive = 1
+    """Pixels between the places where a digit may stand; at the tokenizer's stride, a digit gives
+    the same tokens wherever it stands."""
     hues: Positive = 6
     """Hues, evenly spaced, of the dark and of the light colour; each image has one of both."""
     held_out: Annotated[float, Meta(gt=0, lt=1)] = 0.25
