@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from pcb.params import plain
 from pcb.pipeline import Pipeline, Unit
+from pcb.report.ablations import blocks_table, guidance_table, mixing_table
 from pcb.report.claims import decide
 from pcb.report.evidence import Evidence
 from pcb.report.figures import Drawn, draw_figures
@@ -17,7 +18,7 @@ from pcb.report.grids import draw_grids
 from pcb.report.page import FigureView, Page, UnitView, render
 from pcb.report.published import published_table
 from pcb.report.rows import Row, scores_json
-from pcb.report.style import figure_bytes, inline_svg
+from pcb.report.style import KINDS, figure_bytes, inline_svg
 from pcb.report.tables import (
     Table,
     anchor,
@@ -34,6 +35,8 @@ from pcb.report.tables import (
 from pcb.report.verdict import Claim, claims_json
 from pcb.stage import Job, write_atomic
 
+WRITTEN = ("results", "fid_by_steps", "table1", "guidance", "mixing", "blocks", "models")
+"""Tables that are also files, for use in a paper."""
 _SHARED = ("data", "tokenizer", "classifier", "tokens")
 
 
@@ -48,17 +51,20 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
     The same evidence gives the same bytes.
     """
     rows = evidence.rows()
-    claims = decide(rows, evidence.preset.claims)
+    claims = decide(rows, evidence.preset.claims, comparable=_is_comparable(evidence))
     tables = _tables(evidence, rows)
     write_atomic(folder / "metrics.csv", metrics_csv(rows))
     write_atomic(folder / "metrics.json", json.dumps(scores_json(rows), indent=1) + "\n")
     write_atomic(folder / "claims.json", json.dumps(claims_json(claims), indent=1) + "\n")
-    for name in ("results", "fid_by_steps", "table1"):
+    for name in WRITTEN:
         _write_table(tables[name], folder / "tables")
     figures = [_write_figure(drawn, folder / "figures") for drawn in draw_figures(evidence, rows)]
     grids = []
     for grid in draw_grids(evidence, rows):
         write_atomic(folder / "figures" / f"{grid.name}.png", grid.png())
+        gif = grid.gif()
+        if gif is not None:
+            write_atomic(folder / "figures" / f"{grid.name}.gif", gif)
         grids.append(grid.view())
     page = Page(
         preset=evidence.pipeline.name,
@@ -67,6 +73,7 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
         scores_note=_scores_note(evidence),
         labels_note=f"Image i shows class i mod {evidence.preset.data.num_classes}.",
         comparable_note=_comparable_note(evidence),
+        metrics=Markup(metrics_csv(rows)),
         claims=claims,
         figures=figures,
         grids=grids,
@@ -102,6 +109,9 @@ def _tables(evidence: Evidence, rows: Sequence[Row]) -> dict[str, Table]:
         scales_table(shared.get("tokenizer", {})),
         models_table(evidence.preset, trained),
         facts_table(shared),
+        guidance_table(rows),
+        mixing_table(rows),
+        blocks_table(rows),
     )
     return {table.name: table for table in tables}
 
@@ -115,7 +125,7 @@ def _write_table(table: Table, folder: Path) -> None:
 
 def _write_figure(drawn: Drawn, folder: Path) -> FigureView:
     """Write a figure as SVG and PNG, and return it as the page shows it."""
-    files = {kind: figure_bytes(drawn.figure, kind) for kind in ("svg", "png")}
+    files = {kind: figure_bytes(drawn.figure, kind) for kind in KINDS}
     for kind, data in files.items():
         write_atomic(folder / f"{drawn.name}.{kind}", data)
     svg = inline_svg(files["svg"].decode(), drawn.name, f"{drawn.title}. {drawn.caption}")

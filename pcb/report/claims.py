@@ -1,18 +1,28 @@
-"""The paper's claims C1 to C3, each decided by stated thresholds from measured rows."""
+"""The paper's claims, each decided by stated thresholds from measured rows: C1 to C3 stand here."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pcb.report.headline import beats_peers, headline_holds
 from pcb.report.rows import Row
 from pcb.report.verdict import Check, Claim
 from pcb.settings import Claims
 
 
-def decide(rows: Sequence[Row], limits: Claims) -> tuple[Claim, ...]:
-    """Return the claims C1, C2 and C3 with their verdicts."""
-    return few_steps_hurt(rows, limits), ratios_agree(rows, limits), mixing_is_idle(rows, limits)
+def decide(rows: Sequence[Row], limits: Claims, *, comparable: bool = False) -> tuple[Claim, ...]:
+    """Return the claims C1 to C5 with their verdicts.
+
+    `comparable` says that the rows are of the paper's data, so that published numbers can decide.
+    """
+    return (
+        few_steps_hurt(rows, limits),
+        ratios_agree(rows, limits),
+        mixing_is_idle(rows, limits),
+        headline_holds(rows, limits, comparable=comparable),
+        beats_peers(rows, limits, comparable=comparable),
+    )
 
 
 def few_steps_hurt(rows: Sequence[Row], limits: Claims) -> Claim:

@@ -16,6 +16,7 @@ from pcb.report.curves import (
     training_figure,
 )
 from pcb.report.evidence import Evidence
+from pcb.report.maps import fid_map, guidance_figure, guided_lines, usage_figure
 from pcb.report.rows import Row
 
 ORDER_SIZES, ORDER_BLOCKS = (8, 16), (4, 8)
@@ -41,6 +42,7 @@ class Drawn:
 def draw_figures(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
     """Yield every figure for which there are results."""
     yield from _scores(evidence, rows)
+    yield from _ablations(evidence, rows)
     yield from _order(evidence, rows)
     yield from _tokenizer(evidence)
     yield from _training(evidence, rows)
@@ -79,6 +81,26 @@ def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
         )
 
 
+def _ablations(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
+    steps = evidence.preset.claims.compare_steps
+    if any(row.was_run and not row.guided for row in rows):
+        yield Drawn(
+            name="map",
+            section="ablations",
+            title="FID over ratio and total steps",
+            caption="Without guidance; light is good. What was not run is blank.",
+            figure=fid_map(rows),
+        )
+    if guided_lines(rows, steps):
+        yield Drawn(
+            name="guidance",
+            section="ablations",
+            title="FID and IS against guidance",
+            caption=f"At {steps} steps; g = 0 is without guidance.",
+            figure=guidance_figure(rows, steps),
+        )
+
+
 def _order(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
     blocks = " and ".join(
         f"K = {k} at {n}×{n}" for n, k in zip(ORDER_SIZES, ORDER_BLOCKS, strict=True)
@@ -111,6 +133,15 @@ def _tokenizer(evidence: Evidence) -> Iterator[Drawn]:
             caption="Reconstruction error and perplexity of the chosen codes, a batch of one scale "
             "at a time.",
             figure=tokenizer_figure(log),
+        )
+    facts = evidence.facts("tokenizer") or {}
+    if "codebook_usage" in facts and "perplexity" in facts:
+        yield Drawn(
+            name="usage",
+            section="tokenizer",
+            title="Use of the codebook, scale by scale",
+            caption="On held-out images.",
+            figure=usage_figure(facts["codebook_usage"], facts["perplexity"]),
         )
 
 

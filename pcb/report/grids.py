@@ -11,7 +11,7 @@ from pcb.report.evidence import Evidence
 from pcb.report.figures import compared
 from pcb.report.page import GridView, StripView
 from pcb.report.rows import Row
-from pcb.report.strips import data_uri, sheet, strip
+from pcb.report.strips import animation, data_uri, sheet, strip
 from pcb.tokenizer.load import load_tokenizer
 from pcb.tokenizer.vq import Tokenizer
 
@@ -35,10 +35,17 @@ class Grid:
     rows: tuple[tuple[str, Pictures], ...]
     per_strip: int = _PER_STRIP
     """Pictures that stay together where a row is broken."""
+    frames: NDArray[np.uint8] | None = None
+    """(steps, n, 3, H, W) of an animation that stands below the rows."""
 
     def view(self) -> GridView:
         """Return the grid as the page shows it."""
         strips = tuple(self._strip(label, pictures) for label, pictures in self.rows)
+        gif = self.gif()
+        if gif is not None:
+            described = f"{self.title}, animated"
+            images = (data_uri(gif, "gif"),)
+            strips += (StripView(label="animated", description=described, images=images),)
         return GridView(
             name=self.name,
             section=self.section,
@@ -50,6 +57,10 @@ class Grid:
     def png(self) -> bytes:
         """Return the grid as one picture without labels."""
         return sheet([pictures for _, pictures in self.rows])
+
+    def gif(self) -> bytes | None:
+        """Return the animation, None if there is none."""
+        return None if self.frames is None else animation(self.frames)
 
     def _strip(self, label: str, pictures: Pictures) -> StripView:
         cuts = range(0, len(pictures), self.per_strip)
@@ -129,6 +140,7 @@ def _while_drawn(row: Row, frames: NDArray[np.uint8]) -> Grid:
         "show the scale before, upsampled.",
         rows=tuple((f"image {i}", frames[:, i]) for i in range(frames.shape[1])),
         per_strip=len(frames),
+        frames=frames,
     )
 
 

@@ -15,11 +15,13 @@ SECTIONS = (
     ("overview", "Overview"),
     ("steps", "Scores"),
     ("samples", "Samples"),
+    ("ablations", "Ablations"),
     ("order", "Order"),
     ("tokenizer", "Tokenizer"),
     ("training", "Training"),
     ("codes", "Chosen codes"),
     ("published", "Published"),
+    ("compare", "Compare runs"),
     ("provenance", "Provenance"),
 )
 _ABSENT = Markup(
@@ -85,6 +87,8 @@ class Page:
     scores_note: str
     labels_note: str
     comparable_note: str
+    metrics: Markup
+    """The text of `metrics.csv`, which another run's is compared with."""
     claims: Sequence[Claim]
     figures: Sequence[FigureView]
     grids: Sequence[GridView]

@@ -49,7 +49,7 @@ def published_table(
     are added at the end as what they are. `parameters` maps a model to its number of weights.
     """
     lines = [
-        _line(system, _match(system, rows) if comparable else None)
+        _line(system, measured_row(system, rows) if comparable else None)
         for system in published_systems()
     ]
     if not comparable:
@@ -64,7 +64,7 @@ def published_table(
     )
 
 
-def _match(system: Mapping[str, Any], rows: Sequence[Row]) -> Row | None:
+def measured_row(system: Mapping[str, Any], rows: Sequence[Row]) -> Row | None:
     """Return the measured row that stands beside a published one."""
     run = system.get("run")
     for row in rows if run else ():

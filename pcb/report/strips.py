@@ -1,4 +1,4 @@
-"""Rows of small images as PNG files."""
+"""Rows of small images as PNG files, and as animated GIFs."""
 
 import base64
 import io
@@ -10,6 +10,9 @@ from PIL import Image
 _GAP = 2
 _LARGEST = 96
 """Pixels a side above which an image is made smaller, so that a page stays a page."""
+
+_ENLARGED = 2
+_FRAME_MS, _LAST_FRAME_MS = 350, 2500
 
 
 def strip(images: NDArray[np.uint8]) -> bytes:
@@ -25,9 +28,26 @@ def sheet(rows: list[NDArray[np.uint8]]) -> bytes:
     return _png(np.concatenate(parts))
 
 
-def data_uri(png: bytes) -> str:
-    """Return a PNG as an address that holds it."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def animation(frames: NDArray[np.uint8]) -> bytes:
+    """Return a GIF of frames (steps, n, 3, H, W): n images side by side; the last frame stays."""
+    shown = []
+    for images in frames:
+        row = Image.fromarray(_row([_shrink(image) for image in images]))
+        row = row.resize((_ENLARGED * row.width, _ENLARGED * row.height), Image.Resampling.NEAREST)
+        paper = Image.new("RGB", row.size, "white")
+        paper.paste(row, mask=row.getchannel("A"))
+        shown.append(paper)
+    buffer = io.BytesIO()
+    times = [_FRAME_MS] * (len(shown) - 1) + [_LAST_FRAME_MS]
+    shown[0].save(
+        buffer, format="GIF", save_all=True, append_images=shown[1:], duration=times, loop=0
+    )
+    return buffer.getvalue()
+
+
+def data_uri(picture: bytes, kind: str = "png") -> str:
+    """Return a PNG or GIF as an address that holds it."""
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()
 
 
 def _row(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

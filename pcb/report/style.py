@@ -37,10 +37,15 @@ _PIXELS_AN_INCH = 160
 _UNDATED: dict[str, dict[str, str | None]] = {
     "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 """Metadata that keeps clock and version out of the files."""
 
+KINDS = tuple(_UNDATED)
+"""The formats in which every figure is written."""
+
 SETTINGS: dict[Any, Any] = {
+    "pdf.fonttype": 42,
     "axes.edgecolor": SOFT,
     "axes.facecolor": "none",
     "axes.grid": True,
@@ -117,7 +122,7 @@ def new_figure(
 
 @matplotlib.rc_context(SETTINGS)
 def figure_bytes(figure: Figure, kind: str) -> bytes:
-    """Return a figure as `svg` or `png`; the same figure gives the same bytes."""
+    """Return a figure as `svg`, `png` or `pdf`; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     if figure.get_layout_engine() is not None:
         # Once is enough for all formats, and is half of the time.

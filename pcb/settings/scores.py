@@ -63,3 +63,7 @@ class Claims(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Step counts at which C2 is decided."""
     mixing_gain: NonNegativeFloat = 0.05
     """C3: mixing changes FID by at most this share."""
+    published_spread: NonNegativeFloat = 0.05
+    """C4: FID and IS of the headline rows differ from the published ones by at most this share."""
+    peers: tuple[str, ...] = ("PAR-L-4x", "RandAR-L", "LlamaGen-L")
+    """C5: published systems whose steps and times are to be undercut."""

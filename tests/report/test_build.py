@@ -33,7 +33,8 @@ def test_the_report_says_what_was_measured(here: Path) -> None:
     lines = (PAGES / "metrics.csv").read_text().splitlines()
     assert len(lines) == 1 + 21
     verdicts = [(c["claim"], c["verdict"]) for c in json.loads((PAGES / "claims.json").read_text())]
-    assert verdicts == [("C1", "reproduced"), ("C2", "reproduced"), ("C3", "not decidable")]
+    assert verdicts[:2] == [("C1", "reproduced"), ("C2", "reproduced")]
+    assert verdicts[2:] == [(claim, "not decidable") for claim in ("C3", "C4", "C5")]
     page = (PAGES / "index.html").read_text()
     assert "Partial report" not in page
     for unit in Evidence(mini_pipeline()).units:

@@ -113,3 +113,47 @@ def test_json_holds_thresholds_and_numbers(mini: Pipeline) -> None:
     check = first["checks"][0]
     assert check["limit"] == 0.25 and check["must_be"] == "at least" and check["holds"] is True
     assert check["value"] == pytest.approx(754 / 500 - 1)
+
+
+def headline_rows(mini: Pipeline, fids: Mapping[tuple[float, float], float]) -> list[Row]:
+    """Return rows as ImageNet's headline settings would give them; (ratio, cfg) -> FID."""
+    rows = []
+    for (ratio, cfg), fid in fids.items():
+        point = SweepPoint(total_steps=17, cfg=cfg)
+        scores = {"fid": fid, "is": {1.4: 302.0, 1.5: 318.0, 1.7: 311.0}[cfg]}
+        timed = {"seconds_per_image": 0.1, "images": 50000}
+        row = make_row(mini.preset, f"ratio{ratio:g}", point, scores, timed)
+        rows.append(row)
+    return rows
+
+
+HEADLINE = {(2.0, 1.4): 2.72, (2.0, 1.5): 2.85, (4.0, 1.7): 2.79}
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [({}, "reproduced"), ({(4.0, 1.7): 3.3}, "not reproduced"), (None, "not decidable")],
+)
+def test_headline_rows_are_held_against_the_published_ones(
+    mini: Pipeline, changed: dict[tuple[float, float], float] | None, verdict: str
+) -> None:
+    fids = {(2.0, 1.4): 2.72} if changed is None else {**HEADLINE, **changed}
+    claims = decide(headline_rows(mini, fids), LIMITS, comparable=True)
+    found = {claim.name: claim for claim in claims}
+    assert found["C4"].verdict == verdict
+    assert found["C5"].verdict == "reproduced"
+
+
+def test_more_steps_than_a_peer_refute_c5(mini: Pipeline) -> None:
+    limits = Claims(peers=("VAR-d16",))
+    claims = decide(headline_rows(mini, HEADLINE), limits, comparable=True)
+    found = {claim.name: claim for claim in claims}["C5"]
+    assert found.verdict == "not reproduced"
+    assert "steps saved" in found.reason
+
+
+def test_a_miniature_leaves_published_claims_open(mini: Pipeline) -> None:
+    found = {c.name: c for c in decide(headline_rows(mini, HEADLINE), LIMITS)}
+    for name in ("C4", "C5"):
+        assert found[name].verdict == "not decidable"
+        assert "ImageNet" in found[name].reason

@@ -1,6 +1,8 @@
 """The page in a real browser: no request, no error, no overflow, and its controls work."""
 
+import csv
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,3 +98,44 @@ def test_every_figure_and_picture_is_named_for_screen_readers(here: Path, browse
     )
     assert browser.evaluate("document.querySelectorAll('h1').length") == 1
     assert browser.evaluate("[...document.querySelectorAll('table')].every(t => t.caption)")
+
+
+def choose(browser: Browser, file: Path) -> str:
+    """Choose another run's file, as a person would, and return what the page says."""
+    root = browser.call("DOM.getDocument")["root"]["nodeId"]
+    node = browser.call("DOM.querySelector", nodeId=root, selector="#other")["nodeId"]
+    browser.evaluate("document.getElementById('compared').textContent = ''")
+    browser.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+    said = ""
+    limit = time.monotonic() + 20
+    while not said:
+        assert time.monotonic() < limit
+        said = browser.evaluate("document.getElementById('compared').textContent")
+    return said
+
+
+@in_browser
+def test_another_run_is_compared_row_by_row(here: Path, browser: Browser, tmp_path: Path) -> None:
+    with (here / PAGE).with_name("metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    other = tmp_path / "other.csv"
+    with other.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        # The first row was not run there; the others are worse by a quarter.
+        for row in rows[1:]:
+            writer.writerow({**row, "fid": float(row["fid"]) * 1.25})
+    browser.open(here / PAGE, 1600)
+    assert (
+        choose(browser, other) == f"{len(rows) - 1} of {len(rows)} settings were measured in both."
+    )
+    cells = (
+        "[...document.querySelectorAll('#comparison tbody tr')].map(r => r.cells[5].textContent)"
+    )
+    differences = browser.evaluate(cells)
+    assert differences[0] == "–"
+    assert all(text.endswith("(-20.0 %)") for text in differences[1:])
+    asked = [e["params"]["request"]["url"] for e in browser.happened("Network.requestWillBeSent")]
+    assert [url for url in asked if not url.startswith("data:")] == [(here / PAGE).as_uri()]
+    (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
+    assert "is no metrics.csv" in choose(browser, tmp_path / "wrong.csv")
