@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 SET_PRESET := $(if $(PRESET),PCB_PRESET=$(PRESET))
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/default
 
-.PHONY: help reproduce smoke report restore publish test lint format install lock clean
+.PHONY: help reproduce smoke report restore publish readme test lint format install lock clean
 
 help:  ## list these targets
 	@grep -E '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -28,6 +28,9 @@ restore: $(INSTALLED)  ## fetch a preset's published results instead of making t
 
 publish: $(INSTALLED)  ## record a finished preset in DVC and git, and push both
 	$(SET_PRESET) $(BIN)/python -m pcb publish
+
+readme: $(INSTALLED)  ## put the measured table and pictures of the report into README.md
+	$(SET_PRESET) $(BIN)/python -m pcb readme
 
 test: lint  ## check style and types, then run the tests
 	$(BIN)/python -m pytest

@@ -26,6 +26,7 @@ def add_verbs(verbs: Verbs) -> None:
         ("verify", _verify, "read all results of a preset anew and compare with the manifests"),
         ("restore", _restore, "fetch missing and damaged results from DVC's remote, and verify"),
         ("publish", _publish, "record a finished preset in DVC and git, and push both"),
+        ("readme", _readme, "put the measured table and pictures of a report into README.md"),
     ):
         _add_preset(add_verb(verbs, name, run, help, f"pcb {name}"))
 
@@ -80,3 +81,11 @@ def _publish(arguments: argparse.Namespace) -> int:
     from pcb.store import publish
 
     return publish(_pipeline(arguments))
+
+
+def _readme(arguments: argparse.Namespace) -> int:
+    from pcb.report.readme import update_readme
+
+    report = _pipeline(arguments).unit("report").artifact
+    update_readme(report, Path("README.md"), Path("docs/images"))
+    return 0

@@ -51,7 +51,7 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
     The same evidence gives the same bytes.
     """
     rows = evidence.rows()
-    claims = decide(rows, evidence.preset.claims, comparable=_is_comparable(evidence))
+    claims = decide(rows, evidence.preset.claims, comparable=evidence.comparable)
     tables = _tables(evidence, rows)
     write_atomic(folder / "metrics.csv", metrics_csv(rows))
     write_atomic(folder / "metrics.json", json.dumps(scores_json(rows), indent=1) + "\n")
@@ -103,8 +103,9 @@ def _tables(evidence: Evidence, rows: Sequence[Row]) -> dict[str, Table]:
         published_table(
             rows,
             parameters,
-            comparable=_is_comparable(evidence),
+            comparable=evidence.comparable,
             steps=evidence.preset.claims.compare_steps,
+            drawn_on={row.variant: evidence.drawn_on(row.variant) for row in rows},
         ),
         scales_table(shared.get("tokenizer", {})),
         models_table(evidence.preset, trained),
@@ -180,7 +181,7 @@ def _scores_note(evidence: Evidence) -> str:
 
 def _comparable_note(evidence: Evidence) -> str:
     """Say whether measured numbers may stand beside the paper's."""
-    if _is_comparable(evidence):
+    if evidence.comparable:
         return "Measured cells are of ImageNet 256×256, as are the published ones."
     side = evidence.preset.data.image_size
     return (
@@ -190,11 +191,6 @@ def _comparable_note(evidence: Evidence) -> str:
         "published one. Its rows stand last and only show what was measured. What can be compared "
         "is the shape of the curves."
     )
-
-
-def _is_comparable(evidence: Evidence) -> bool:
-    """Say whether the preset's data is the paper's."""
-    return bool(plain(evidence.preset.data)["kind"] == "imagenet")
 
 
 def _facts(rows: Sequence[Row], claims: Sequence[Claim]) -> dict[str, Any]:

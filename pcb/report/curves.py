@@ -38,10 +38,16 @@ _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 
 @matplotlib.rc_context(SETTINGS)
-def score_figure(rows: Sequence[Row], scores: Sequence[str], compare_steps: int) -> Figure:
+def score_figure(
+    rows: Sequence[Row],
+    scores: Sequence[str],
+    compare_steps: int,
+    published: Sequence[tuple[float, int, Mapping[str, float]]] = (),
+) -> Figure:
     """Draw scores against total steps: a line a model, hollow markers for guided rows.
 
-    Error bars are the row's `<score>_std`, where it has one.
+    Error bars are the row's `<score>_std`, where it has one. `published` are ratio, steps and
+    scores of published rows: crosses in their ratio's colour.
     """
     columns = min(2, len(scores))
     height = 3.8 if len(scores) == 1 else 2.7 * math.ceil(len(scores) / 2)
@@ -56,6 +62,10 @@ def score_figure(rows: Sequence[Row], scores: Sequence[str], compare_steps: int)
         for row in rows:
             if row.guided and score in row.scores:
                 _hollow(panel, row.steps, row.scores[score], ratio_style(row.ratio))
+        for ratio, steps, own_scores in published:
+            if score in own_scores:
+                color = ratio_style(ratio).color
+                panel.plot([steps], [own_scores[score]], "x", color=color, markersize=8, zorder=4)
         panel.axvline(compare_steps, color=SOFT, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
         panel.set_title(SCORE_NAMES.get(score, score))
         panel.set_xlabel("total steps")

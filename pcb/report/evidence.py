@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcb.manifest import Manifest, read_manifest
+from pcb.params import plain
 from pcb.pipeline import Pipeline, Unit
 from pcb.report.rows import Row, make_row
 
@@ -30,6 +31,23 @@ class Evidence:
             for manifest in [read_manifest(unit.manifest)]
             if manifest is not None and manifest.key == unit.key
         }
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the preset's data is the paper's, so that published numbers stand beside it."""
+        return bool(plain(self.preset.data)["kind"] == "imagenet")
+
+    def drawn_on(self, variant: str) -> str:
+        """Return on what a sample set was drawn, and in which batches; empty if it was not."""
+        manifest = self.manifest(self.pipeline.unit("sample", variant))
+        if manifest is None:
+            return ""
+        machine = manifest.certificate.machine
+        if manifest.facts.get("device") == "cuda":
+            on = machine.get("gpu", "GPU")
+        else:
+            on = f"{machine.get('cpu', 'CPU')}, 1 thread"
+        return f"{on}, batch {manifest.facts.get('batch', 'unknown')}"
 
     def manifest(self, unit: Unit) -> Manifest | None:
         """Return a unit's manifest if it is current, else None."""

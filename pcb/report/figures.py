@@ -17,6 +17,7 @@ from pcb.report.curves import (
 )
 from pcb.report.evidence import Evidence
 from pcb.report.maps import fid_map, guidance_figure, guided_lines, usage_figure
+from pcb.report.published import published_points
 from pcb.report.rows import Row
 
 ORDER_SIZES, ORDER_BLOCKS = (8, 16), (4, 8)
@@ -53,14 +54,16 @@ def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
     steps = evidence.preset.claims.compare_steps
     if not any(row.was_run for row in rows):
         return
+    published = published_points() if evidence.comparable else []
+    crosses = " Crosses are the paper's own rows, which are guided." if published else ""
     bars = BARS if any("fid_std" in r.scores for r in rows) else ""
     yield Drawn(
         name="fid",
         section="overview",
         title="FID against total steps",
         caption="A line a ratio, without guidance; hollow markers are guided rows. The dotted line "
-        f"marks {steps} steps, where claims compare.{bars}",
-        figure=score_figure(rows, ["fid"], steps),
+        f"marks {steps} steps, where claims compare.{crosses}{bars}",
+        figure=score_figure(rows, ["fid"], steps, published),
     )
     yield Drawn(
         name="scores",
@@ -68,7 +71,7 @@ def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
         title="The other scores against total steps",
         caption="Lines and markers as above: colour, marker and dashes belong to a ratio. Bars are "
         "standard deviations over the splits of IS and the subsets of KID.",
-        figure=score_figure(rows, ["is", "kid", "precision", "recall"], steps),
+        figure=score_figure(rows, ["is", "kid", "precision", "recall"], steps, published),
     )
     if any(row.was_run and row.seconds_per_image is not None for row in rows):
         yield Drawn(

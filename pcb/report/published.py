@@ -23,15 +23,20 @@ HEADER = (
     "steps",
     "FID, published",
     "FID, measured",
+    "FID, difference",
     "IS, published",
     "IS, measured",
+    "IS, difference",
     "precision, published",
     "precision, measured",
     "recall, published",
     "recall, measured",
     "s an image, published",
     "s an image, measured",
+    "images, measured",
+    "measured on",
 )
+_DIFFERENCES = ("fid", "is")
 
 
 @cache
@@ -41,19 +46,25 @@ def published_systems() -> tuple[Mapping[str, Any], ...]:
 
 
 def published_table(
-    rows: Sequence[Row], parameters: Mapping[str, int], *, comparable: bool, steps: int
+    rows: Sequence[Row],
+    parameters: Mapping[str, int],
+    *,
+    comparable: bool,
+    steps: int,
+    drawn_on: Mapping[str, str],
 ) -> Table:
     """Return Table 1 with measured cells.
 
     `comparable` says that the rows are of ImageNet 256x256; if not, those at `steps` total steps
-    are added at the end as what they are. `parameters` maps a model to its number of weights.
+    are added at the end as what they are. `parameters` maps a model to its number of weights,
+    `drawn_on` a row's variant to the hardware and batch size of its time.
     """
     lines = [
-        _line(system, measured_row(system, rows) if comparable else None)
+        _line(system, measured_row(system, rows) if comparable else None, drawn_on)
         for system in published_systems()
     ]
     if not comparable:
-        lines += [_apart(row, parameters) for row in rows if row.steps == steps]
+        lines += [_apart(row, parameters, drawn_on) for row in rows if row.steps == steps]
     return Table(
         name="table1",
         caption="The paper's Table 1 (class-conditional ImageNet 256x256, 50,000 images; hardware "
@@ -73,7 +84,9 @@ def measured_row(system: Mapping[str, Any], rows: Sequence[Row]) -> Row | None:
     return None
 
 
-def _line(system: Mapping[str, Any], row: Row | None) -> tuple[str, ...]:
+def _line(
+    system: Mapping[str, Any], row: Row | None, drawn_on: Mapping[str, str]
+) -> tuple[str, ...]:
     """Return one published system, with measured cells where a row was run."""
     cells = [system["system"], system["type"], str(system["params_m"]), system["steps"]]
     for score in _MEASURED:
@@ -81,12 +94,14 @@ def _line(system: Mapping[str, Any], row: Row | None) -> tuple[str, ...]:
         value = system[score]
         cells.append(NOTHING if value is None else f"{value:.{digits}f}")
         cells.append(NOT_RUN if row is None else score_text(row, score))
+        if score in _DIFFERENCES:
+            cells.append(_difference(row, score, value))
     time = system["time_s"]
     cells += [NOTHING if time is None else f"{time:.2f}", _seconds(row)]
-    return tuple(cells)
+    return (*cells, *_circumstances(row, drawn_on))
 
 
-def _apart(row: Row, parameters: Mapping[str, int]) -> tuple[str, ...]:
+def _apart(row: Row, parameters: Mapping[str, int], drawn_on: Mapping[str, str]) -> tuple[str, ...]:
     """Return a row of another data set: nothing published stands beside it."""
     guidance = f", cfg {row.cfg:g}" if row.guided else ""
     count = parameters.get(row.model)
@@ -94,9 +109,35 @@ def _apart(row: Row, parameters: Mapping[str, int]) -> tuple[str, ...]:
     cells += [NOT_RUN if count is None else f"{count / 1e6:.2f}", str(row.steps)]
     for score in _MEASURED:
         cells += [NOTHING, score_text(row, score)]
-    return (*cells, NOTHING, _seconds(row))
+        cells += [NOTHING] if score in _DIFFERENCES else []
+    return (*cells, NOTHING, _seconds(row), *_circumstances(row, drawn_on))
+
+
+def _difference(row: Row | None, score: str, published: float | None) -> str:
+    """Return measured minus published, as text with its sign."""
+    if row is None or not row.was_run:
+        return NOT_RUN
+    measured = row.scores.get(score)
+    known = measured is not None and published is not None
+    return f"{measured - published:+.2f}" if known else NOTHING  # type: ignore[operator]
+
+
+def _circumstances(row: Row | None, drawn_on: Mapping[str, str]) -> tuple[str, str]:
+    """Return how many images were measured, and on what they were drawn."""
+    if row is None or not row.was_run:
+        return NOT_RUN, NOT_RUN
+    return f"{row.images:,}", drawn_on.get(row.variant) or NOTHING
 
 
 def _seconds(row: Row | None) -> str:
     seconds = None if row is None else row.seconds_per_image
     return NOT_RUN if seconds is None else f"{seconds:.4f}"
+
+
+def published_points() -> list[tuple[float, int, Mapping[str, float]]]:
+    """Return ratio, steps and scores of the paper's own rows, for figures."""
+    return [
+        (float(system["run"]["ratio"]), int(system["run"]["steps"]), system)
+        for system in published_systems()
+        if system.get("run")
+    ]

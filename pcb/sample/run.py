@@ -60,6 +60,7 @@ def run(job: Job) -> dict[str, Any]:
         # Of the images that this process drew: an interrupted run has drawn some before.
         "seconds_per_image": seconds / drawn if drawn else None,
         "device": device.type,
+        "batch": job.preset.compute.sampling_batch,
     }
 
 

@@ -67,14 +67,14 @@ def test_a_partial_report_marks_what_is_missing(tree: Path, mini: Pipeline, tmp_
 
 
 def test_results_of_other_settings_count_as_not_run(here: Path) -> None:
-    changed = mini_pipeline({"models": {"ratio3": {"training": {"learning_rate": 1.5e-3}}}})
+    changed = mini_pipeline({"models": {"ratio3": {"training": {"learning_rate": 1.0e-5}}}})
     run = {row.model for row in Evidence(changed).rows() if row.was_run}
     assert run == {"ratio2", "ratio4"}
 
 
 def test_published_numbers_never_fill_measured_cells(here: Path, mini: Pipeline) -> None:
     rows = Evidence(mini).rows()
-    table = published_table(rows, {}, comparable=False, steps=17)
+    table = published_table(rows, {}, comparable=False, steps=17, drawn_on={})
     published, ours = table.rows[:14], table.rows[14:]
     assert len(published_systems()) == 14 and len(ours) == 6
     measured = [k for k, name in enumerate(table.header) if name.endswith("measured")]
@@ -85,10 +85,11 @@ def test_published_numbers_never_fill_measured_cells(here: Path, mini: Pipeline)
 def test_a_comparable_row_stands_beside_its_published_one(mini: Pipeline) -> None:
     point = mini.preset.points("ratio2")[-1]
     row = make_row(mini.preset, "ratio2", point, {"fid": 2.9}, {"seconds_per_image": 0.1})
-    table = published_table([row], {}, comparable=True, steps=17)
-    found = {line[0]: line[5] for line in table.rows}
-    assert found["Checkerboard-L 2x cfg=1.5"] == "2.900"
-    assert found["Checkerboard-L 2x cfg=1.4"] == NOT_RUN
+    table = published_table([row], {}, comparable=True, steps=17, drawn_on={row.variant: "one GPU"})
+    found = {line[0]: line for line in table.rows}
+    beside = found["Checkerboard-L 2x cfg=1.5"]
+    assert beside[5:7] == ("2.900", "+0.07") and beside[-1] == "one GPU"
+    assert found["Checkerboard-L 2x cfg=1.4"][5:7] == (NOT_RUN, NOT_RUN)
 
 
 def test_the_command_makes_a_partial_report(

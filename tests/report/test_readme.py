@@ -1,0 +1,41 @@
+"""The measured part of the README is replaced by a report's, and nothing else is."""
+
+from pathlib import Path
+
+import pytest
+
+from pcb.errors import UserError
+from pcb.report.readme import BEGIN, END, PICTURES, update_readme
+from tests.units import ROOT
+
+
+def test_the_measured_part_is_replaced(here: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
+    for _ in range(2):
+        update_readme(here / "reports" / "mini", readme, Path("docs/images"))
+        text = readme.read_text()
+        assert text.startswith("before\n\n") and text.endswith("\n\nafter\n")
+        assert "old" not in text
+        assert "| steps | ratio2 |" in text
+        for name in PICTURES:
+            assert f"(docs/images/{name})" in text
+            assert (tmp_path / "docs" / "images" / name).stat().st_size
+
+
+def test_a_readme_without_the_place_is_refused(here: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("nothing")
+    with pytest.raises(UserError, match="needs the lines"):
+        update_readme(here / "reports" / "mini", readme, Path("docs/images"))
+    assert readme.read_text() == "nothing"
+
+
+def test_a_missing_report_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="make reproduce"):
+        update_readme(tmp_path, tmp_path / "README.md", Path("docs/images"))
+
+
+def test_the_projects_readme_has_the_place() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert text.count(BEGIN) == text.count(END) == 1
