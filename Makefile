@@ -1,12 +1,15 @@
 # Needs make and Python 3.11 or newer; everything else is installed into .venv from the lock file.
 PYTHON ?= python3
 PRESET ?=
+# debug (in this machine's processes) or slurm (jobs, see docs/clusters.md).
+LAUNCHER ?= debug
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # No PRESET: the one that params.yaml names.
 SET_PRESET := $(if $(PRESET),PCB_PRESET=$(PRESET))
-SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/default
+PROFILE := $(if $(filter slurm,$(LAUNCHER)),slurm,default)
+SNAKEMAKE := PCB_LAUNCHER=$(LAUNCHER) $(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE)
 
 .PHONY: help reproduce smoke report restore publish readme test lint format install lock clean
 

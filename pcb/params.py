@@ -15,9 +15,11 @@ import msgspec
 import yaml
 
 from pcb.errors import UserError
-from pcb.settings import ModelRun, Preset, Settings
+from pcb.settings import Cluster, ModelRun, Preset, Settings
 
 PARAMS_FILE = Path("params.yaml")
+LOCAL_FILE = Path("params.local.yaml")
+"""Facts of this machine's cluster, not in git; it may override `cluster` of params.yaml."""
 PRESET_VARIABLE = "PCB_PRESET"
 T = TypeVar("T")
 
@@ -51,18 +53,37 @@ _Loader.add_implicit_resolver(
 
 def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """Read a params file: ``{"preset": name, "presets": {name: settings}}``, not yet checked."""
+    params = _read(path)
+    if not isinstance(params, dict) or not isinstance(params.get("presets"), dict):
+        raise UserError(f"{path}: expected a mapping with `preset` and `presets`")
+    unknown = sorted(set(params) - {"preset", "presets", "cluster"})
+    if unknown:
+        raise UserError(f"{path}: unknown key {unknown[0]!r}; known: preset, presets, cluster")
+    return params
+
+
+def _read(path: Path) -> Any:
+    """Read a YAML file."""
     try:
-        params = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run pcb in the project's root") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(params, dict) or not isinstance(params.get("presets"), dict):
-        raise UserError(f"{path}: expected a mapping with `preset` and `presets`")
-    unknown = sorted(set(params) - {"preset", "presets"})
-    if unknown:
-        raise UserError(f"{path}: unknown key {unknown[0]!r}; known: preset, presets")
-    return params
+
+
+def load_cluster(path: Path = PARAMS_FILE, local: Path = LOCAL_FILE) -> Cluster:
+    """Read and check `cluster`, with what an untracked local file overrides.
+
+    Raises UserError naming the file and the key's path.
+    """
+    tree = load_params(path).get("cluster") or {}
+    if local.exists():
+        own = _read(local)
+        if not isinstance(own, dict) or set(own) - {"cluster"}:
+            raise UserError(f"{local}: expected `cluster` and nothing else")
+        tree = merge(tree, own.get("cluster") or {})
+    return convert(tree, Cluster, f"{path}: cluster")
 
 
 def active_preset(params: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from pcb.errors import UserError
 from pcb.params import PARAMS_FILE, active_preset, load_params, parse_preset
 from pcb.pipeline import Pipeline, Unit
 from pcb.settle import settle
-from pcb.stages import threads_of
+from pcb.stages import launcher_of, threads_of
 
 LOGS = Path("logs")
 REPORT_PAGES = ("index.html", "metrics.csv", "claims.json")
@@ -79,7 +79,9 @@ class Plan:
         return {Path(page).stem: str(folder / page) for page in REPORT_PAGES}
 
     def threads(self, stage: str) -> int:
-        """Return the threads of one unit of a stage."""
+        """Return the cores that one unit of a stage takes here; a head that waits takes one."""
+        if launcher_of(stage) != "debug":
+            return 1
         return threads_of(stage, self.preset.compute)
 
     def _pattern(self, stage: str, variant: str) -> Unit:

@@ -7,7 +7,6 @@ already complete does not import it.
 """
 
 import fcntl
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,28 +20,25 @@ import msgspec
 from pcb.atomic import atomic, explain_disk_error, write_atomic
 from pcb.certificate import certify
 from pcb.errors import UserError
+from pcb.folder import WORK, prepare_folder, remove_temporaries, work_for
 from pcb.manifest import (
     COMPLETE,
     InputRecord,
     Manifest,
     content_of_files,
-    is_temporary,
     made_by,
     read_manifest,
     record_input,
     result_files,
     write_manifest,
 )
-from pcb.pipeline import Unit, content_hash
+from pcb.pipeline import Unit
 from pcb.progress import Progress
 from pcb.settings import Preset
 from pcb.settle import Manifests, read_manifests, why_stale
 from pcb.verify import damaged_files, explain_damage, hash_files, is_intact
 
 __all__ = ["Job", "Entry", "Progress", "atomic", "run_unit", "write_atomic"]
-
-WORK = ".work.json"
-"""Says what an unfinished folder is being filled with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,19 +57,22 @@ class Job:
     """Measured numbers of the units that are read, under the same names."""
     progress: Callable[[str, int], Progress]
     """``progress("images", 2000)`` returns a context manager with `.advance(n, loss=0.1)`."""
+    share: tuple[int, int] = (0, 1)
+    """(i, n): this process makes every n-th shard from i on; (0, 1) is all of them."""
+
+    def makes(self, shard: int) -> bool:
+        """Say whether a shard, by number, is this process's to make."""
+        first, step = self.share
+        return shard % step == first
+
+    @property
+    def whole(self) -> bool:
+        """Whether this process makes all shards, and so finishes the unit."""
+        return self.share == (0, 1)
 
 
 Entry = Callable[[Job], Mapping[str, Any]]
 """A stage's work: writes files into the job's folder and returns facts, JSON-able numbers."""
-
-
-class _Work(msgspec.Struct, frozen=True, kw_only=True):
-    """What a folder is filled with: two runs with equal works make the same files."""
-
-    source: str
-    """Hash of the unit's key and of what it reads."""
-    parts: dict[str, str]
-    """The same for each of its parts."""
 
 
 def run_unit(unit: Unit, preset: Preset, entry: Entry, *, force: bool = False) -> Manifest:
@@ -83,19 +82,63 @@ def run_unit(unit: Unit, preset: Preset, entry: Entry, *, force: bool = False) -
     or if the disk is full or cannot be written.
     """
     with _locked(unit):
-        sources = _source_manifests(unit)
-        reads = tuple(record_input(read, sources[read.unit.name]) for read in unit.inputs)
-        done = read_manifest(unit.artifact / COMPLETE)
+        sources, reads = _sources(unit)
         # Asked under the lock: whoever held it may have done the work.
-        if not force and done is not None and _is_complete(unit, reads, done):
-            print(f"{unit.name}: already complete (key {unit.key})", flush=True)
-        else:
+        done = None if force else _complete_one(unit, reads)
+        if done is None:
             _check_inputs(unit, sources)
             print(f"{unit.name}: making {unit.artifact} (key {unit.key})", flush=True)
             done = _make(unit, preset, entry, sources, reads, force=force)
         (unit.artifact / WORK).unlink(missing_ok=True)
         write_manifest(unit.manifest, done)
         return done
+
+
+def already_made(unit: Unit) -> bool:
+    """Say whether a unit is complete; if so, its manifest is written. Raises as `run_unit` does."""
+    with _locked(unit):
+        done = _complete_one(unit, _sources(unit)[1])
+        if done is not None:
+            write_manifest(unit.manifest, done)
+        return done is not None
+
+
+def _sources(unit: Unit) -> tuple[Mapping[str, Manifest], tuple[InputRecord, ...]]:
+    """Return the manifests of what a unit reads, and what its own says of them."""
+    sources = _source_manifests(unit)
+    return sources, tuple(record_input(read, sources[read.unit.name]) for read in unit.inputs)
+
+
+def _complete_one(unit: Unit, reads: tuple[InputRecord, ...]) -> Manifest | None:
+    """Return the record of a folder that is what is asked for, whole and undamaged."""
+    done = read_manifest(unit.artifact / COMPLETE)
+    if done is None or not _is_complete(unit, reads, done):
+        return None
+    print(f"{unit.name}: already complete (key {unit.key})", flush=True)
+    return done
+
+
+def run_share(unit: Unit, preset: Preset, entry: Entry, share: tuple[int, int]) -> None:
+    """Make some shards of a unit, beside processes that make others; `run_unit` then finishes it.
+
+    Raises UserError as `run_unit` does.
+    """
+    with _locked(unit, shared=True):
+        sources, reads = _sources(unit)
+        # The first one here empties the folder of other work, while the others wait.
+        with _locked(unit, purpose="-prepare"):
+            if _complete_one(unit, reads) is not None:
+                return
+            _check_inputs(unit, sources)
+            prepare_folder(unit, work_for(unit, reads), force=False)
+        print(f"{unit.name}: making share {share[0] + 1} of {share[1]}", flush=True)
+        try:
+            entry(_job(unit, preset, sources, share))
+        except Exception as error:
+            explained = explain_disk_error(error, unit.artifact)
+            if explained is None:
+                raise
+            raise explained from error
 
 
 def _make(
@@ -111,9 +154,9 @@ def _make(
     started = time.monotonic()
     folder = unit.artifact
     try:
-        _prepare_folder(unit, _work(unit, reads), force=force)
+        prepare_folder(unit, work_for(unit, reads), force=force)
         facts = dict(entry(_job(unit, preset, sources)))
-        _remove_temporaries(folder)
+        remove_temporaries(folder)
     except Exception as error:
         explained = explain_disk_error(error, folder)
         if explained is None:
@@ -142,7 +185,12 @@ def _as_read(value: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
-def _job(unit: Unit, preset: Preset, sources: Mapping[str, Manifest]) -> Job:
+def _job(
+    unit: Unit,
+    preset: Preset,
+    sources: Mapping[str, Manifest],
+    share: tuple[int, int] = (0, 1),
+) -> Job:
     """Return what the entry gets."""
     units = {read.unit.name: read.unit for read in unit.inputs}
     stages = [source.stage for source in units.values()]
@@ -155,13 +203,15 @@ def _job(unit: Unit, preset: Preset, sources: Mapping[str, Manifest]) -> Job:
         inputs={alias: units[name].artifact for alias, name in names.items()},
         facts={alias: sources[name].facts for alias, name in names.items()},
         progress=partial(Progress, unit.name),
+        share=share,
     )
 
 
 @contextmanager
-def _locked(unit: Unit) -> Iterator[None]:
-    """Hold the unit's lock; if another process has it, say so and wait."""
-    path = Path(".pcb") / "locks" / unit.preset / unit.stage / f"{unit.variant}.lock"
+def _locked(unit: Unit, *, shared: bool = False, purpose: str = "") -> Iterator[None]:
+    """Hold the unit's lock, or one for a purpose; if another process has it, say so and wait."""
+    path = Path(".pcb") / "locks" / unit.preset / unit.stage / f"{unit.variant}{purpose}.lock"
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
@@ -172,10 +222,11 @@ def _locked(unit: Unit) -> Iterator[None]:
         raise explained from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"{unit.name}: another process is making it; waiting for that", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            if not purpose:
+                print(f"{unit.name}: another process is making it; waiting for that", flush=True)
+            fcntl.flock(file, kind)
         yield
 
 
@@ -211,84 +262,3 @@ def _check_inputs(unit: Unit, sources: Mapping[str, Manifest]) -> None:
 def _is_complete(unit: Unit, reads: tuple[InputRecord, ...], done: Manifest) -> bool:
     """Say whether a sealed folder is what is asked for, whole and undamaged."""
     return done.key == unit.key and done.inputs == reads and is_intact(unit, done)
-
-
-# ---- the folder ---------------------------------------------------------------------------------
-
-
-def _prepare_folder(unit: Unit, work: _Work, *, force: bool) -> None:
-    """Leave in the folder only what this work would make: all, some parts, or nothing of it."""
-    folder = unit.artifact
-    folder.mkdir(parents=True, exist_ok=True)
-    sealed = read_manifest(folder / COMPLETE)
-    before = _read_work(folder / WORK) if sealed is None else _work_of(sealed)
-    if force or before is None:
-        # The records go first: were this interrupted, what is left must not be trusted.
-        for record in (COMPLETE, WORK):
-            (folder / record).unlink(missing_ok=True)
-        _clear(folder, keep=set())
-    else:
-        if before != work:
-            parts = {part for part, key in work.parts.items() if before.parts.get(part) == key}
-            _clear(folder, keep=parts | {COMPLETE, WORK})
-        if sealed is not None:
-            _drop_damaged(unit, sealed)
-    write_atomic(folder / WORK, msgspec.json.encode(work))
-    (folder / COMPLETE).unlink(missing_ok=True)
-
-
-def _work(unit: Unit, reads: tuple[InputRecord, ...]) -> _Work:
-    """Return what the unit's folder is to be filled with."""
-    return _work_from(unit.key, dict(unit.parts), reads)
-
-
-def _work_of(sealed: Manifest) -> _Work:
-    """Return what a complete folder was filled with."""
-    return _work_from(sealed.key, sealed.parts, sealed.inputs)
-
-
-def _work_from(key: str, parts: Mapping[str, str], reads: tuple[InputRecord, ...]) -> _Work:
-    contents = [read.content for read in reads]
-    return _Work(
-        source=content_hash([key, contents]),
-        parts={part: content_hash([part_key, contents]) for part, part_key in parts.items()},
-    )
-
-
-def _read_work(path: Path) -> _Work | None:
-    """Return what an unfinished folder was being filled with, None if nothing says so."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Work)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
-
-
-def _clear(folder: Path, keep: set[str]) -> None:
-    """Delete what is in a folder, but for these names."""
-    for path in folder.iterdir():
-        if path.name not in keep:
-            _delete(path)
-
-
-def _drop_damaged(unit: Unit, sealed: Manifest) -> None:
-    """Delete what is not as a complete folder's record says, so that it is made again."""
-    for path, _ in damaged_files(unit, sealed.files):
-        path.unlink(missing_ok=True)
-    for name in set(result_files(unit.artifact)) - set(sealed.files):
-        (unit.artifact / name).unlink()
-
-
-def _remove_temporaries(folder: Path) -> None:
-    """Delete temporaries, but for the record of the work, which goes last."""
-    for path in list(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if is_temporary(inside) and inside != Path(WORK):
-            _delete(path)
-
-
-def _delete(path: Path) -> None:
-    """Delete a file, a link or a folder; it may be gone already."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

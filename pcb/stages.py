@@ -1,7 +1,9 @@
 """Which function makes a stage's units, and with how many threads. No torch until one is loaded."""
 
+import os
 from importlib import import_module
 
+from pcb.errors import UserError
 from pcb.settings import Compute
 from pcb.stage import Entry
 
@@ -15,6 +17,15 @@ ENTRIES = {
     "metrics": "pcb.metrics.run:run",
     "report": "pcb.report.build:build",
 }
+LAUNCHED = {"tokenizer", "classifier", "tokens", "train", "sample", "metrics"}
+"""Stages that a launcher may run elsewhere; the others are light and run where they are called."""
+LAUNCHERS = ("debug", "slurm")
+"""`debug` computes in this process, `slurm` in jobs."""
+LAUNCHER_VARIABLE = "PCB_LAUNCHER"
+SHARDED = {"tokens", "sample"}
+"""Stages whose shards several jobs can make at the same time."""
+# Read when torch, NumPy or SciPy is loaded.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 WIDE = {"tokenizer", "tokens", "train"}
 """Stages with few units, which much waits for: they get several threads. The others run side by
 side, a thread each."""
@@ -30,3 +41,22 @@ def load_entry(stage: str) -> Entry:
 def threads_of(stage: str, compute: Compute) -> int:
     """Return how many CPU threads a unit of this stage uses."""
     return compute.threads if stage in WIDE else 1
+
+
+def launcher_of(stage: str) -> str:
+    """Return where a stage's units run: PCB_LAUNCHER, or `debug` for light ones.
+
+    Raises UserError for a launcher that there is not.
+    """
+    name = os.environ.get(LAUNCHER_VARIABLE) or "debug"
+    if name not in LAUNCHERS:
+        raise UserError(f"LAUNCHER={name}: no such launcher; there are {', '.join(LAUNCHERS)}")
+    return name if stage in LAUNCHED else "debug"
+
+
+def set_threads(stage: str, compute: Compute) -> None:
+    """Set a stage's threads for the libraries that are loaded after this."""
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = str(threads_of(stage, compute))
+    # Threads that spin while they wait cost a busy machine most of its speed.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")

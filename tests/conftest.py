@@ -9,6 +9,7 @@ import pytest
 
 from pcb.pipeline import Pipeline
 from tests.units import pipeline_of
+from tests.workflow.snakemake import copy_project, snakemake
 
 
 @pytest.fixture
@@ -35,3 +36,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("needs the right to mount a disk")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the project in which `make smoke` has run. Tests leave it as it is."""
+    project = copy_project(tmp_path_factory.mktemp("finished"))
+    (project / "output.txt").write_text(snakemake(project))
+    return project

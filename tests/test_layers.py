@@ -17,10 +17,11 @@ LAYERS = (
     (
         "no torch",
         "pcb pcb.errors pcb.settings pcb.settings.base pcb.settings.images pcb.settings.model"
+        " pcb.settings.cluster"
         " pcb.settings.sweep pcb.settings.scores pcb.settings.preset pcb.params pcb.schedule"
         " pcb.order pcb.pipeline pcb.atomic pcb.manifest pcb.verify pcb.settle pcb.progress"
         " pcb.certificate pcb.stage pcb.stages"
-        " pcb.plan pcb.doctor pcb.effective pcb.audit pcb.trace pcb.store",
+        " pcb.plan pcb.doctor pcb.effective pcb.audit pcb.trace pcb.store pcb.folder pcb.interrupt",
     ),
     (
         "tensors and numbers, no files",
@@ -35,6 +36,7 @@ LAYERS = (
         "pcb.data.prepare pcb.tokenizer.build pcb.metrics.classifier_build pcb.tokens.build"
         " pcb.train.run pcb.sample.run pcb.metrics.run pcb.report.build pcb.parity",
     ),
+    ("jobs", "pcb.launch pcb.launch.*"),
     ("command line", "pcb.cli pcb.cli.* pcb.__main__"),
 )
 FILE_LINES = 300

@@ -1,15 +1,14 @@
 """The verbs that make results: one a stage. Snakemake's rules call nothing else."""
 
 import argparse
-import os
 from functools import partial
 from pathlib import Path
 
 from pcb.cli.verb import Verbs, add_verb
-from pcb.params import PARAMS_FILE, active_preset, load_params, parse_preset
+from pcb.params import PARAMS_FILE, active_preset, load_cluster, load_params, parse_preset
 from pcb.pipeline import Pipeline
 from pcb.stage import Job, run_unit
-from pcb.stages import load_entry, threads_of
+from pcb.stages import launcher_of, load_entry, set_threads
 
 # stage: what its verb does, what names its unit (None: there is one), an example of that name
 STAGES: dict[str, tuple[str, str | None, str]] = {
@@ -22,8 +21,6 @@ STAGES: dict[str, tuple[str, str | None, str]] = {
     "metrics": ("measure the images of one setting", "MODEL/SETTING", "ratio2/t17"),
     "report": ("make the tables, figures and the page", None, ""),
 }
-# Read when torch, NumPy or SciPy is loaded.
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -69,10 +66,13 @@ def _make(stage: str, arguments: argparse.Namespace) -> int:
     """Make one unit of a stage."""
     pipeline = _pipeline(arguments)
     preset, unit = pipeline.preset, pipeline.unit(stage, arguments.variant)
-    for variable in THREAD_VARIABLES:
-        os.environ[variable] = str(threads_of(stage, preset.compute))
-    # Threads that spin while they wait cost a busy machine most of its speed.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if launcher_of(stage) == "slurm":
+        # Only here: a head process without jobs needs no submitit.
+        from pcb.launch.head import Head
+
+        Head(unit=unit, cluster=load_cluster(arguments.params), force=arguments.force).run()
+        return 0
+    set_threads(stage, preset.compute)
 
     def entry(job: Job) -> dict[str, object]:
         # Only here, so that a unit which is already complete does not wait for torch.

@@ -39,26 +39,29 @@ def run(job: Job) -> dict[str, Any]:
     schedule = point.schedule(job.preset.sizes(name))
     guidance = Guidance(weight=point.cfg, start_step=point.cfg_start_step)
     sampler = Sampler(model, schedule, guidance=guidance, temperature=sampling.temperature)
-    seconds, drawn = 0.0, 0
-    with job.progress("images", sampling.images) as progress:
-        for indices in shards(sampling):
+    own = [indices for k, indices in enumerate(shards(sampling)) if job.makes(k)]
+    with job.progress("images", sum(map(len, own))) as progress:
+        for indices in own:
             path = shard_path(job.folder, sampling, indices)
             # The sums are gone once a set is complete: a shard lost later is drawn with the rest.
-            if path.exists() and statistics_path(path).exists():
+            if all(p.exists() for p in (path, statistics_path(path), seconds_path(path))):
                 progress.skip(len(indices))
                 continue
-            started = time.monotonic()
             draw_shard(sampler, sampling, indices, job.folder, job.preset.compute.sampling_batch)
-            seconds, drawn = seconds + time.monotonic() - started, drawn + len(indices)
             progress.advance(len(indices))
+    if not job.whole:
+        return {}
+    seconds = sum(
+        float(np.load(seconds_path(shard_path(job.folder, sampling, indices)))) for indices in own
+    )
     write_statistics(job.folder, sampling, schedule)
     return {
         "images": sampling.images,
         "steps": schedule.steps,
         "blocks_per_scale": list(schedule.blocks_per_scale),
         "scales": list(schedule.sizes),
-        # Of the images that this process drew: an interrupted run has drawn some before.
-        "seconds_per_image": seconds / drawn if drawn else None,
+        # Of all processes that drew some, one after the other.
+        "seconds_per_image": seconds / sampling.images,
         "device": device.type,
         "batch": job.preset.compute.sampling_batch,
     }
@@ -79,6 +82,7 @@ def draw_shard(
     sampler: Sampler, sampling: Sampling, indices: NDArray[np.int64], folder: Path, batch: int
 ) -> None:
     """Draw the images of one shard; its statistics come first, its codes make it complete."""
+    started = time.monotonic()
     model = sampler.model
     sums = StepSums(sampling.temperature)
     parts = []
@@ -89,12 +93,18 @@ def draw_shard(
         parts.append(sampler.draw(torch.from_numpy(classes), randoms, sums.add).cpu().numpy())
     path = shard_path(folder, sampling, indices)
     save_array(statistics_path(path), sums.array())
+    save_array(seconds_path(path), np.array(time.monotonic() - started))
     save_array(path, np.concatenate(parts).astype(np.uint16))
 
 
 def statistics_path(codes: Path) -> Path:
     """Return where a shard's sums lie until the stage is complete."""
     return codes.with_name(codes.name.replace("codes", ".stats"))
+
+
+def seconds_path(codes: Path) -> Path:
+    """Return where the time that a shard took lies until the stage is complete."""
+    return codes.with_name(codes.name.replace("codes", ".seconds"))
 
 
 def class_labels(

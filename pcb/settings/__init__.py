@@ -7,6 +7,7 @@ which enters no key.
 """
 
 from pcb.settings.base import Settings
+from pcb.settings.cluster import Cluster, Resources
 from pcb.settings.images import Autoencoder, Digits, Tokenizer, TokenizerTraining, Tokens
 from pcb.settings.model import LearningRateStep, Model, ModelRun, Training
 from pcb.settings.preset import Compute, Preset
@@ -17,6 +18,7 @@ __all__ = [
     "Autoencoder",
     "Claims",
     "Classifier",
+    "Cluster",
     "Compute",
     "Digits",
     "LearningRateStep",
@@ -24,6 +26,7 @@ __all__ = [
     "Model",
     "ModelRun",
     "Preset",
+    "Resources",
     "Sampling",
     "Settings",
     "Sweep",

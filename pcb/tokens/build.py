@@ -27,9 +27,13 @@ def build(job: Job) -> dict[str, Any]:
     tokenizer = load_tokenizer(job.inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
     images = np.load(job.inputs["data"] / TRAIN_IMAGES, mmap_mode="r")
     labels = np.load(job.inputs["data"] / TRAIN_LABELS)
-    save_array(job.folder / LABELS, labels)
-    with job.progress("images", len(images)) as progress:
-        for shard, start in enumerate(range(0, len(images), preset.tokens.shard_images)):
+    if job.whole:
+        save_array(job.folder / LABELS, labels)
+    starts = range(0, len(images), preset.tokens.shard_images)
+    own = [(k, start) for k, start in enumerate(starts) if job.makes(k)]
+    total = sum(min(preset.tokens.shard_images, len(images) - start) for _, start in own)
+    with job.progress("images", total) as progress:
+        for shard, start in own:
             part = images[start : start + preset.tokens.shard_images]
             paths = {size: token_shard(job.folder, size, shard) for size in preset.all_sizes}
             missing = [size for size, path in paths.items() if not path.exists()]

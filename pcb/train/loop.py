@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pcb import interrupt
 from pcb.model.layers import Attending
 from pcb.model.transformer import Transformer
 from pcb.progress import Progress
@@ -50,15 +51,17 @@ class Trainer:
         """Train to the end; the folder then holds a checkpoint of the last iteration."""
         progress.skip(self.iteration)
         saved = time.monotonic()
-        while self.iteration < self.batches.iterations:
-            self.step(self.batches[self.iteration])
-            if self.iteration % LOG_EVERY == 0 or self.iteration == self.batches.iterations:
-                self._write_row()
-                progress.advance(0, loss=self.log[-1]["loss"])
-            progress.advance(1)
-            if time.monotonic() - saved > checkpoint_seconds:
-                self.save()
-                saved = time.monotonic()
+        with interrupt.deferred():
+            while self.iteration < self.batches.iterations:
+                self.step(self.batches[self.iteration])
+                if self.iteration % LOG_EVERY == 0 or self.iteration == self.batches.iterations:
+                    self._write_row()
+                    progress.advance(0, loss=self.log[-1]["loss"])
+                progress.advance(1)
+                if interrupt.due() or time.monotonic() - saved > checkpoint_seconds:
+                    self.save()
+                    saved = time.monotonic()
+                    interrupt.hand_over()
         self.save()
 
     def step(self, batch: Batch) -> None:

@@ -1,0 +1,1 @@
+"""Running units as jobs: submitted once, watched, found again after the head process died."""

@@ -1,0 +1,72 @@
+"""What runs inside a job: one unit, or a share of its shards, through the same code as anywhere."""
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from submitit.core.utils import DelayedSubmission
+from submitit.helpers import Checkpointable
+
+from pcb import interrupt
+from pcb.errors import UserError
+from pcb.params import load_preset
+from pcb.pipeline import Pipeline
+from pcb.stage import Entry, Job, run_share, run_unit
+from pcb.stages import LAUNCHER_VARIABLE, load_entry, set_threads
+
+
+@dataclass(kw_only=True)
+class Work(Checkpointable):
+    """A unit of the project in `root`, by name: nothing else is pickled."""
+
+    root: str
+    preset: str
+    stage: str
+    variant: str
+    key: str
+    share: tuple[int, int] = (0, 1)
+    force: bool = False
+
+    def __call__(self) -> str | None:
+        """Make the unit or its share. Returns what a user has to put right, None if all is done.
+
+        Returned and not raised: submitit would wrap it, and the cluster would try again.
+        """
+        os.chdir(self.root)
+        os.environ.pop(LAUNCHER_VARIABLE, None)
+        interrupt.watch(signal.SIGUSR2)
+        try:
+            self._make()
+        except UserError as error:
+            return str(error)
+        return None
+
+    def checkpoint(self, *args: Any, **kwargs: Any) -> DelayedSubmission:
+        """Go on after a requeue with what is on disk; a forced unit is not begun again."""
+        again = Work(**{**vars(self), "force": False})
+        return DelayedSubmission(again)
+
+    def _make(self) -> None:
+        preset = load_preset(self.preset)
+        unit = Pipeline(self.preset, preset).unit(self.stage, self.variant)
+        if unit.key != self.key:
+            raise UserError(
+                f"{unit.name}: params.yaml was changed after this job was submitted; submit again"
+            )
+        set_threads(self.stage, preset.compute)
+
+        def entry(job: Job) -> dict[str, object]:
+            return dict(load_entry(self.stage)(job))
+
+        made: Entry = entry
+        if self.share == (0, 1):
+            run_unit(unit, preset, made, force=self.force)
+        else:
+            run_share(unit, preset, made, self.share)
+
+
+def here() -> str:
+    """Return the project's root, as jobs find it."""
+    return str(Path.cwd().resolve())

@@ -1,0 +1,56 @@
+"""Where and how jobs run: facts of a cluster. None of this enters a key."""
+
+from typing import Literal
+
+from pcb.settings.base import Count, Positive, PositiveFloat, Settings
+
+StageName = Literal[
+    "data", "tokenizer", "classifier", "tokens", "train", "sample", "metrics", "report"
+]
+
+
+class Resources(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one job of a stage asks for."""
+
+    nodes: Positive = 1
+    gpus: Count = 0
+    """GPUs a node; training runs one task a GPU."""
+    cpus: Positive = 1
+    """CPUs a task."""
+    memory_gb: PositiveFloat | None = None
+    """A node; None leaves it to the cluster."""
+    hours: PositiveFloat = 1.0
+    """Time limit. A job that reaches it saves, is requeued and goes on."""
+    array: Positive = 1
+    """Jobs among which the shards of one unit are dealt out."""
+
+    @property
+    def tasks(self) -> int:
+        """Tasks a node: one a GPU."""
+        return max(1, self.gpus)
+
+
+class Cluster(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Facts of a cluster, and what each stage asks of it."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    setup: tuple[str, ...] = ()
+    """Shell lines before the job's own: `module load cuda`, a container's start."""
+    array_parallelism: Positive = 16
+    """Jobs of one array that run at the same time."""
+    signal_seconds: Positive = 90
+    """How long before its end a job is told to save."""
+    tries: Positive = 3
+    """Submissions of a job that dies, before its stage stops."""
+    poll_seconds: PositiveFloat = 5.0
+    on_interrupt: Literal["leave", "cancel"] = "leave"
+    """What Ctrl-C does to running jobs where nobody can be asked."""
+    default: Resources = Resources()
+    stages: dict[StageName, Resources] = {}
+
+    def resources(self, stage: str) -> Resources:
+        """Return what a stage asks for."""
+        return dict(self.stages).get(stage, self.default)  # type: ignore[call-overload,no-any-return]

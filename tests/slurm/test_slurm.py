@@ -1,0 +1,207 @@
+"""Units as jobs of a real Slurm: made once, found again, tried again, and the same as elsewhere."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pcb.manifest import result_files
+from pcb.pipeline import Unit
+from tests.slurm.cluster import MiniSlurm
+from tests.slurm.conftest import Login
+from tests.units import pipeline_of
+from tests.workflow.snakemake import NOTHING, copy_project
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+TRAIN = pipeline_of().unit("train", "ratio2")
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def record_of(login: Login, unit: Unit = TRAIN) -> Path:
+    return login.project / ".pcb" / "jobs" / "smoke" / unit.stage / f"{unit.variant}.json"
+
+
+def same_files(a: Path, b: Path, unit: Unit) -> bool:
+    """Say whether two projects hold the same bytes of a unit."""
+    names = result_files(a / unit.artifact)
+    assert names and names == result_files(b / unit.artifact)
+    folders = (a / unit.artifact, b / unit.artifact)
+    return all(len({(folder / name).read_bytes() for folder in folders}) == 1 for name in names)
+
+
+def test_smoke_runs_as_jobs_and_gives_the_same_bytes(
+    slurm: MiniSlurm, finished: Path, tmp_path: Path
+) -> None:
+    """The whole preset, tokens and samples as arrays, against a run without a cluster."""
+    login = Login(project=copy_project(tmp_path / "project"), slurm=slurm)
+    login.cluster("{poll_seconds: 1, stages: {sample: {array: 2}, tokens: {array: 2}}}")
+    command = ["snakemake", "--workflow-profile", "workflow/profiles/slurm"]
+    environment = {
+        **login.environment,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{login.environment['PATH']}",
+    }
+
+    def run() -> str:
+        done = subprocess.run(
+            command,
+            cwd=login.project,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    out = run()
+    assert re.search(r"^train/ratio2: submitted job \d+", out, flags=re.MULTILINE)
+    assert re.search(r"^train/ratio2: job \d+ is done", out, flags=re.MULTILINE)
+    for unit in pipeline_of():
+        if unit.stage not in ("report",):
+            mine, theirs = (
+                json.loads((tree / unit.manifest).read_text()) for tree in (login.project, finished)
+            )
+            assert mine["content"] == theirs["content"], unit.name
+    assert not list((login.project / ".pcb" / "jobs").rglob("*.json"))
+    assert NOTHING in run()
+
+
+def test_head_that_is_killed_finds_its_job_again(login: Login, finished: Path) -> None:
+    head = login.start("train", "ratio2")
+    wait_for(record_of(login).exists)
+    os.killpg(head.pid, signal.SIGKILL)
+    head.wait()
+    out = login.pcb("train", "ratio2")
+    assert "train/ratio2: re-attached to job" in out
+    assert len(login.jobs()) == 1
+    assert same_files(login.project, finished, TRAIN)
+    assert not record_of(login).exists()
+
+
+def test_two_heads_submit_one_job(login: Login) -> None:
+    heads = [login.start("train", "ratio2") for _ in range(2)]
+    outs = [head.communicate(timeout=300)[0] for head in heads]
+    assert [head.returncode for head in heads] == [0, 0], outs
+    assert len(login.jobs()) == 1
+    assert sum("already complete" in out for out in outs) == 1
+
+
+def test_job_that_dies_is_tried_again_and_goes_on(login: Login, finished: Path) -> None:
+    """One share of an array is killed without warning."""
+    login.cluster("{poll_seconds: 0.5, stages: {sample: {array: 2}}}")
+    login.pcb("train", "ratio2")
+    unit = pipeline_of().unit("sample", "ratio2/t17")
+    head = login.start("sample", unit.variant)
+    wait_for(record_of(login, unit).exists)
+    jobs = json.loads(record_of(login, unit).read_text())["jobs"]
+    assert [job["share"] for job in jobs] == [[0, 2], [1, 2]]
+    login.slurm.run("scancel", "--signal=KILL", jobs[1]["job_id"])
+    login.slurm.run("scancel", jobs[1]["job_id"])
+    out, _ = head.communicate(timeout=300)
+    assert head.returncode == 0, out
+    assert re.search(rf"job {jobs[1]['job_id']} ended as \w+; trying again", out)
+    assert same_files(login.project, finished, unit)
+
+
+def test_stage_stops_after_the_set_number_of_tries(login: Login) -> None:
+    login.cluster("{poll_seconds: 0.5, tries: 2, setup: ['exit 3']}")
+    out = login.pcb("train", "ratio2", status=1)
+    assert re.search(r"train/ratio2: slurm job \d+ failed \(state \w+\), as did 1 before it", out)
+    assert "alone: pcb train ratio2 --preset smoke" in out
+    assert "log: " in out
+    assert len(login.jobs()) == 2
+
+
+def test_what_a_user_has_to_put_right_is_said_once(login: Login) -> None:
+    """An input is missing: no second try, one line, the log's last words."""
+    shutil.rmtree(login.project / pipeline_of().unit("tokens").artifact)
+    out = login.pcb("train", "ratio2", status=1)
+    assert "pcb tokens --preset smoke" in out
+    assert len(login.jobs()) == 1
+    assert "Traceback" not in out
+
+
+def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, tmp_path: Path) -> None:
+    """A minute's limit, told to save 45 seconds before it; the weights are an unbroken run's."""
+    old = "    training: {epochs: 1, warmup_epochs: 0.2, steps: null}"
+    login.change(old, old.replace("epochs: 1,", "epochs: 30,"))
+    unbroken = tmp_path / "unbroken"
+    shutil.copytree(login.project, unbroken, symlinks=True)
+    login.cluster("{poll_seconds: 0.5, signal_seconds: 45, stages: {train: {hours: 0.0167}}}")
+    head = login.start("train", "ratio2")
+    out, _ = head.communicate(timeout=500)
+    assert head.returncode == 0, out
+    folder = next((login.project / ".pcb" / "jobs" / "smoke" / "train").glob("ratio2-*"))
+    logs = "".join(path.read_text() for path in folder.rglob("*_log.*"))
+    assert "requeu" in logs.lower(), logs
+    environment = {**os.environ, "PCB_PRESET": "smoke"}
+    subprocess.run(
+        [sys.executable, "-m", "pcb", "train", "ratio2"],
+        cwd=unbroken,
+        env=environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    assert same_files(login.project, unbroken, TRAIN)
+
+
+def test_jobs_are_listed_and_cancelled_from_elsewhere(login: Login) -> None:
+    login.change("    training: {epochs: 1,", "    training: {epochs: 1000,")
+    head = login.start("train", "ratio2")
+    wait_for(record_of(login).exists)
+    wait_for(lambda: "RUNNING" in login.pcb("jobs"))
+    shown = login.pcb("jobs")
+    assert re.search(r"^train/ratio2 +smoke +\d+ +all +1 +RUNNING", shown, flags=re.MULTILINE)
+    os.killpg(head.pid, signal.SIGKILL)
+    head.wait()
+    assert "train/ratio2: 1 jobs cancelled" in login.pcb("jobs", "--cancel", "train/ratio2")
+    job = login.jobs()[0]
+    wait_for(lambda: "CANCELLED" in login.slurm.run("squeue", "-h", "-t", "all", "-o", "%i %T"))
+    assert job
+    assert "no jobs were submitted" in login.pcb("jobs")
+
+
+@pytest.mark.parametrize(("policy", "left"), [("leave", True), ("cancel", False)])
+def test_interrupted_head_leaves_or_cancels_its_jobs(login: Login, policy: str, left: bool) -> None:
+    login.cluster(f"{{poll_seconds: 0.5, on_interrupt: {policy}}}")
+    login.change("    training: {epochs: 1,", "    training: {epochs: 1000,")
+    head = login.start("train", "ratio2")
+    wait_for(record_of(login).exists)
+    job = json.loads(record_of(login).read_text())["jobs"][0]["job_id"]
+    time.sleep(1)
+    os.killpg(head.pid, signal.SIGINT)
+    out, _ = head.communicate(timeout=60)
+    assert head.returncode == 130, out
+    assert record_of(login).exists() == left
+    assert ("go on" in out) == left
+    if left:
+        login.pcb("jobs", "--cancel")
+
+    def ended() -> bool:
+        out = login.slurm.run("squeue", "-h", "-t", "all", "-o", "%i %T")
+        return f"{job} CANCELLED" in out or f"{job} FAILED" in out
+
+    wait_for(ended)
+
+
+def test_wrong_partition_is_refused_in_the_clusters_words(login: Login) -> None:
+    login.cluster("{partition: nowhere}")
+    out = login.pcb("train", "ratio2", status=1)
+    assert "the cluster refused the job" in out
+    assert "partition" in out and "params.local.yaml" in out
+    assert login.jobs() == []
