@@ -1,5 +1,6 @@
 """The part of README.md that a run measures: a table and two pictures, put there by a command."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -8,25 +9,31 @@ from pcb.atomic import write_atomic
 from pcb.errors import UserError
 
 BEGIN, END = "<!-- measured: `make readme` writes this -->", "<!-- end of measured -->"
+_SAMPLES = (
+    "A column is one image. Rows, for each ratio: one block a scale, 17 steps, 17 steps guided."
+)
 PICTURES = ("fid.png", "samples.png")
 
 
 def update_readme(report: Path, readme: Path, pictures: Path) -> None:
-    """Put a report's table of FID by steps, its guided rows and two pictures into a README.
+    """Put a report's verdicts, its FID by steps and by guidance, and two pictures into a README.
 
     Raises UserError if the report is not there or the README has no place for them.
     """
+    claims_file = report / "claims.json"
     tables = [report / "tables" / f"{name}.md" for name in ("fid_by_steps", "guidance")]
     figures = [report / "figures" / name for name in PICTURES]
-    for path in (*tables, *figures):
+    for path in (claims_file, *tables, *figures):
         if not path.exists():
             raise UserError(f"{path}: no such file; make the report with `make reproduce`")
     text = readme.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise UserError(f"{readme}: needs the lines {BEGIN!r} and {END!r}, once each")
-    shown = [f"![{path.stem}]({pictures / path.name})" for path in figures]
+    curve, samples = (f"![{path.stem}]({pictures / path.name})" for path in figures)
     parts = [path.read_text(encoding="utf-8").strip() for path in tables]
-    body = "\n\n".join([BEGIN, shown[0], *parts, shown[1], END])
+    claims = json.loads(claims_file.read_text(encoding="utf-8"))
+    verdicts = "\n".join(f"- {c['statement']} **{c['verdict']}.** {c['reason']}" for c in claims)
+    body = "\n\n".join([BEGIN, curve, verdicts, *parts, samples, _SAMPLES, END])
     pattern = re.escape(BEGIN) + ".*?" + re.escape(END)
     write_atomic(readme, re.sub(pattern, lambda _: body, text, flags=re.DOTALL))
     folder = readme.parent / pictures

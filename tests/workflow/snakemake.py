@@ -14,7 +14,8 @@ NOTHING = "Nothing to be done"
 
 
 def copy_project(folder: Path) -> Path:
-    """Copy what a clone has, but for results, into an empty folder."""
+    """Copy what a clone has, but for results, into an empty folder, which is made."""
+    folder.mkdir(exist_ok=True)
     for name in ("Snakefile", "params.yaml", "dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)
     (folder / ".dvc").mkdir()
