@@ -132,6 +132,7 @@ def _excess(
         at_least=at_least,
         detail=f"{_fid(row)} against {_fid(base)}",
         error=_ratio_error(row, base),
+        rows=(row.variant, base.variant),
     )
 
 
@@ -162,6 +163,7 @@ def _spread(found: Sequence[Row], wanted: set[float], steps: int, limit: float) 
         at_least=False,
         detail=", ".join(f"{row.model} {_fid(row)}" for row in run),
         error=_ratio_error(high, low),
+        rows=tuple(row.variant for row in run),
     )
 
 

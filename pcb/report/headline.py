@@ -74,6 +74,7 @@ def _near(system: Mapping[str, Any], row: Row | None, score: str, name: str, lim
         at_least=False,
         detail=f"{row.scores[score]:.4g} measured, {published:g} published",
         error=None if error is None else error / published,
+        rows=(row.variant,),
     )
 
 
@@ -94,4 +95,5 @@ def _saved(row: Row, peer: Mapping[str, Any], what: str) -> Check:
         limit=0.0,
         at_least=True,
         detail=f"{ours:.3g} against {theirs:g} {unit}",
+        rows=(row.variant,),
     )

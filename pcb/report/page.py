@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pcb.report.tables import Table
+from pcb.report.tables import Table, anchor
 from pcb.report.verdict import Claim
 
 _HERE = Path(__file__).parent
@@ -108,6 +108,7 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
+    environment.filters["anchor"] = anchor
     environment.globals["absent"] = _ABSENT.format
     return environment.get_template("page.html").render(
         page=page, css=Markup(_text("page.css")), js=Markup(_text("page.js"))

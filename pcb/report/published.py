@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from pcb.report.rows import NOT_RUN, Row
-from pcb.report.tables import NOTHING, Table, score_text
+from pcb.report.tables import NOTHING, Table, anchor, score_text
 
 _FILE = Path(__file__).with_name("published.yaml")
 _MEASURED = ("fid", "is", "precision", "recall")
@@ -59,12 +59,11 @@ def published_table(
     are added at the end as what they are. `parameters` maps a model to its number of weights,
     `drawn_on` a row's variant to the hardware and batch size of its time.
     """
-    lines = [
-        _line(system, measured_row(system, rows) if comparable else None, drawn_on)
-        for system in published_systems()
-    ]
-    if not comparable:
-        lines += [_apart(row, parameters, drawn_on) for row in rows if row.steps == steps]
+    systems = published_systems()
+    beside = [measured_row(system, rows) if comparable else None for system in systems]
+    lines = [_line(*pair, drawn_on) for pair in zip(systems, beside, strict=True)]
+    apart = [] if comparable else [row for row in rows if row.steps == steps]
+    lines += [_apart(row, parameters, drawn_on) for row in apart]
     return Table(
         name="table1",
         caption="The paper's Table 1 (class-conditional ImageNet 256x256, 50,000 images; hardware "
@@ -72,6 +71,7 @@ def published_table(
         header=HEADER,
         rows=tuple(lines),
         text_columns=2,
+        links=tuple(f"unit-metrics-{anchor(r.variant)}" if r else "" for r in (*beside, *apart)),
     )
 
 

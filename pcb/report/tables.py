@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pcb.report.rows import COLUMNS, NOT_RUN, SCORES, Row, extra_columns, row_cells
@@ -33,6 +33,8 @@ class Table:
     text_columns: int = 1
     """Leading columns that are words; the others are numbers, set flush right."""
     links: tuple[str, ...] = ()
+    cell_links: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """(first cell of the row, heading) -> target on the page, for cells with their own sources."""
 
 
 def metrics_csv(rows: Sequence[Row]) -> str:
@@ -72,12 +74,16 @@ def steps_table(rows: Sequence[Row], score: str = "fid") -> Table:
     models = tuple(dict.fromkeys(row.model for row in plain))
     cells = {(row.steps, row.model): score_text(row, score) for row in reversed(plain)}
     steps = sorted({row.steps for row in plain})
+    sources = {
+        (str(r.steps), r.model): f"unit-metrics-{anchor(r.variant)}" for r in reversed(plain)
+    }
     return Table(
         name=f"{score}_by_steps",
         caption=f"{_HEADINGS.get(score, score)} without guidance, by total steps.",
         header=("steps", *models),
         rows=tuple((str(n), *(cells.get((n, m), NOTHING) for m in models)) for n in steps),
         text_columns=0,
+        cell_links=sources,
     )
 
 
@@ -140,6 +146,7 @@ def scales_table(facts: Mapping[str, Any]) -> Table:
             (f"{n}×{n}", *(_fact(found.get(str(n), NOTHING)) for found in by_scale.values()))
             for n in sizes
         ),
+        links=("unit-tokenizer-all",) * len(sizes),
     )
 
 
@@ -156,6 +163,7 @@ def facts_table(facts: Mapping[str, Mapping[str, Any]]) -> Table:
         header=("stage", "what", "value"),
         rows=tuple(lines),
         text_columns=3,
+        links=tuple(f"unit-{line[0]}-all" for line in lines),
     )
 
 

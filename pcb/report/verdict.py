@@ -28,6 +28,8 @@ class Check:
     """The FIDs behind the number, or what was not run."""
     error: float | None = None
     """Standard error of the value, where the FIDs have one."""
+    rows: tuple[str, ...] = ()
+    """The settings that the number is made from: `ratio2/t17`."""
 
     @property
     def subject(self) -> str:
@@ -134,6 +136,7 @@ def claims_json(claims: Iterable[Claim]) -> list[dict[str, Any]]:
                     "holds": check.holds,
                     "close_to_limit": check.close,
                     "detail": check.detail,
+                    "rows": list(check.rows),
                 }
                 for check in claim.checks
             ],

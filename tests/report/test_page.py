@@ -100,6 +100,16 @@ def test_every_figure_and_picture_is_named_for_screen_readers(here: Path, browse
     assert browser.evaluate("[...document.querySelectorAll('table')].every(t => t.caption)")
 
 
+def test_numbers_lead_to_where_they_come_from(here: Path) -> None:
+    page = (here / PAGE).read_text()
+    ids = set(re.findall(r' id="([^"]+)"', page))
+    links = re.findall(r'<a href="#([^"]+)"', page)
+    assert set(links) <= ids
+    assert {"unit-metrics-ratio2-t17", "unit-train-ratio3", "unit-tokenizer-all"} <= set(links)
+    # The table, the map by steps, and the checks of the claims.
+    assert links.count("unit-metrics-ratio2-t17") >= 4
+
+
 def choose(browser: Browser, file: Path) -> str:
     """Choose another run's file, as a person would, and return what the page says."""
     root = browser.call("DOM.getDocument")["root"]["nodeId"]

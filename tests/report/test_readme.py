@@ -11,12 +11,12 @@ from tests.units import ROOT
 
 def test_the_measured_part_is_replaced(here: Path, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
+    readme.write_text(f"before\n\n{BEGIN}\nwhat stood here\n{END}\n\nafter\n")
     for _ in range(2):
         update_readme(here / "reports" / "mini", readme, Path("docs/images"))
         text = readme.read_text()
         assert text.startswith("before\n\n") and text.endswith("\n\nafter\n")
-        assert "old" not in text
+        assert "what stood here" not in text
         assert "| steps | ratio2 |" in text
         for name in PICTURES:
             assert f"(docs/images/{name})" in text

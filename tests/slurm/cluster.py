@@ -32,7 +32,7 @@ class MiniSlurm:
     """Daemons of one cluster. `environment` is what clients need to talk to it."""
 
     folder: Path
-    cpus: int = 8
+    cpus: int = 4
     _daemons: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property

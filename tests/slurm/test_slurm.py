@@ -47,9 +47,9 @@ def same_files(a: Path, b: Path, unit: Unit) -> bool:
 def test_smoke_runs_as_jobs_and_gives_the_same_bytes(
     slurm: MiniSlurm, finished: Path, tmp_path: Path
 ) -> None:
-    """The whole preset, tokens and samples as arrays, against a run without a cluster."""
+    """The whole preset, tokens as an array, against a run without a cluster."""
     login = Login(project=copy_project(tmp_path / "project"), slurm=slurm)
-    login.cluster("{poll_seconds: 1, stages: {sample: {array: 2}, tokens: {array: 2}}}")
+    login.cluster("{poll_seconds: 1, stages: {tokens: {array: 2}}}")
     command = ["snakemake", "--workflow-profile", "workflow/profiles/slurm"]
     environment = {
         **login.environment,
