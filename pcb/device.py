@@ -1,5 +1,7 @@
 """Where tensors live, and how exactly a process computes."""
 
+import os
+
 import torch
 
 from pcb.errors import UserError
@@ -12,7 +14,7 @@ def pick_device(compute: Compute) -> torch.device:
         raise UserError("compute.device = 'cuda': torch sees no GPU here; set it to auto or cpu")
     if compute.device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def compute_exactly(device: torch.device, threads: int) -> None:

@@ -141,6 +141,17 @@ def run_share(unit: Unit, preset: Preset, entry: Entry, share: tuple[int, int]) 
             raise explained from error
 
 
+def follow_unit(unit: Unit, preset: Preset, entry: Entry) -> None:
+    """Take part in the making of a unit that another process seals: a rank but the first.
+
+    The entry meets the first rank, which has prepared the folder by then. Raises as `run_unit`.
+    """
+    sources, reads = _sources(unit)
+    if _complete_one(unit, reads) is None:
+        _check_inputs(unit, sources)
+        entry(_job(unit, preset, sources))
+
+
 def _make(
     unit: Unit,
     preset: Preset,

@@ -111,7 +111,7 @@ class Head:
 
         Raises UserError with the job's own words if trying again would not help.
         """
-        slurm = job_of(job, self.cluster.resources(self.unit.stage).tasks)
+        slurm = job_of(job)
         if slurm.paths.result_pickle.exists():
             return self._result(job, slurm)
         if state is None:
@@ -224,7 +224,7 @@ class Head:
 def cancel(jobs: Sequence[Submitted]) -> None:
     """Cancel jobs; those that ended already stay as they are."""
     for job in jobs:
-        job_of(job, 1).cancel(check=False)
+        job_of(job).cancel(check=False)
 
 
 def tail(log: Path, lines: int = _TAIL) -> list[str]:

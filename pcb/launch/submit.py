@@ -56,7 +56,7 @@ def parameters(unit: Unit, cluster: Cluster) -> dict[str, Any]:
         "job_name": f"pcb-{unit.name.replace('/', '-')}",
         "time": max(1, round(60 * resources.hours)),
         "nodes": resources.nodes,
-        "ntasks_per_node": resources.tasks,
+        "ntasks_per_node": resources.tasks(unit.stage),
         "cpus_per_task": resources.cpus,
         "signal_delay_s": cluster.signal_seconds,
         "array_parallelism": cluster.array_parallelism,
@@ -72,16 +72,14 @@ def parameters(unit: Unit, cluster: Cluster) -> dict[str, Any]:
     return found
 
 
-def job_of(submitted: Submitted, tasks: int) -> "submitit.SlurmJob[Any]":
-    """Return a job that was submitted, whoever did it."""
-    return submitit.SlurmJob(
-        folder=submitted.folder, job_id=submitted.job_id, tasks=list(range(tasks))
-    )
+def job_of(submitted: Submitted) -> "submitit.SlurmJob[Any]":
+    """Return a job that was submitted, whoever did it: its first task, which speaks for all."""
+    return submitit.SlurmJob(folder=submitted.folder, job_id=submitted.job_id, tasks=[0])
 
 
-def log_of(submitted: Submitted, task: int = 0) -> Path:
+def log_of(submitted: Submitted) -> Path:
     """Return the path of a job's own log."""
-    return Path(str(job_of(submitted, task + 1).paths.stdout))
+    return Path(str(job_of(submitted).paths.stdout))
 
 
 def _asked(resources: Resources) -> dict[str, Any]:

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission
-from submitit.helpers import Checkpointable
+from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 
 from pcb import interrupt
 from pcb.errors import UserError
 from pcb.params import load_preset
 from pcb.pipeline import Pipeline
-from pcb.stage import Entry, Job, run_share, run_unit
+from pcb.stage import Entry, Job, follow_unit, run_share, run_unit
 from pcb.stages import LAUNCHER_VARIABLE, load_entry, set_threads
 
 
@@ -56,15 +57,28 @@ class Work(Checkpointable):
                 f"{unit.name}: params.yaml was changed after this job was submitted; submit again"
             )
         set_threads(self.stage, preset.compute)
+        rank = _join_tasks()
 
         def entry(job: Job) -> dict[str, object]:
             return dict(load_entry(self.stage)(job))
 
         made: Entry = entry
-        if self.share == (0, 1):
+        if rank > 0:
+            follow_unit(unit, preset, made)
+        elif self.share == (0, 1):
             run_unit(unit, preset, made, force=self.force)
         else:
             run_share(unit, preset, made, self.share)
+
+
+def _join_tasks() -> int:
+    """Tell PyTorch of the job's tasks, if there are several, and return this one's rank."""
+    tasks = JobEnvironment()
+    if tasks.num_tasks == 1:
+        return 0
+    # Devices stay visible: LOCAL_RANK chooses (`pcb.device`).
+    TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+    return int(tasks.global_rank)
 
 
 def here() -> str:

@@ -14,7 +14,9 @@ class Resources(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     nodes: Positive = 1
     gpus: Count = 0
-    """GPUs a node; training runs one task a GPU."""
+    """GPUs a node. Training runs one task a GPU, other stages take one."""
+    ranks: Positive = 1
+    """Tasks a node of a training without GPUs."""
     cpus: Positive = 1
     """CPUs a task."""
     memory_gb: PositiveFloat | None = None
@@ -24,10 +26,9 @@ class Resources(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True)
     array: Positive = 1
     """Jobs among which the shards of one unit are dealt out."""
 
-    @property
-    def tasks(self) -> int:
-        """Tasks a node: one a GPU."""
-        return max(1, self.gpus)
+    def tasks(self, stage: str) -> int:
+        """Return the tasks a node: in training one a GPU, elsewhere one."""
+        return (self.gpus or self.ranks) if stage == "train" else 1
 
 
 class Cluster(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,6 +18,7 @@ from pcb.settings import Training
 from pcb.train.batches import Batch, Batches, model_inputs
 from pcb.train.checkpoint import load_checkpoint, save_checkpoint
 from pcb.train.optim import MovingAverage, learning_rate, make_optimizer
+from pcb.train.ranks import Ranks
 
 LOG_EVERY = 10
 """Iterations a row of the log: losses stay on the device until then."""
@@ -32,9 +33,11 @@ class Trainer:
     batches: Batches
     settings: Training
     folder: Path
+    ranks: Ranks = Ranks()
     iteration: int = 0
     log: list[dict[str, float]] = field(default_factory=list)
     _pending: list[Tensor] = field(default_factory=list)
+    _stop: bool = False
 
     def __post_init__(self) -> None:
         self.device = self.model.codebook_VC.device
@@ -58,10 +61,13 @@ class Trainer:
                     self._write_row()
                     progress.advance(0, loss=self.log[-1]["loss"])
                 progress.advance(1)
-                if interrupt.due() or time.monotonic() - saved > checkpoint_seconds:
+                if self._stop or time.monotonic() - saved > checkpoint_seconds:
                     self.save()
                     saved = time.monotonic()
-                    interrupt.hand_over()
+                    if self._stop:
+                        # Ranks go together: none leaves while the first one writes.
+                        self.ranks.wait()
+                        interrupt.hand_over()
         self.save()
 
     def step(self, batch: Batch) -> None:
@@ -69,9 +75,10 @@ class Trainer:
         rate = learning_rate(self.settings, self.iteration / self.batches.per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        losses_T = self._losses(batch)
+        losses_T = self._losses(self.ranks.share(batch))
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(losses_T.mean()).backward()
+        self._stop = self.ranks.average_gradients(self.model.parameters(), stop=interrupt.due())
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
@@ -82,7 +89,8 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint from which an equal run continues."""
         self._flush()
-        save_checkpoint(self.folder, self.state())
+        if self.ranks.first:
+            save_checkpoint(self.folder, self.state())
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
@@ -116,7 +124,7 @@ class Trainer:
 
     def _write_row(self) -> None:
         """Add the means since the last row to the log, over all tokens and for every scale."""
-        means_T = torch.stack(self._pending).double().mean(0)
+        means_T = self.ranks.mean(torch.stack(self._pending).double().mean(0))
         self._pending.clear()
         row = {
             "iteration": self.iteration,

@@ -12,6 +12,7 @@ from pcb.model.weights import AVERAGE, WEIGHTS, build_model, save_weights
 from pcb.stage import Job, atomic
 from pcb.train.batches import Batches
 from pcb.train.loop import Trainer
+from pcb.train.ranks import join_ranks, leave_ranks
 
 LOG = "log.csv"
 # Losses of the last tenth of a run, or at least one row, make the loss that is reported.
@@ -24,6 +25,7 @@ def run(job: Job) -> dict[str, Any]:
     settings = job.preset.models[name]
     device = pick_device(job.preset.compute)
     compute_exactly(device, job.preset.compute.threads)
+    ranks = join_ranks(device, settings.training.batch_size)
     # The initial weights come from the CPU's generator on any device.
     torch.manual_seed(settings.training.seed)
     model = build_model(job.preset, name, job.inputs["tokenizer"]).to(device)
@@ -33,9 +35,15 @@ def run(job: Job) -> dict[str, Any]:
         num_classes=job.preset.data.num_classes,
         codebook_size=len(model.codebook_VC),
     )
-    trainer = Trainer(model=model, batches=batches, settings=settings.training, folder=job.folder)
+    trainer = Trainer(
+        model=model, batches=batches, settings=settings.training, folder=job.folder, ranks=ranks
+    )
     with job.progress("iterations", batches.iterations) as progress:
         trainer.run(progress, job.preset.compute.checkpoint_seconds)
+    ranks.wait()
+    leave_ranks(ranks)
+    if not ranks.first:
+        return {}
     save_weights(job.folder / WEIGHTS, model.state_dict())
     if trainer.average is not None:
         save_weights(job.folder / AVERAGE, trainer.average.state)

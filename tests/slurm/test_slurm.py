@@ -114,7 +114,7 @@ def test_job_that_dies_is_tried_again_and_goes_on(login: Login, finished: Path) 
     login.slurm.run("scancel", jobs[1]["job_id"])
     out, _ = head.communicate(timeout=300)
     assert head.returncode == 0, out
-    assert re.search(rf"job {jobs[1]['job_id']} ended as \w+; trying again", out)
+    assert re.search(rf"job {jobs[1]['job_id']} ended as \w+; trying again", out), out
     assert same_files(login.project, finished, unit)
 
 
@@ -137,12 +137,12 @@ def test_what_a_user_has_to_put_right_is_said_once(login: Login) -> None:
 
 
 def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, tmp_path: Path) -> None:
-    """A minute's limit, told to save 45 seconds before it; the weights are an unbroken run's."""
+    """A minute's limit, told to save half a minute before it; the weights are an unbroken run's."""
     old = "    training: {epochs: 1, warmup_epochs: 0.2, steps: null}"
-    login.change(old, old.replace("epochs: 1,", "epochs: 30,"))
+    login.change(old, old.replace("epochs: 1,", "epochs: 20,"))
     unbroken = tmp_path / "unbroken"
     shutil.copytree(login.project, unbroken, symlinks=True)
-    login.cluster("{poll_seconds: 0.5, signal_seconds: 45, stages: {train: {hours: 0.0167}}}")
+    login.cluster("{poll_seconds: 0.5, signal_seconds: 30, stages: {train: {hours: 0.0167}}}")
     head = login.start("train", "ratio2")
     out, _ = head.communicate(timeout=500)
     assert head.returncode == 0, out
@@ -158,6 +158,19 @@ def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, tmp_p
         stdout=subprocess.DEVNULL,
     )
     assert same_files(login.project, unbroken, TRAIN)
+
+
+def test_two_tasks_train_one_model(login: Login, finished: Path) -> None:
+    """Gradients are averaged over two ranks; the loss is one rank's beyond rounding."""
+    login.cluster("{poll_seconds: 0.5, stages: {train: {ranks: 2}}}")
+    out = login.pcb("train", "ratio2")
+    assert re.search(r"job \d+ is done", out)
+    losses = [
+        json.loads((tree / TRAIN.manifest).read_text())["facts"]["loss"]
+        for tree in (login.project, finished)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert len(login.jobs()) == 1
 
 
 def test_jobs_are_listed_and_cancelled_from_elsewhere(login: Login) -> None:
