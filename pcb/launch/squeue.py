@@ -58,6 +58,11 @@ def job_states(ids: Iterable[str]) -> dict[str, JobState] | None:
     for line in queue.splitlines():
         job, state, node, reason = line.split("|", 3)
         found[job] = JobState(state=state, node=node, reason=reason)
+    for job in wanted:
+        # An array that was cancelled before it began is one entry, without its elements.
+        whole = found.get(job.partition("_")[0])
+        if whole is not None:
+            found.setdefault(job, whole)
     forgotten = [job for job in wanted if job not in found]
     if forgotten:
         found |= _from_accounting(forgotten)

@@ -78,6 +78,10 @@ class Login:
         """Write facts of the cluster into the untracked local file."""
         (self.project / "params.local.yaml").write_text(f"cluster: {settings}\n")
 
+    def state(self, job: str) -> str:
+        """Return what Slurm calls the state of a job."""
+        return self.slurm.run("squeue", "-h", "-r", "-t", "all", "-o", "%T", "-j", job).strip()
+
     def jobs(self) -> list[str]:
         """Return the ids of all jobs that this project has submitted."""
         out = self.slurm.run("squeue", "-h", "-r", "-t", "all", "-o", "%i|%Z")
