@@ -80,7 +80,7 @@ class Plan:
 
     def threads(self, stage: str) -> int:
         """Return the cores that one unit of a stage takes here; a head that waits takes one."""
-        if launcher_of(stage) != "debug":
+        if launcher_of(stage) == "slurm":
             return 1
         return threads_of(stage, self.preset.compute)
 

@@ -19,8 +19,8 @@ ENTRIES = {
 }
 LAUNCHED = {"tokenizer", "classifier", "tokens", "train", "sample", "metrics"}
 """Stages that a launcher may run elsewhere; the others are light and run where they are called."""
-LAUNCHERS = ("debug", "slurm")
-"""`debug` computes in this process, `slurm` in jobs."""
+LAUNCHERS = ("debug", "local", "slurm")
+"""`debug` computes in this process, `local` in several of this machine, `slurm` in jobs."""
 LAUNCHER_VARIABLE = "PCB_LAUNCHER"
 SHARDED = {"tokens", "sample"}
 """Stages whose shards several jobs can make at the same time."""

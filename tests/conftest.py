@@ -44,3 +44,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = copy_project(tmp_path_factory.mktemp("finished"))
     (project / "output.txt").write_text(snakemake(project))
     return project
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project in which everything before the training was made, without a cluster."""
+    project = copy_project(tmp_path_factory.mktemp("prepared"))
+    snakemake(project, "data", "tokenizer", "classifier", "tokens")
+    return project

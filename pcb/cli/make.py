@@ -66,11 +66,12 @@ def _make(stage: str, arguments: argparse.Namespace) -> int:
     """Make one unit of a stage."""
     pipeline = _pipeline(arguments)
     preset, unit = pipeline.preset, pipeline.unit(stage, arguments.variant)
-    if launcher_of(stage) == "slurm":
-        # Only here: a head process without jobs needs no submitit.
-        from pcb.launch.head import Head
+    launcher = launcher_of(stage)
+    if launcher != "debug":
+        # Only here: who computes in this process needs no submitit.
+        from pcb.launch import launch
 
-        Head(unit=unit, cluster=load_cluster(arguments.params), force=arguments.force).run()
+        launch(unit, load_cluster(arguments.params), launcher, force=arguments.force)
         return 0
     set_threads(stage, preset.compute)
 

@@ -1,7 +1,9 @@
 """What runs inside a job: one unit, or a share of its shards, through the same code as anywhere."""
 
 import os
+import pickle
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from pcb.params import load_preset
 from pcb.pipeline import Pipeline
 from pcb.stage import Entry, Job, follow_unit, run_share, run_unit
 from pcb.stages import LAUNCHER_VARIABLE, load_entry, set_threads
+
+_SUBMITTED = "SUBMITIT_EXECUTOR"
+"""What submitit sets in a job."""
 
 
 @dataclass(kw_only=True)
@@ -73,6 +78,8 @@ class Work(Checkpointable):
 
 def _join_tasks() -> int:
     """Tell PyTorch of the job's tasks, if there are several, and return this one's rank."""
+    if _SUBMITTED not in os.environ:
+        return int(os.environ.get("RANK", "0"))
     tasks = JobEnvironment()
     if tasks.num_tasks == 1:
         return 0
@@ -84,3 +91,19 @@ def _join_tasks() -> int:
 def here() -> str:
     """Return the project's root, as jobs find it."""
     return str(Path.cwd().resolve())
+
+
+def main() -> int:
+    """Run the work that is pickled on stdin, as the launcher `local` gives it."""
+    work = pickle.loads(sys.stdin.buffer.read())
+    wrong = work()
+    if wrong is not None:
+        print(f"pcb: {wrong}", file=sys.stderr, flush=True)
+    return 0 if wrong is None else 1
+
+
+if __name__ == "__main__":
+    # Under its real name, so that what is pickled is found there.
+    from pcb.launch.work import main as run
+
+    sys.exit(run())

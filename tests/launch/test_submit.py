@@ -115,7 +115,7 @@ def test_launcher_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) 
     from pcb.stages import launcher_of
 
     monkeypatch.setenv("PCB_LAUNCHER", "moon")
-    with pytest.raises(UserError, match="there are debug, slurm"):
+    with pytest.raises(UserError, match="there are debug, local, slurm"):
         launcher_of("train")
     monkeypatch.setenv("PCB_LAUNCHER", "slurm")
     assert (launcher_of("train"), launcher_of("report")) == ("slurm", "debug")

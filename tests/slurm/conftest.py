@@ -11,9 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.cluster import MiniSlurm, why_not
-from tests.workflow.snakemake import copy_project, snakemake
-
-UPSTREAM = ("data", "tokenizer", "classifier", "tokens")
 
 
 @pytest.fixture(scope="session")
@@ -87,14 +84,6 @@ class Login:
         out = self.slurm.run("squeue", "-h", "-r", "-t", "all", "-o", "%i|%Z")
         lines = [line.split("|") for line in out.splitlines()]
         return [job for job, folder in lines if Path(folder) == self.project.resolve()]
-
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project in which everything before the training was made, without a cluster."""
-    project = copy_project(tmp_path_factory.mktemp("prepared"))
-    snakemake(project, *UPSTREAM)
-    return project
 
 
 @pytest.fixture

@@ -1,0 +1,81 @@
+"""Units as processes of this machine: the ranks of a training, or a share of the shards each."""
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from pcb.errors import UserError
+from pcb.launch.work import Work, here
+from pcb.pipeline import Unit
+from pcb.settings.cluster import Cluster
+from pcb.stage import already_made
+from pcb.stages import SHARDED
+
+
+def run_locally(unit: Unit, cluster: Cluster, *, force: bool) -> None:
+    """Make a unit by processes; what the settings ask of a node is asked of this machine.
+
+    Raises UserError with the words of the first process that failed; the others are ended.
+    """
+    if not force and already_made(unit):
+        return
+    resources = cluster.resources(unit.stage)
+    if unit.stage in SHARDED and resources.array > 1:
+        shares = [(k, resources.array) for k in range(resources.array)]
+        _run(unit, [_work(unit, share) for share in shares], [{}] * len(shares))
+    world = resources.tasks(unit.stage)
+    _run(unit, [_work(unit, (0, 1), force=force)] * world, _ranks(world))
+
+
+def _work(unit: Unit, share: tuple[int, int], *, force: bool = False) -> Work:
+    return Work(
+        root=here(),
+        preset=unit.preset,
+        stage=unit.stage,
+        variant=unit.variant,
+        key=unit.key,
+        share=share,
+        force=force,
+    )
+
+
+def _ranks(world: int) -> list[Mapping[str, str]]:
+    """Return PyTorch's variables for each of so many ranks; none for one."""
+    if world == 1:
+        return [{}]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world)}
+    return [{**meeting, "RANK": str(k), "LOCAL_RANK": str(k)} for k in range(world)]
+
+
+def _run(unit: Unit, works: Sequence[Work], variables: Sequence[Mapping[str, str]]) -> None:
+    """Run works side by side to their end."""
+    processes = []
+    for work, own in zip(works, variables, strict=True):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pcb.launch.work"],
+            env={**os.environ, **own},
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE if len(works) > 1 else None,
+        )
+        assert process.stdin is not None
+        process.stdin.write(pickle.dumps(work))
+        process.stdin.close()
+        processes.append(process)
+    try:
+        for process in processes:
+            words = process.stderr.read().decode(errors="replace") if process.stderr else ""
+            if process.wait():
+                said = words.strip().splitlines()
+                why = said[-1].removeprefix("pcb: ") if said else "see above"
+                raise UserError(f"{unit.name}: a process ended with {process.returncode}: {why}")
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
