@@ -106,7 +106,6 @@ def test_repro_after_snakemake_records_and_runs_nothing(project: Path) -> None:
 @pytest.mark.slow
 def test_snakemake_after_repro_has_nothing_to_do(tmp_path: Path) -> None:
     """The first real stage by DVC, then the same by Snakemake."""
-    (tmp_path / "project").mkdir()
     project = make_repository(copy_project(tmp_path / "project"))
     assert "data: making" in dvc(project, "repro", "data")
     assert (project / "results/artifacts/smoke/data/all/train_images.npy").exists()
@@ -192,19 +191,55 @@ def test_half_finished_run_is_not_published(project: Path) -> None:
 
 def test_killed_restore_goes_on_with_the_same_command(published: Path) -> None:
     clone = clone_of(published)
-    command = [sys.executable, "-m", "pcb", "restore"]
-    process = subprocess.Popen(
-        command, cwd=clone, start_new_session=True, stdout=subprocess.DEVNULL
-    )
-    limit = time.monotonic() + 60
-    while not list(clone.glob("results/artifacts/smoke/**/key.txt")):
-        assert time.monotonic() < limit
-        assert process.poll() is None
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_when(clone, "results/artifacts/smoke/**/key.txt", sys.executable, "-m", "pcb", "restore")
     pcb(clone, "restore")
     assert nothing_to_do(clone)
+
+
+def kill_when(project: Path, pattern: str, *command: str) -> None:
+    """Start a command and kill it with all its children once a file of this pattern is there."""
+    environment = {k: v for k, v in os.environ.items() if k != "PCB_PRESET"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    process = subprocess.Popen(
+        command,
+        cwd=project,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    limit = time.monotonic() + 60
+    while not list(project.glob(pattern)):
+        assert time.monotonic() < limit
+        assert process.poll() is None
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_publish_goes_on_with_the_same_command(project: Path) -> None:
+    team = project.parent
+    run(team, "git", "init", "--quiet", "--bare", "hub.git")
+    run(project, "git", "remote", "add", "origin", str(team / "hub.git"))
+    run(project, "git", "push", "--quiet", "--set-upstream", "origin", "main")
+    dvc(project, "remote", "add", "--local", "--default", "team", str(project / "remote"))
+    (project / ".git" / "info" / "exclude").write_text("remote/\n")
+    kill_when(project, "remote/files/md5/*/*", sys.executable, "-m", "pcb", "publish")
+    pcb(project, "publish")
+    clone = team / "clone"
+    run(team, "git", "clone", "--quiet", "-b", "main", "hub.git", "clone")
+    dvc(clone, "remote", "add", "--local", "--default", "team", str(project / "remote"))
+    assert "all 21 units of smoke are here and whole" in pcb(clone, "restore")
+
+
+@pytest.mark.slow
+def test_killed_repro_goes_on_with_the_same_command(tmp_path: Path) -> None:
+    project = make_repository(copy_project(tmp_path / "project"))
+    work = "results/artifacts/smoke/data/all/.work.json"
+    kill_when(project, work, sys.executable, "-m", "dvc", "repro", "data")
+    dvc(project, "repro", "data")
+    assert "up to date" in dvc(project, "status", "data")
+    assert (project / "results/manifests/smoke/data/all.json").exists()
 
 
 def test_restore_waits_for_no_other_run_but_says_which(published: Path) -> None:
