@@ -49,6 +49,18 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         hidden.write_bytes(data if isinstance(data, bytes) else data.encode())
 
 
+@contextmanager
+def disk_errors_explained(path: Path) -> Iterator[None]:
+    """Turn what a full or refusing disk raises inside into the UserError that names the place."""
+    try:
+        yield
+    except Exception as error:
+        explained = explain_disk_error(error, path)
+        if explained is None:
+            raise
+        raise explained from error
+
+
 def explain_disk_error(error: BaseException, path: Path) -> UserError | None:
     """Return the one line for a disk that is full or refuses, or None if it was something else.
 

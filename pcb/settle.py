@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pcb.atomic import explain_disk_error, write_atomic
+from pcb.atomic import disk_errors_explained, write_atomic
 from pcb.errors import UserError
 from pcb.manifest import COMPLETE, Manifest, made_by, read_manifest
 from pcb.pipeline import Input, Pipeline, Unit
@@ -37,16 +37,11 @@ def settle(pipeline: Pipeline) -> None:
     _refuse_other_versions([unit for unit in pipeline if stale[unit.name] is None], manifests)
     for unit in pipeline:
         why = stale[unit.name]
-        try:
+        with disk_errors_explained(unit.manifest):
             if why is None:
                 _make_current(unit, manifests[unit.name])
             else:
                 _make_stale(unit, why)
-        except OSError as error:
-            explained = explain_disk_error(error, unit.manifest)
-            if explained is None:
-                raise
-            raise explained from None
 
 
 def read_manifests(units: Iterable[Unit]) -> Manifests:

@@ -6,10 +6,9 @@ and the manifest last. No torch: importing an entry is what costs seconds, and a
 already complete does not import it.
 """
 
-import fcntl
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,10 +16,11 @@ from typing import Any
 
 import msgspec
 
-from pcb.atomic import atomic, explain_disk_error, write_atomic
+from pcb.atomic import atomic, disk_errors_explained, write_atomic
 from pcb.certificate import certify
 from pcb.errors import UserError
 from pcb.folder import WORK, prepare_folder, remove_temporaries, work_for
+from pcb.lock import hold
 from pcb.manifest import (
     COMPLETE,
     InputRecord,
@@ -132,13 +132,8 @@ def run_share(unit: Unit, preset: Preset, entry: Entry, share: tuple[int, int]) 
             _check_inputs(unit, sources)
             prepare_folder(unit, work_for(unit, reads), force=False)
         print(f"{unit.name}: making share {share[0] + 1} of {share[1]}", flush=True)
-        try:
+        with disk_errors_explained(unit.artifact):
             entry(_job(unit, preset, sources, share))
-        except Exception as error:
-            explained = explain_disk_error(error, unit.artifact)
-            if explained is None:
-                raise
-            raise explained from error
 
 
 def follow_unit(unit: Unit, preset: Preset, entry: Entry) -> None:
@@ -164,15 +159,10 @@ def _make(
     """Let the entry work, then describe and seal what it made."""
     started = time.monotonic()
     folder = unit.artifact
-    try:
+    with disk_errors_explained(folder):
         prepare_folder(unit, work_for(unit, reads), force=force)
         facts = dict(entry(_job(unit, preset, sources)))
         remove_temporaries(folder)
-    except Exception as error:
-        explained = explain_disk_error(error, folder)
-        if explained is None:
-            raise
-        raise explained from error
     files = hash_files(unit, result_files(folder))
     manifest = Manifest(
         preset=unit.preset,
@@ -218,27 +208,11 @@ def _job(
     )
 
 
-@contextmanager
-def _locked(unit: Unit, *, shared: bool = False, purpose: str = "") -> Iterator[None]:
+def _locked(unit: Unit, *, shared: bool = False, purpose: str = "") -> AbstractContextManager[None]:
     """Hold the unit's lock, or one for a purpose; if another process has it, say so and wait."""
     path = Path(".pcb") / "locks" / unit.preset / unit.stage / f"{unit.variant}{purpose}.lock"
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    except OSError as error:
-        explained = explain_disk_error(error, path)
-        if explained is None:
-            raise
-        raise explained from None
-    with file:
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not purpose:
-                print(f"{unit.name}: another process is making it; waiting for that", flush=True)
-            fcntl.flock(file, kind)
-        yield
+    waiting = None if purpose else f"{unit.name}: another process is making it; waiting for that"
+    return hold(path, waiting, shared=shared)
 
 
 def _source_manifests(unit: Unit) -> Mapping[str, Manifest]:

@@ -4,7 +4,7 @@ import os
 from importlib import import_module
 
 from pcb.errors import UserError
-from pcb.settings import Compute
+from pcb.settings import Compute, Resources
 from pcb.stage import Entry
 
 ENTRIES = {
@@ -36,6 +36,17 @@ def load_entry(stage: str) -> Entry:
     module, _, function = ENTRIES[stage].partition(":")
     entry: Entry = getattr(import_module(module), function)
     return entry
+
+
+def lazy_entry(stage: str) -> Entry:
+    """Return a stage's entry, imported when it is called: a complete unit waits for no torch."""
+    return lambda job: load_entry(stage)(job)
+
+
+def shares_of(stage: str, resources: Resources) -> list[tuple[int, int]]:
+    """Return the shares into which the shards of a unit are dealt out; none if it stays whole."""
+    parts = resources.array if stage in SHARDED else 1
+    return [(k, parts) for k in range(parts)] if parts > 1 else []
 
 
 def threads_of(stage: str, compute: Compute) -> int:

@@ -273,7 +273,7 @@ def test_package_that_is_absent_is_named(
     def absent(stage: str) -> None:
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
 
-    monkeypatch.setattr("pcb.cli.make.load_entry", absent)
+    monkeypatch.setattr("pcb.stages.load_entry", absent)
     assert "package sklearn, which is not installed" in error_of(capsys, "data")
 
 

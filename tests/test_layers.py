@@ -21,7 +21,8 @@ LAYERS = (
         " pcb.settings.sweep pcb.settings.scores pcb.settings.preset pcb.params pcb.schedule"
         " pcb.order pcb.pipeline pcb.atomic pcb.manifest pcb.verify pcb.settle pcb.progress"
         " pcb.certificate pcb.stage pcb.stages"
-        " pcb.plan pcb.doctor pcb.effective pcb.audit pcb.trace pcb.store pcb.folder pcb.interrupt",
+        " pcb.plan pcb.doctor pcb.effective pcb.audit pcb.trace pcb.store"
+        " pcb.folder pcb.interrupt pcb.lock",
     ),
     (
         "tensors and numbers, no files",

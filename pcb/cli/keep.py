@@ -3,9 +3,8 @@
 import argparse
 from pathlib import Path
 
-from pcb.cli.verb import Verbs, add_verb
-from pcb.params import PARAMS_FILE, active_preset, load_params, parse_preset
-from pcb.pipeline import Pipeline
+from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
+from pcb.params import load_params
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -20,7 +19,7 @@ def add_verbs(verbs: Verbs) -> None:
     trace.add_argument(
         "target", metavar="TARGET", help="a row of metrics.csv, a unit, a manifest or a file"
     )
-    _add_preset(trace)
+    add_preset(trace)
     for name, run, help in (
         ("settings", _settings, "write the settings in effect, by stage and unit, for DVC"),
         ("verify", _verify, "read all results of a preset anew and compare with the manifests"),
@@ -28,23 +27,13 @@ def add_verbs(verbs: Verbs) -> None:
         ("publish", _publish, "record a finished preset in DVC and git, and push both"),
         ("readme", _readme, "put the measured table and pictures of a report into README.md"),
     ):
-        _add_preset(add_verb(verbs, name, run, help, f"pcb {name}"))
-
-
-def _add_preset(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", help="default: $PCB_PRESET, else `preset` in params.yaml")
-
-
-def _pipeline(arguments: argparse.Namespace) -> Pipeline:
-    params = load_params(PARAMS_FILE)
-    name = arguments.preset or active_preset(params)
-    return Pipeline(name, parse_preset(params, name, str(PARAMS_FILE)))
+        add_preset(add_verb(verbs, name, run, help, f"pcb {name}"))
 
 
 def _settings(arguments: argparse.Namespace) -> int:
     from pcb.effective import write_settings
 
-    print(write_settings(_pipeline(arguments)))
+    print(write_settings(pipeline_of(arguments)))
     return 0
 
 
@@ -52,21 +41,21 @@ def _trace(arguments: argparse.Namespace) -> int:
     from pcb.trace import print_trace, unit_of
 
     if arguments.preset is None:
-        arguments.preset = _preset_in(arguments.target)
-    pipeline = _pipeline(arguments)
+        arguments.preset = _preset_in(arguments)
+    pipeline = pipeline_of(arguments)
     return print_trace(pipeline, unit_of(pipeline, arguments.target))
 
 
-def _preset_in(target: str) -> str | None:
-    """Return the preset that a path below reports/ or results/ names, if it is one."""
-    presets = load_params(PARAMS_FILE)["presets"]
-    return next((part for part in Path(target).parts[1:3] if part in presets), None)
+def _preset_in(arguments: argparse.Namespace) -> str | None:
+    """Return the preset that a target below reports/ or results/ names, if it is one."""
+    presets = load_params(arguments.params)["presets"]
+    return next((part for part in Path(arguments.target).parts[1:3] if part in presets), None)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     from pcb.audit import audit, print_findings
 
-    findings = audit(_pipeline(arguments))
+    findings = audit(pipeline_of(arguments))
     print_findings(findings)
     return 0 if all(found.ok for found in findings) else 1
 
@@ -74,18 +63,18 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _restore(arguments: argparse.Namespace) -> int:
     from pcb.store import restore
 
-    return restore(_pipeline(arguments))
+    return restore(pipeline_of(arguments))
 
 
 def _publish(arguments: argparse.Namespace) -> int:
     from pcb.store import publish
 
-    return publish(_pipeline(arguments))
+    return publish(pipeline_of(arguments))
 
 
 def _readme(arguments: argparse.Namespace) -> int:
     from pcb.report.readme import update_readme
 
-    report = _pipeline(arguments).unit("report").artifact
+    report = pipeline_of(arguments).unit("report").artifact
     update_readme(report, Path("README.md"), Path("docs/images"))
     return 0

@@ -2,13 +2,11 @@
 
 import argparse
 from functools import partial
-from pathlib import Path
 
-from pcb.cli.verb import Verbs, add_verb
-from pcb.params import PARAMS_FILE, active_preset, load_cluster, load_params, parse_preset
-from pcb.pipeline import Pipeline
-from pcb.stage import Job, run_unit
-from pcb.stages import launcher_of, load_entry, set_threads
+from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
+from pcb.params import load_cluster
+from pcb.stage import run_unit
+from pcb.stages import launcher_of, lazy_entry, set_threads
 
 # stage: what its verb does, what names its unit (None: there is one), an example of that name
 STAGES: dict[str, tuple[str, str | None, str]] = {
@@ -32,10 +30,7 @@ def add_verbs(verbs: Verbs) -> None:
             parser.set_defaults(variant="all")
         else:
             parser.add_argument("variant", metavar=name, help=f"as in {example}")
-        parser.add_argument("--preset", help="default: $PCB_PRESET, else `preset` in params.yaml")
-        parser.add_argument(
-            "--params", type=Path, default=PARAMS_FILE, metavar="FILE", help="default: %(default)s"
-        )
+        add_preset(parser)
         parser.add_argument(
             "--force", action="store_true", help="make it again, even if it is complete"
         )
@@ -50,7 +45,7 @@ def _report(arguments: argparse.Namespace) -> int:
     """Make the report, or one of what there is, which counts for nothing in the pipeline."""
     if not arguments.partial:
         return _make("report", arguments)
-    pipeline = _pipeline(arguments)
+    pipeline = pipeline_of(arguments)
     # Only here: drawing needs torch and Matplotlib.
     from pcb.report.build import write_report
     from pcb.report.evidence import Evidence
@@ -64,7 +59,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _make(stage: str, arguments: argparse.Namespace) -> int:
     """Make one unit of a stage."""
-    pipeline = _pipeline(arguments)
+    pipeline = pipeline_of(arguments)
     preset, unit = pipeline.preset, pipeline.unit(stage, arguments.variant)
     launcher = launcher_of(stage)
     if launcher != "debug":
@@ -74,17 +69,5 @@ def _make(stage: str, arguments: argparse.Namespace) -> int:
         launch(unit, load_cluster(arguments.params), launcher, force=arguments.force)
         return 0
     set_threads(stage, preset.compute)
-
-    def entry(job: Job) -> dict[str, object]:
-        # Only here, so that a unit which is already complete does not wait for torch.
-        return dict(load_entry(stage)(job))
-
-    run_unit(unit, preset, entry, force=arguments.force)
+    run_unit(unit, preset, lazy_entry(stage), force=arguments.force)
     return 0
-
-
-def _pipeline(arguments: argparse.Namespace) -> Pipeline:
-    """Return the units of the preset that the arguments name."""
-    params = load_params(arguments.params)
-    name = arguments.preset or active_preset(params)
-    return Pipeline(name, parse_preset(params, name, str(arguments.params)))

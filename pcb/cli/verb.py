@@ -3,7 +3,11 @@
 import argparse
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
+
+from pcb.params import PARAMS_FILE, active_preset, load_params, parse_preset
+from pcb.pipeline import Pipeline
 
 Verbs: TypeAlias = "argparse._SubParsersAction[Any]"
 Run = Callable[[argparse.Namespace], int]
@@ -24,3 +28,18 @@ def add_verb(verbs: Verbs, name: str, run: Run, help: str, example: str) -> argp
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def add_preset(parser: argparse.ArgumentParser) -> None:
+    """Let a verb be told which preset of which file it is about."""
+    parser.add_argument("--preset", help="default: $PCB_PRESET, else `preset` in params.yaml")
+    parser.add_argument(
+        "--params", type=Path, default=PARAMS_FILE, metavar="FILE", help="default: %(default)s"
+    )
+
+
+def pipeline_of(arguments: argparse.Namespace) -> Pipeline:
+    """Return the units of the preset that the arguments name."""
+    params = load_params(arguments.params)
+    name = arguments.preset or active_preset(params)
+    return Pipeline(name, parse_preset(params, name, str(arguments.params)))

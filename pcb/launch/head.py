@@ -5,11 +5,9 @@ a head which is killed leaves jobs that the next one finds. Jobs that die are su
 a set number of times; what a user has to put right is not.
 """
 
-import fcntl
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,14 +23,15 @@ from pcb.launch.record import (
 )
 from pcb.launch.squeue import GONE, JobState, job_states
 from pcb.launch.submit import job_of, log_of, submit
-from pcb.launch.work import Work, here
+from pcb.launch.work import Work
+from pcb.lock import hold
 from pcb.manifest import made_by
 from pcb.pipeline import Unit
 from pcb.settings.cluster import Cluster
 from pcb.stage import already_made
-from pcb.stages import SHARDED
+from pcb.stages import shares_of
 
-LAUNCHER = "slurm"
+DONE = "done"
 _UNSEEN = 3
 """Polls in a row that must not know a job before it counts as gone."""
 _TAIL = 12
@@ -49,31 +48,28 @@ class Head:
     jobs: list[Submitted] = field(default_factory=list)
     _shown: dict[str, str] = field(default_factory=dict)
     _unseen: dict[str, int] = field(default_factory=dict)
-    _last_state: str = "FAILED"
 
     def run(self) -> None:
         """Submit or find the unit's jobs, and wait until all shares are made and it is finished.
 
         Raises UserError if a job fails for good, KeyboardInterrupt if a person stops the waiting.
         """
-        with _only_head(self.unit):
+        lock = record_path(self.unit).with_suffix(".lock")
+        waiting = f"{self.unit.name}: another process watches its jobs; waiting for that"
+        with hold(lock, waiting):
             try:
-                parts = self._parts()
                 self._attach()
                 if not self.jobs and not self.force and already_made(self.unit):
                     return
-                if parts > 1 and not any(job.share == (0, 1) for job in self.jobs):
-                    self._bring_home([(k, parts) for k in range(parts)])
+                # Forced, the last job begins from nothing: shares would be made for nothing.
+                if not self.force and not any(job.share == (0, 1) for job in self.jobs):
+                    resources = self.cluster.resources(self.unit.stage)
+                    self._bring_home(shares_of(self.unit.stage, resources))
                 self._bring_home([(0, 1)])
             except KeyboardInterrupt:
                 self._interrupted()
                 raise
             remove_record(self.unit)
-
-    def _parts(self) -> int:
-        """Return among how many jobs the unit's shards are dealt out."""
-        resources = self.cluster.resources(self.unit.stage)
-        return resources.array if self.unit.stage in SHARDED else 1
 
     def _attach(self) -> None:
         """Take over the jobs of an earlier head, if they make the same thing."""
@@ -96,18 +92,15 @@ class Head:
             states = job_states(job.job_id for job in waiting.values())
             for share, job in list(waiting.items()):
                 ended = self._ended(job, (states or {}).get(job.job_id))
-                if ended is None:
-                    continue
-                del waiting[share]
-                if ended:
-                    continue
-                again = self._again(job)
-                waiting[share] = again
+                if ended == DONE:
+                    del waiting[share]
+                elif ended is not None:
+                    waiting[share] = self._again(job, ended)
             if waiting:
                 time.sleep(self.cluster.poll_seconds)
 
-    def _ended(self, job: Submitted, state: JobState | None) -> bool | None:
-        """Say whether a job ended well (True), is to be tried again (False), or goes on (None).
+    def _ended(self, job: Submitted, state: JobState | None) -> str | None:
+        """Return None while a job goes on, DONE if it ended well, else the state it ended in.
 
         Raises UserError with the job's own words if trying again would not help.
         """
@@ -124,25 +117,21 @@ class Head:
         # The result may reach this machine's file system after the queue says that the job ended.
         if self._unseen[job.job_id] < _UNSEEN:
             return None
-        name = "unknown to the cluster" if state.state == GONE else state.state
-        self._last_state = name
-        return False
+        return "unknown to the cluster" if state.state == GONE else state.state
 
-    def _result(self, job: Submitted, slurm: Any) -> bool:
+    def _result(self, job: Submitted, slurm: Any) -> str:
         """Read what a job returned: nothing, what a user has to put right, or an exception."""
         outcome, value = slurm._get_outcome_and_result()
         if outcome == "success" and value is None:
             self._say(f"job {job.job_id} is done")
-            return True
+            return DONE
         self._forget(job)
         if outcome == "success":
             raise UserError(str(value))
-        self._last_state = "FAILED"
-        return False
+        return "FAILED"
 
-    def _again(self, job: Submitted) -> Submitted:
+    def _again(self, job: Submitted, state: str) -> Submitted:
         """Submit a share again, or give up after the set number of tries."""
-        state = self._last_state
         if job.tries >= self.cluster.tries:
             self._forget(job)
             raise UserError(
@@ -155,18 +144,7 @@ class Head:
         return self._submit([job.share], [job.tries + 1])[0]
 
     def _submit(self, shares: Sequence[tuple[int, int]], tries: Sequence[int]) -> list[Submitted]:
-        works = [
-            Work(
-                root=here(),
-                preset=self.unit.preset,
-                stage=self.unit.stage,
-                variant=self.unit.variant,
-                key=self.unit.key,
-                share=share,
-                force=self.force,
-            )
-            for share in shares
-        ]
+        works = [Work.on(self.unit, share, force=self.force) for share in shares]
         new = submit(self.unit, works, self.cluster, tries)
         self.jobs = [job for job in self.jobs if job.share not in set(shares)] + list(new)
         self._record()
@@ -187,7 +165,6 @@ class Head:
                 unit=self.unit.name,
                 preset=self.unit.preset,
                 key=self.unit.key,
-                launcher=LAUNCHER,
                 jobs=tuple(self.jobs),
             ),
         )
@@ -240,17 +217,3 @@ def tail(log: Path, lines: int = _TAIL) -> list[str]:
         if lines == 1:
             break
     return [line for line in found if not line.startswith(noise)][-lines:]
-
-
-@contextmanager
-def _only_head(unit: Unit) -> Iterator[None]:
-    """Let one head a unit watch and submit; a second one waits."""
-    path = record_path(unit).with_suffix(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{unit.name}: another process watches its jobs; waiting for that", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from pcb.errors import UserError
-from pcb.launch.work import Work, here
+from pcb.launch.work import Work
 from pcb.pipeline import Unit
 from pcb.settings.cluster import Cluster
 from pcb.stage import already_made
-from pcb.stages import SHARDED
+from pcb.stages import shares_of
 
 
 def run_locally(unit: Unit, cluster: Cluster, *, force: bool) -> None:
@@ -23,23 +23,11 @@ def run_locally(unit: Unit, cluster: Cluster, *, force: bool) -> None:
     if not force and already_made(unit):
         return
     resources = cluster.resources(unit.stage)
-    if unit.stage in SHARDED and resources.array > 1:
-        shares = [(k, resources.array) for k in range(resources.array)]
-        _run(unit, [_work(unit, share) for share in shares], [{}] * len(shares))
+    # Forced, the last process begins from nothing: shares would be made for nothing.
+    shares = [] if force else shares_of(unit.stage, resources)
+    _run(unit, [Work.on(unit, share) for share in shares], [{}] * len(shares))
     world = resources.tasks(unit.stage)
-    _run(unit, [_work(unit, (0, 1), force=force)] * world, _ranks(world))
-
-
-def _work(unit: Unit, share: tuple[int, int], *, force: bool = False) -> Work:
-    return Work(
-        root=here(),
-        preset=unit.preset,
-        stage=unit.stage,
-        variant=unit.variant,
-        key=unit.key,
-        share=share,
-        force=force,
-    )
+    _run(unit, [Work.on(unit, force=force)] * world, _ranks(world))
 
 
 def _ranks(world: int) -> list[Mapping[str, str]]:

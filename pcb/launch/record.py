@@ -32,7 +32,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     preset: str
     key: str
-    launcher: str
     jobs: tuple[Submitted, ...]
 
 

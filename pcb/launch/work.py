@@ -15,9 +15,9 @@ from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 from pcb import interrupt
 from pcb.errors import UserError
 from pcb.params import load_preset
-from pcb.pipeline import Pipeline
-from pcb.stage import Entry, Job, follow_unit, run_share, run_unit
-from pcb.stages import LAUNCHER_VARIABLE, load_entry, set_threads
+from pcb.pipeline import Pipeline, Unit
+from pcb.stage import follow_unit, run_share, run_unit
+from pcb.stages import LAUNCHER_VARIABLE, lazy_entry, set_threads
 
 _SUBMITTED = "SUBMITIT_EXECUTOR"
 """What submitit sets in a job."""
@@ -34,6 +34,19 @@ class Work(Checkpointable):
     key: str
     share: tuple[int, int] = (0, 1)
     force: bool = False
+
+    @classmethod
+    def on(cls, unit: Unit, share: tuple[int, int] = (0, 1), *, force: bool = False) -> "Work":
+        """Return the work of making a unit, or a share of it, in this folder."""
+        return cls(
+            root=str(Path.cwd().resolve()),
+            preset=unit.preset,
+            stage=unit.stage,
+            variant=unit.variant,
+            key=unit.key,
+            share=share,
+            force=force,
+        )
 
     def __call__(self) -> str | None:
         """Make the unit or its share. Returns what a user has to put right, None if all is done.
@@ -62,18 +75,13 @@ class Work(Checkpointable):
                 f"{unit.name}: params.yaml was changed after this job was submitted; submit again"
             )
         set_threads(self.stage, preset.compute)
-        rank = _join_tasks()
-
-        def entry(job: Job) -> dict[str, object]:
-            return dict(load_entry(self.stage)(job))
-
-        made: Entry = entry
-        if rank > 0:
-            follow_unit(unit, preset, made)
+        entry = lazy_entry(self.stage)
+        if _join_tasks() > 0:
+            follow_unit(unit, preset, entry)
         elif self.share == (0, 1):
-            run_unit(unit, preset, made, force=self.force)
+            run_unit(unit, preset, entry, force=self.force)
         else:
-            run_share(unit, preset, made, self.share)
+            run_share(unit, preset, entry, self.share)
 
 
 def _join_tasks() -> int:
@@ -86,11 +94,6 @@ def _join_tasks() -> int:
     # Devices stay visible: LOCAL_RANK chooses (`pcb.device`).
     TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
     return int(tasks.global_rank)
-
-
-def here() -> str:
-    """Return the project's root, as jobs find it."""
-    return str(Path.cwd().resolve())
 
 
 def main() -> int:

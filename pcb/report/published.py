@@ -118,8 +118,9 @@ def _difference(row: Row | None, score: str, published: float | None) -> str:
     if row is None or not row.was_run:
         return NOT_RUN
     measured = row.scores.get(score)
-    known = measured is not None and published is not None
-    return f"{measured - published:+.2f}" if known else NOTHING  # type: ignore[operator]
+    if measured is None or published is None:
+        return NOTHING
+    return f"{measured - published:+.2f}"
 
 
 def _circumstances(row: Row | None, drawn_on: Mapping[str, str]) -> tuple[str, str]:

@@ -54,4 +54,4 @@ class Cluster(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def resources(self, stage: str) -> Resources:
         """Return what a stage asks for."""
-        return dict(self.stages).get(stage, self.default)  # type: ignore[call-overload,no-any-return]
+        return next((own for name, own in self.stages.items() if name == stage), self.default)

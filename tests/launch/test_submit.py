@@ -102,7 +102,7 @@ def test_wrong_facts_are_refused_with_their_place(tmp_path: Path, text: str, mes
 def test_records_are_read_back_and_damaged_ones_count_as_none(folder: Path) -> None:
     unit = pipeline_of().unit("train", "ratio2")
     job = Submitted(job_id="7_1", folder="here", share=(1, 2), tries=2)
-    record = Record(unit=unit.name, preset="smoke", key=unit.key, launcher="slurm", jobs=(job,))
+    record = Record(unit=unit.name, preset="smoke", key=unit.key, jobs=(job,))
     write_record(unit, record)
     assert read_record(record_path(unit)) == record
     assert list(all_records()) == [record]

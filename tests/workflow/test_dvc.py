@@ -22,18 +22,23 @@ pytestmark = pytest.mark.workflow
 WEIGHTS = Path("results/artifacts/smoke/train/ratio2/key.txt")
 
 
+def environment_of(project: Path) -> dict[str, str]:
+    """Return what a user's commands see: the project's programs, a name for git, no preset."""
+    found = {k: v for k, v in os.environ.items() if k != "PCB_PRESET"}
+    found["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{found['PATH']}"
+    found["DVC_SITE_CACHE_DIR"] = str(project.parent / "dvc-site")
+    for role in ("AUTHOR", "COMMITTER"):
+        found[f"GIT_{role}_NAME"] = "Test"
+        found[f"GIT_{role}_EMAIL"] = "test@example.org"
+    return found
+
+
 def run(project: Path, *command: str, status: int = 0) -> str:
     """Run a command in a project and return what it prints; its exit status must be `status`."""
-    environment = {k: v for k, v in os.environ.items() if k != "PCB_PRESET"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    environment["DVC_SITE_CACHE_DIR"] = str(project.parent / "dvc-site")
-    for role in ("AUTHOR", "COMMITTER"):
-        environment[f"GIT_{role}_NAME"] = "Test"
-        environment[f"GIT_{role}_EMAIL"] = "test@example.org"
     done = subprocess.run(
         command,
         cwd=project,
-        env=environment,
+        env=environment_of(project),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -198,12 +203,10 @@ def test_killed_restore_goes_on_with_the_same_command(published: Path) -> None:
 
 def kill_when(project: Path, pattern: str, *command: str) -> None:
     """Start a command and kill it with all its children once a file of this pattern is there."""
-    environment = {k: v for k, v in os.environ.items() if k != "PCB_PRESET"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     process = subprocess.Popen(
         command,
         cwd=project,
-        env=environment,
+        env=environment_of(project),
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
