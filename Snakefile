@@ -38,7 +38,7 @@ rule all:
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/tokenizer.smk"
-include: "workflow/rules/classifier.smk"
+include: "workflow/rules/reference.smk"
 include: "workflow/rules/tokens.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/sample.smk"

@@ -15,11 +15,12 @@ import msgspec
 import yaml
 
 from pcb.errors import UserError
-from pcb.settings import Cluster, ModelRun, Preset, Settings
+from pcb.settings import Cluster, Digits, Files, ModelRun, Preset, Settings
 
 PARAMS_FILE = Path("params.yaml")
-LOCAL_FILE = Path("params.local.yaml")
-"""Facts of this machine's cluster, not in git; it may override `cluster` of params.yaml."""
+LOCAL_FILE = "params.local.yaml"
+"""Facts of this machine, not in git; beside params.yaml, of which it overrides `MACHINE` keys."""
+MACHINE = ("cluster", "files")
 PRESET_VARIABLE = "PCB_PRESET"
 T = TypeVar("T")
 
@@ -52,13 +53,23 @@ _Loader.add_implicit_resolver(
 
 
 def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
-    """Read a params file: ``{"preset": name, "presets": {name: settings}}``, not yet checked."""
+    """Read a params file: ``{"preset": name, "presets": {name: settings}}``, not yet checked.
+
+    `cluster` and `files` are those of the file with what the untracked local one overrides.
+    """
     params = _read(path)
     if not isinstance(params, dict) or not isinstance(params.get("presets"), dict):
         raise UserError(f"{path}: expected a mapping with `preset` and `presets`")
-    unknown = sorted(set(params) - {"preset", "presets", "cluster"})
+    known = ("preset", "presets", *MACHINE)
+    unknown = sorted(set(params) - set(known))
     if unknown:
-        raise UserError(f"{path}: unknown key {unknown[0]!r}; known: preset, presets, cluster")
+        raise UserError(f"{path}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
+    local = path.with_name(LOCAL_FILE)
+    own = _read(local) if local.exists() else {}
+    if not isinstance(own, dict) or set(own) - set(MACHINE):
+        raise UserError(f"{local}: expected {' and '.join(f'`{key}`' for key in MACHINE)} alone")
+    for key in MACHINE:
+        params[key] = merge(params.get(key) or {}, own.get(key) or {})
     return params
 
 
@@ -72,18 +83,9 @@ def _read(path: Path) -> Any:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
 
 
-def load_cluster(path: Path = PARAMS_FILE, local: Path = LOCAL_FILE) -> Cluster:
-    """Read and check `cluster`, with what an untracked local file overrides.
-
-    Raises UserError naming the file and the key's path.
-    """
-    tree = load_params(path).get("cluster") or {}
-    if local.exists():
-        own = _read(local)
-        if not isinstance(own, dict) or set(own) - {"cluster"}:
-            raise UserError(f"{local}: expected `cluster` and nothing else")
-        tree = merge(tree, own.get("cluster") or {})
-    return convert(tree, Cluster, f"{path}: cluster")
+def load_cluster(path: Path = PARAMS_FILE) -> Cluster:
+    """Read and check `cluster`. Raises UserError naming the file and the key's path."""
+    return convert(load_params(path)["cluster"], Cluster, f"{path}: cluster")
 
 
 def active_preset(params: Mapping[str, Any]) -> str:
@@ -104,10 +106,13 @@ def parse_preset(params: Mapping[str, Any], name: str, source: str = "params.yam
     """Check one preset of params already read: inheritance, defaults of models, types, ranges."""
     tree = resolve(params["presets"], name, source)
     place = f"{source}: presets.{name}"
+    if "files" in tree:
+        raise UserError(f"{place}.files: the same for all presets; put it beside `presets`")
     runs = _runs(tree, place)
     head = {key: value for key, value in tree.items() if key not in ("model", "training")}
     preset = convert({**head, "models": {}}, Preset, place)
-    preset = msgspec.structs.replace(preset, models=runs)
+    files = convert(params.get("files") or {}, Files, f"{source}: files")
+    preset = msgspec.structs.replace(preset, models=runs, files=files)
     _check_consistency(preset, place)
     return preset
 
@@ -157,7 +162,9 @@ def _runs(tree: Mapping[str, Any], place: str) -> dict[str, ModelRun]:
     models = tree.get("models")
     if not isinstance(models, Mapping) or not models:
         raise UserError(f"{place}.models: expected at least one named model, got {models!r}")
-    base = {key: tree.get(key, {}) for key in ("model", "training")}
+    base = {"model": tree.get("model", {})}
+    if "training" in tree:
+        base["training"] = tree["training"]
     runs = {}
     for name, entry in models.items():
         if not isinstance(entry, Mapping):
@@ -174,10 +181,7 @@ def _check_consistency(preset: Preset, place: str) -> None:
             f"{place}.data.image_size = {preset.data.image_size}: expected a multiple of the "
             f"tokenizer's stride {stride}"
         )
-    try:
-        preset.metrics.check_counts(preset.sampling.images, preset.data.reference_images)
-    except ValueError as error:
-        raise UserError(f"{place}.metrics: {error}") from None
+    _check_metrics(preset, place)
     for index, sweep in enumerate(preset.sweep):
         for model in sweep.models:
             if model not in preset.models:
@@ -190,6 +194,23 @@ def _check_consistency(preset: Preset, place: str) -> None:
                     point.schedule(preset.sizes(model))
                 except ValueError as error:
                     raise UserError(f"{place}.sweep[{index}], model {model}: {error}") from None
+
+
+def _check_metrics(preset: Preset, place: str) -> None:
+    """Refuse metrics that cannot be computed from what the preset compares."""
+    metrics, data = preset.metrics, preset.data
+    if (metrics.extractor == "classifier") != (preset.classifier is not None):
+        raise UserError(
+            f"{place}.metrics.extractor = {metrics.extractor!r}: `classifier` as extractor goes "
+            f"with settings under `classifier`, and only it"
+        )
+    if metrics.extractor == "classifier" and not isinstance(data, Digits):
+        raise UserError(f"{place}.metrics.extractor = 'classifier': it knows digits alone")
+    reference = data.reference_images if isinstance(data, Digits) else metrics.reference_images
+    try:
+        metrics.check_counts(preset.sampling.images, reference)
+    except ValueError as error:
+        raise UserError(f"{place}.metrics: {error}") from None
 
 
 def _explain(error: msgspec.ValidationError, tree: Any, kind: Any, place: str) -> str:

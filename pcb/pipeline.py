@@ -25,7 +25,7 @@ REPORTS = Path("reports")
 VERSIONS = {
     "data": 2,
     "tokenizer": 1,
-    "classifier": 1,
+    "reference": 1,
     "tokens": 1,
     "train": 1,
     "sample": 1,
@@ -138,27 +138,24 @@ def token_part(size: int) -> str:
 
 
 def _build(name: str, preset: Preset) -> Iterator[Unit]:
-    """Yield the units of a preset in pipeline order."""
+    """Yield the units of a preset in pipeline order; there is one only where something reads it."""
     data = Unit(preset=name, stage="data", settings=plain(preset.data))
-    yield data
-    tokenizer = _unit(name, "tokenizer", plain(preset.tokenizer), data)
-    yield tokenizer
-    extractor: tuple[Unit, ...] = ()
-    if preset.classifier is not None:
-        extractor = (_unit(name, "classifier", plain(preset.classifier), data),)
-        yield extractor[0]
+    released = preset.tokenizer.source == "released"
+    tokenizer = _unit(name, "tokenizer", plain(preset.tokenizer), *([] if released else [data]))
+    reference = _reference(name, preset, data)
     tokens = _tokens(name, preset, data, tokenizer)
-    yield tokens
+    trains = any(run.released is None for run in preset.models.values())
+    shared = [
+        tokenizer,
+        reference,
+        *([tokens] if trains and preset.tokens.source == "cache" else []),
+    ]
+    if trains or any(read.unit == data for unit in shared for read in unit.inputs):
+        shared.insert(0, data)
+    yield from shared
     trained, drawn, scores = [], [], []
-    for model, run in preset.models.items():
-        parts = tuple(token_part(size) for size in preset.sizes(model))
-        train = Unit(
-            preset=name,
-            stage="train",
-            variant=model,
-            settings=plain(run),
-            inputs=(Input(unit=tokens, parts=parts), Input(unit=tokenizer)),
-        )
+    for model in preset.models:
+        train = _train(name, preset, model, data, tokenizer, tokens)
         yield train
         trained.append(train)
         for point in preset.points(model):
@@ -168,13 +165,37 @@ def _build(name: str, preset: Preset) -> Iterator[Unit]:
             yield sample
             drawn.append(sample)
             metrics = plain(preset.metrics)
-            score = _unit(
-                name, "metrics", metrics, sample, tokenizer, data, *extractor, variant=variant
-            )
+            score = _unit(name, "metrics", metrics, sample, tokenizer, reference, variant=variant)
             yield score
             scores.append(score)
-    shown = (data, tokenizer, *extractor, tokens, *trained, *drawn, *scores)
-    yield _unit(name, "report", plain(preset.claims), *shown)
+    yield _unit(name, "report", plain(preset.claims), *shared, *trained, *drawn, *scores)
+
+
+def _train(
+    name: str, preset: Preset, model: str, data: Unit, tokenizer: Unit, tokens: Unit
+) -> Unit:
+    """Return the unit of a model: trained on cached tokens or on images, or released weights."""
+    run = preset.models[model]
+    settings = {key: value for key, value in plain(run).items() if value is not None}
+    inputs: tuple[Input, ...] = (Input(unit=tokenizer),)
+    if run.released is not None:
+        # What a trained model knows through its inputs' keys.
+        settings |= {"sizes": list(preset.sizes(model)), "classes": preset.data.num_classes}
+    elif preset.tokens.source == "images":
+        inputs = (Input(unit=data), *inputs)
+    else:
+        parts = tuple(token_part(size) for size in preset.sizes(model))
+        inputs = (Input(unit=tokens, parts=parts), *inputs)
+    return Unit(preset=name, stage="train", variant=model, settings=settings, inputs=inputs)
+
+
+def _reference(name: str, preset: Preset, data: Unit) -> Unit:
+    """Return the unit of what samples are compared with."""
+    if preset.classifier is not None:
+        return _unit(name, "reference", plain(preset.classifier), data)
+    metrics = preset.metrics
+    settings = {"extractor": metrics.extractor, "images": metrics.reference_images}
+    return _unit(name, "reference", settings)
 
 
 def _unit(preset: str, stage: str, settings: Any, *reads: Unit, variant: str = "all") -> Unit:
@@ -185,7 +206,7 @@ def _unit(preset: str, stage: str, settings: Any, *reads: Unit, variant: str = "
 
 def _tokens(preset_name: str, preset: Preset, data: Unit, tokenizer: Unit) -> Unit:
     """Return the unit of the token cache, one part a scale."""
-    settings = plain(preset.tokens)
+    settings = {"shard_images": preset.tokens.shard_images}
     bare = _unit(preset_name, "tokens", settings, data, tokenizer)
     sizes = preset.all_sizes
     return Unit(

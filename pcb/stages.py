@@ -10,14 +10,14 @@ from pcb.stage import Entry
 ENTRIES = {
     "data": "pcb.data.prepare:prepare",
     "tokenizer": "pcb.tokenizer.build:build",
-    "classifier": "pcb.metrics.classifier_build:build",
+    "reference": "pcb.metrics.reference:build",
     "tokens": "pcb.tokens.build:build",
     "train": "pcb.train.run:run",
     "sample": "pcb.sample.run:run",
     "metrics": "pcb.metrics.run:run",
     "report": "pcb.report.build:build",
 }
-LAUNCHED = {"tokenizer", "classifier", "tokens", "train", "sample", "metrics"}
+LAUNCHED = {"tokenizer", "reference", "tokens", "train", "sample", "metrics"}
 """Stages that a launcher may run elsewhere; the others are light and run where they are called."""
 LAUNCHERS = ("debug", "local", "slurm")
 """`debug` computes in this process, `local` in several of this machine, `slurm` in jobs."""

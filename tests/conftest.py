@@ -50,5 +50,5 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a project in which everything before the training was made, without a cluster."""
     project = copy_project(tmp_path_factory.mktemp("prepared"))
-    snakemake(project, "data", "tokenizer", "classifier", "tokens")
+    snakemake(project, "data", "tokenizer", "reference", "tokens")
     return project

@@ -17,7 +17,7 @@ LAYERS = (
     (
         "no torch",
         "pcb pcb.errors pcb.settings pcb.settings.base pcb.settings.images pcb.settings.model"
-        " pcb.settings.cluster"
+        " pcb.settings.cluster pcb.settings.files pcb.settings.tokenizer"
         " pcb.settings.sweep pcb.settings.scores pcb.settings.preset pcb.params pcb.schedule"
         " pcb.order pcb.pipeline pcb.atomic pcb.manifest pcb.verify pcb.settle pcb.progress"
         " pcb.certificate pcb.stage pcb.stages"
@@ -34,7 +34,8 @@ LAYERS = (
     ("one kind of file or one algorithm", "pcb.*"),
     (
         "entries, one a stage",
-        "pcb.data.prepare pcb.tokenizer.build pcb.metrics.classifier_build pcb.tokens.build"
+        "pcb.data.prepare pcb.tokenizer.build pcb.metrics.classifier_build pcb.metrics.reference"
+        " pcb.tokens.build"
         " pcb.train.run pcb.sample.run pcb.metrics.run pcb.report.build pcb.parity",
     ),
     ("jobs", "pcb.launch pcb.launch.*"),

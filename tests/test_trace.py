@@ -41,7 +41,7 @@ def test_everything_that_a_number_was_made_from_is_in_its_chain(smoke: Pipeline)
         "sample/ratio4/t17",
         "train/ratio4",
         "tokens",
-        "classifier",
+        "reference",
         "tokenizer",
         "data",
     ]

@@ -12,7 +12,7 @@ from pcb.stages import launcher_of, lazy_entry, set_threads
 STAGES: dict[str, tuple[str, str | None, str]] = {
     "data": ("make the training and the reference images", None, ""),
     "tokenizer": ("train the tokenizer", None, ""),
-    "classifier": ("train the feature extractor of the metrics", None, ""),
+    "reference": ("make what samples are compared with, as the metrics see it", None, ""),
     "tokens": ("encode the training images at every scale", None, ""),
     "train": ("train one model", "MODEL", "ratio2"),
     "sample": ("draw the images of one setting, as token codes", "MODEL/SETTING", "ratio2/t17"),

@@ -19,6 +19,7 @@ REFERENCE_LABELS = "reference_labels.npy"
 def prepare(job: Job) -> dict[str, Any]:
     """Render uint8 (n, renderings, 3, H, W) to train on, (m, 3, H, W) to compare with."""
     settings = job.preset.data
+    assert isinstance(settings, Digits)
     glyphs = load_glyphs()
     splits = split_indices(glyphs.labels, settings.held_out, settings.seed)
     train, held_out = (glyphs.take(splits[name]) for name in ("train", "held_out"))

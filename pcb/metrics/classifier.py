@@ -50,7 +50,7 @@ def _layer(channels: int, out_channels: int, stride: int) -> nn.Sequential:
 
 
 def load_classifier(folder: Path) -> Classifier:
-    """Read the stage's classifier, in evaluation mode; its sizes are those of its tensors.
+    """Read a trained classifier, in evaluation mode; its sizes are those of its tensors.
 
     Raises UserError naming the file if it is missing, damaged or of another form.
     """
@@ -58,7 +58,7 @@ def load_classifier(folder: Path) -> Classifier:
     try:
         state: Mapping[str, Tensor] = load_file(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; make the stage `classifier` first") from None
+        raise UserError(f"{path}: no such file; make the stage `reference` first") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not readable weights ({error})") from None
     if "head.weight" not in state:

@@ -1,4 +1,4 @@
-"""The stage `classifier`: trains the miniature's feature extractor and measures it.
+"""The miniature's reference: trains its feature extractor and measures it.
 
 It also leaves the features of the reference images, which every setting of the sweep is compared
 with.

@@ -55,7 +55,7 @@ class ClassifierFeatures(FeatureExtractorBase):
     LAYERS: ClassVar = {"isc": "logits", "fid": "features", "kid": "features", "prc": "features"}
 
     def __init__(self, name: str, features_list: list[str], **settings: Any) -> None:
-        """`feature_extractor_weights_path` is the folder of the stage `classifier`."""
+        """`feature_extractor_weights_path` is the folder of the stage `reference`."""
         super().__init__(name, features_list)
         self.classifier = load_classifier(Path(settings["feature_extractor_weights_path"]))
 

@@ -37,7 +37,7 @@ def run(job: Job) -> dict[str, Any]:
         ["features", "logits"],
         cuda=device.type == "cuda",
         verbose=False,
-        feature_extractor_weights_path=str(job.inputs["classifier"]),
+        feature_extractor_weights_path=str(job.inputs["reference"]),
     )
     features, logits = [], []
     with job.progress("images", len(codes)) as progress, torch.inference_mode():
@@ -46,7 +46,7 @@ def run(job: Job) -> dict[str, Any]:
             features.append(found[0].cpu())
             logits.append(found[1].cpu())
             progress.advance(len(part))
-    reference = torch.from_numpy(np.load(job.inputs["classifier"] / REFERENCE_FEATURES))
+    reference = torch.from_numpy(np.load(job.inputs["reference"] / REFERENCE_FEATURES))
     found_logits = torch.cat(logits)
     result = {
         "images": len(codes),

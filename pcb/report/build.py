@@ -37,7 +37,7 @@ from pcb.stage import Job, write_atomic
 
 WRITTEN = ("results", "fid_by_steps", "table1", "guidance", "mixing", "blocks", "models")
 """Tables that are also files, for use in a paper."""
-_SHARED = ("data", "tokenizer", "classifier", "tokens")
+_SHARED = ("data", "tokenizer", "reference", "tokens")
 
 
 def build(job: Job) -> Mapping[str, Any]:

@@ -8,11 +8,19 @@ which enters no key.
 
 from pcb.settings.base import Settings
 from pcb.settings.cluster import Cluster, Resources
-from pcb.settings.images import Autoencoder, Digits, Tokenizer, TokenizerTraining, Tokens
+from pcb.settings.files import Files
+from pcb.settings.images import Data, Digits, ImageNet
 from pcb.settings.model import LearningRateStep, Model, ModelRun, Training
 from pcb.settings.preset import Compute, Preset
 from pcb.settings.scores import Claims, Classifier, Metrics
 from pcb.settings.sweep import Sampling, Sweep, SweepPoint
+from pcb.settings.tokenizer import (
+    Autoencoder,
+    Requantisation,
+    Tokenizer,
+    TokenizerTraining,
+    Tokens,
+)
 
 __all__ = [
     "Autoencoder",
@@ -20,12 +28,16 @@ __all__ = [
     "Classifier",
     "Cluster",
     "Compute",
+    "Data",
     "Digits",
+    "Files",
+    "ImageNet",
     "LearningRateStep",
     "Metrics",
     "Model",
     "ModelRun",
     "Preset",
+    "Requantisation",
     "Resources",
     "Sampling",
     "Settings",

@@ -5,7 +5,7 @@ from typing import Literal
 from pcb.settings.base import Count, Positive, PositiveFloat, Settings
 
 StageName = Literal[
-    "data", "tokenizer", "classifier", "tokens", "train", "sample", "metrics", "report"
+    "data", "tokenizer", "reference", "tokens", "train", "sample", "metrics", "report"
 ]
 
 

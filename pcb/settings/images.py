@@ -1,10 +1,10 @@
-"""Settings of images and tokens: data, tokenizer, token cache (METHOD section 3)."""
+"""Settings of the images (METHOD section 3)."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
-from pcb.settings.base import Count, NonNegativeFloat, Positive, PositiveFloat, Settings, Share
+from pcb.settings.base import Count, Positive, Settings, Share
 
 
 class Digits(
@@ -34,69 +34,27 @@ class Digits(
         return 10
 
 
-class Autoencoder(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Architecture of the VQ autoencoder (LlamaGen's VQ-16 by default; METHOD section 3)."""
+class ImageNet(
+    Settings,
+    tag="imagenet",
+    tag_field="kind",
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+):
+    """ILSVRC 2012, or any tree of its form: an index of files, the pixels stay where they are."""
 
-    channels: Positive = 128
-    channel_multipliers: tuple[Positive, ...] = (1, 1, 2, 2, 4)
-    residual_blocks: Positive = 2
-    """A level of the encoder; a level of the decoder has one more."""
-    latent_channels: Positive = 256
-    code_dim: Positive = 8
-    codebook_size: Annotated[int, Meta(ge=2, le=65536)] = 4096
-    norm_groups: Positive = 32
-
-    def __post_init__(self) -> None:
-        for multiplier in self.channel_multipliers:
-            if self.channels * multiplier % self.norm_groups:
-                raise ValueError(
-                    f"norm_groups {self.norm_groups} must divide the width of every level, "
-                    f"but {self.channels} channels times {multiplier} is no multiple of it"
-                )
-
-    @property
-    def stride(self) -> int:
-        """Pixels a token, along one side."""
-        return int(2 ** (len(self.channel_multipliers) - 1))
+    image_size: Positive = 256
+    num_classes: Positive = 1000
+    """Classes, labels 0 to num_classes - 1 in the order of the sorted folder names."""
+    train_images: Positive | None = 1_281_167
+    """Training images that must be found; None takes what there is."""
+    validation_images: Positive | None = 50_000
+    """Validation images that must be found where `files.imagenet_validation` names a folder."""
+    crop_factor: Annotated[float, Meta(ge=1)] = 1.1
+    """The shorter side is brought to int(crop_factor * image_size) before ten crops are cut."""
+    refused_share: Share = 0.0001
+    """Share of the images that may be unreadable; they are listed and left out."""
 
 
-class TokenizerTraining(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the miniature's tokenizer is trained, images of all scales in turn."""
-
-    iterations: Positive
-    batch_size: Positive = 32
-    learning_rate: PositiveFloat = 1e-3
-    betas: tuple[Share, Share] = (0.9, 0.99)
-    scales: tuple[Positive, ...] = (1, 2, 4, 8, 16)
-    """Sides of the token grids that training draws from; the last is the finest."""
-    scale_probability: Share = 0.9
-    """Probability that a batch's scale is drawn uniformly from all scales; else the finest."""
-    commitment: NonNegativeFloat = 0.25
-    """Weight of the pull of latents towards their codes."""
-    continuous: Annotated[float, Meta(ge=0, lt=1)] = 0.25
-    """Leading share of the iterations that train without codes: these start from its latents."""
-    codebook_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.98
-    """What a code keeps of itself in an iteration; the rest is the latents that chose it."""
-    revive_after: Positive = 50
-    """Iterations in which a code was not chosen, before it is moved to where it is needed."""
-    revive_until: Share = 0.85
-    """Share of the iterations after which codes are no longer moved, so that all settle."""
-    seed: Count = 0
-
-
-class Tokenizer(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the tokenizer comes from: `train` makes one from the data."""
-
-    source: Literal["train"] = "train"
-    autoencoder: Autoencoder
-    training: TokenizerTraining | None = None
-
-    def __post_init__(self) -> None:
-        if self.source == "train" and self.training is None:
-            raise ValueError("tokenizer source `train` needs `training`")
-
-
-class Tokens(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The token cache: codes of every training image at every scale that a model needs."""
-
-    shard_images: Positive = 512
+Data = Digits | ImageNet

@@ -76,7 +76,13 @@ class Training(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ModelRun(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One entry of `models`: a transformer and its training, both with the preset's defaults."""
+    """One entry of `models`: a transformer, and its training or the released weights it takes."""
 
     model: Model
-    training: Training
+    training: Training | None = None
+    released: str | None = None
+    """Name of the authors' weights (`pcb fetch --list`); there is then no training."""
+
+    def __post_init__(self) -> None:
+        if (self.training is None) == (self.released is None):
+            raise ValueError("a model needs either `training` or `released`")

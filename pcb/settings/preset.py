@@ -3,10 +3,12 @@
 from typing import Literal
 
 from pcb.settings.base import Name, Positive, PositiveFloat, Settings
-from pcb.settings.images import Digits, Tokenizer, Tokens
+from pcb.settings.files import Files
+from pcb.settings.images import Data
 from pcb.settings.model import ModelRun
 from pcb.settings.scores import Claims, Classifier, Metrics
 from pcb.settings.sweep import Sampling, Sweep, SweepPoint
+from pcb.settings.tokenizer import Tokenizer, Tokens
 
 
 class Compute(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,9 +28,9 @@ class Preset(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One experiment: everything from data to report. `models` is checked entry by entry."""
 
     description: str
-    data: Digits
+    data: Data
     tokenizer: Tokenizer
-    tokens: Tokens
+    tokens: Tokens = Tokens()
     models: dict[Name, ModelRun]
     sampling: Sampling
     sweep: tuple[Sweep, ...]
@@ -36,6 +38,8 @@ class Preset(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metrics: Metrics
     claims: Claims = Claims()
     compute: Compute = Compute()
+    files: Files = Files()
+    """The same for all presets: top-level `files` of params.yaml."""
 
     @property
     def grid(self) -> int:

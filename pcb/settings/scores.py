@@ -23,7 +23,10 @@ class Classifier(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Metrics(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is measured, and by which protocol."""
 
-    extractor: Literal["classifier"] = "classifier"
+    extractor: Literal["classifier", "inception"] = "classifier"
+    """`classifier` is the miniature's own; `inception` is ADM's protocol (METHOD section 7)."""
+    reference_images: Positive = 10_000
+    """Images that ADM's reference file must hold; a classifier compares with those of `data`."""
     splits: Positive = 10
     """Consecutive splits of the Inception score."""
     nearest: Positive = 3

@@ -22,21 +22,22 @@ FINAL_SHARE = 10
 def run(job: Job) -> dict[str, Any]:
     """Train to the end and write weights and log."""
     name = job.unit.variant
-    settings = job.preset.models[name]
+    settings = job.preset.models[name].training
+    assert settings is not None
     device = pick_device(job.preset.compute)
     compute_exactly(device, job.preset.compute.threads)
-    ranks = join_ranks(device, settings.training.batch_size)
+    ranks = join_ranks(device, settings.batch_size)
     # The initial weights come from the CPU's generator on any device.
-    torch.manual_seed(settings.training.seed)
+    torch.manual_seed(settings.seed)
     model = build_model(job.preset, name, job.inputs["tokenizer"]).to(device)
     batches = Batches(
         TokenCache(job.inputs["tokens"], job.preset.sizes(name)),
-        settings.training,
+        settings,
         num_classes=job.preset.data.num_classes,
         codebook_size=len(model.codebook_VC),
     )
     trainer = Trainer(
-        model=model, batches=batches, settings=settings.training, folder=job.folder, ranks=ranks
+        model=model, batches=batches, settings=settings, folder=job.folder, ranks=ranks
     )
     with job.progress("iterations", batches.iterations) as progress:
         trainer.run(progress, job.preset.compute.checkpoint_seconds)

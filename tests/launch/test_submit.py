@@ -76,9 +76,9 @@ def test_stages_but_training_take_one_task() -> None:
 def test_local_file_overrides_key_by_key(tmp_path: Path) -> None:
     params, local = tmp_path / "params.yaml", tmp_path / "params.local.yaml"
     params.write_text((ROOT / "params.yaml").read_text())
-    tries = load_cluster(params, local).tries
+    tries = load_cluster(params).tries
     local.write_text("cluster: {partition: gpu, stages: {train: {hours: 24}}}\n")
-    cluster = load_cluster(params, local)
+    cluster = load_cluster(params)
     assert (cluster.partition, cluster.tries) == ("gpu", tries)
     assert cluster.resources("train").hours == 24
     assert cluster.resources("data") == cluster.default
@@ -89,14 +89,15 @@ def test_local_file_overrides_key_by_key(tmp_path: Path) -> None:
     [
         ("cluster: {partitoin: gpu}", "did you mean `partition`"),
         ("cluster: {tries: 0}", "cluster.tries = 0"),
-        ("presets: {}", "expected `cluster` and nothing else"),
+        ("presets: {}", "expected `cluster` and `files` alone"),
     ],
 )
 def test_wrong_facts_are_refused_with_their_place(tmp_path: Path, text: str, message: str) -> None:
-    local = tmp_path / "params.local.yaml"
-    local.write_text(text)
+    params = tmp_path / "params.yaml"
+    params.write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "params.local.yaml").write_text(text)
     with pytest.raises(UserError, match=re.escape(message)):
-        load_cluster(ROOT / "params.yaml", local)
+        load_cluster(params)
 
 
 def test_records_are_read_back_and_damaged_ones_count_as_none(folder: Path) -> None:

@@ -52,12 +52,12 @@ def make_job(data, folder, **changes):
     preset = msgspec.structs.replace(preset, classifier=settings, compute=compute)
     folder.mkdir(exist_ok=True)
     return Job(
-        unit=Pipeline("smoke", preset).unit("classifier"),
+        unit=Pipeline("smoke", preset).unit("reference"),
         preset=preset,
         folder=folder,
         inputs={"data": data},
         facts={},
-        progress=partial(Progress, "classifier"),
+        progress=partial(Progress, "reference"),
     )
 
 

@@ -29,16 +29,16 @@ METRICS = Metrics(splits=4, kid_subsets=2, kid_subset_size=30, bootstrap=2)
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     """Random codes, tokenizer and classifier, as their stages would leave them."""
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("tokenizer", "classifier")}
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("tokenizer", "reference")}
     torch.manual_seed(0)
     tokenizer = Tokenizer(load_preset("smoke").tokenizer.autoencoder)
     save_file(tokenizer.state_dict(), folders["tokenizer"] / TOKENIZER_FILE)
     classifier = Classifier(10, 8).eval()
     torch.nn.init.constant_(classifier.body[-1][1].weight, 20)
-    save_file(classifier.state_dict(), folders["classifier"] / WEIGHTS)
+    save_file(classifier.state_dict(), folders["reference"] / WEIGHTS)
     reference = torch.randint(256, (40, 3, 32, 32), dtype=torch.uint8)
     features, _ = classify(classifier, reference, 40)
-    np.save(folders["classifier"] / REFERENCE_FEATURES, features.numpy())
+    np.save(folders["reference"] / REFERENCE_FEATURES, features.numpy())
     return folders
 
 

@@ -65,7 +65,7 @@ def _tokenizer(job: Job) -> dict[str, Any]:
     return {"psnr": 22.31, "codebook_usage": usage, "perplexity": {str(s): 9.0 * s for s in sizes}}
 
 
-def _classifier(job: Job) -> dict[str, Any]:
+def _reference(job: Job) -> dict[str, Any]:
     write_atomic(job.folder / "note.txt", "none")
     return {"accuracy": 0.9812}
 
@@ -136,7 +136,7 @@ def _write(path: Path, names: Sequence[str], lines: Sequence[Sequence[float]]) -
 ENTRIES = {
     "data": _data,
     "tokenizer": _tokenizer,
-    "classifier": _classifier,
+    "reference": _reference,
     "tokens": _tokens,
     "train": _train,
     "sample": _sample,
