@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
+from pcb.catalogue import CATALOGUE
 from pcb.errors import UserError
 from pcb.settings import Cluster, Digits, Files, ModelRun, Preset, Settings
 
@@ -111,7 +112,7 @@ def parse_preset(params: Mapping[str, Any], name: str, source: str = "params.yam
     runs = _runs(tree, place)
     head = {key: value for key, value in tree.items() if key not in ("model", "training")}
     preset = convert({**head, "models": {}}, Preset, place)
-    files = convert(params.get("files") or {}, Files, f"{source}: files")
+    files = _files(params, source)
     preset = msgspec.structs.replace(preset, models=runs, files=files)
     _check_consistency(preset, place)
     return preset
@@ -171,6 +172,17 @@ def _runs(tree: Mapping[str, Any], place: str) -> dict[str, ModelRun]:
             raise UserError(f"{place}.models.{name} = {entry!r}: expected a mapping")
         runs[name] = convert(merge(base, entry), ModelRun, f"{place}.models.{name}")
     return runs
+
+
+def _files(params: Mapping[str, Any], source: str) -> Files:
+    """Check where files from outside lie."""
+    files = convert(params.get("files") or {}, Files, f"{source}: files")
+    for name in files.own:
+        if name not in CATALOGUE:
+            raise UserError(
+                f"{source}: files.own: no file {name!r} is known; there are {', '.join(CATALOGUE)}"
+            )
+    return files
 
 
 def _check_consistency(preset: Preset, place: str) -> None:

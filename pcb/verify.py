@@ -12,6 +12,7 @@ from pcb.atomic import write_atomic
 from pcb.manifest import FileRecord, Manifest, made_by, record_file
 from pcb.pipeline import Unit
 
+MEMORY = Path(".pcb") / "seen"
 SMALL = 1 << 20
 """Bytes up to which a file is hashed every time."""
 
@@ -23,7 +24,7 @@ def damaged_files(
 
     `reread` hashes large files too, whatever is remembered of them.
     """
-    seen = _Seen(unit, forget=reread)
+    seen = Seen(_memory_of(unit), forget=reread)
     for name, expected in files.items():
         path = unit.artifact / name
         try:
@@ -44,7 +45,7 @@ def is_intact(unit: Unit, manifest: Manifest) -> bool:
 
 def hash_files(unit: Unit, names: list[str]) -> dict[str, FileRecord]:
     """Return size and hash of these files of a unit."""
-    seen = _Seen(unit)
+    seen = Seen(_memory_of(unit))
     records = {name: seen.record(name, unit.artifact / name) for name in names}
     seen.save()
     return records
@@ -58,11 +59,16 @@ def explain_damage(unit: Unit, path: Path, damage: str, reader: str) -> str:
     )
 
 
-class _Seen:
-    """The hashes of a unit's large files, remembered as long as a file looks untouched."""
+def _memory_of(unit: Unit) -> Path:
+    """Return where the hashes of a unit's files are remembered."""
+    return MEMORY / unit.preset / unit.stage / f"{unit.variant}.json"
 
-    def __init__(self, unit: Unit, *, forget: bool = False) -> None:
-        self._path = Path(".pcb") / "seen" / unit.preset / unit.stage / f"{unit.variant}.json"
+
+class Seen:
+    """The hashes of large files, remembered in a file as long as a file looks untouched."""
+
+    def __init__(self, memory: Path, *, forget: bool = False) -> None:
+        self._path = memory
         self._known = {} if forget else self._read()
         self._changed = False
 
@@ -87,5 +93,6 @@ class _Seen:
         return record
 
     def save(self) -> None:
+        """Write what was learnt."""
         if self._changed:
             write_atomic(self._path, json.dumps(self._known))
