@@ -33,6 +33,7 @@ from pcb.report.tables import (
     steps_table,
 )
 from pcb.report.verdict import Claim, claims_json
+from pcb.settings import ImageNet
 from pcb.stage import Job, write_atomic
 
 WRITTEN = ("results", "fid_by_steps", "table1", "guidance", "mixing", "blocks", "models")
@@ -79,7 +80,7 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
         grids=grids,
         tables=tables,
         units=[_unit_view(evidence, unit) for unit in evidence.units],
-        settings=yaml.safe_dump(plain(evidence.preset), sort_keys=False, allow_unicode=True),
+        settings=_settings_text(evidence),
     )
     write_atomic(folder / "index.html", render(page))
     return _facts(rows, claims)
@@ -170,12 +171,22 @@ def _missing(evidence: Evidence, rows: Sequence[Row]) -> str:
     )
 
 
+def _settings_text(evidence: Evidence) -> str:
+    """Return the preset as YAML, without the paths of this machine, which decide nothing."""
+    settings = {k: v for k, v in plain(evidence.preset).items() if k != "files"}
+    return str(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+
+
 def _scores_note(evidence: Evidence) -> str:
     """Say what the scores were computed with."""
-    images = evidence.preset.sampling.images
+    images, extractor = evidence.preset.sampling.images, evidence.preset.metrics.extractor
+    against = {
+        "classifier": "a reference set that no model has seen",
+        "inception": "the training set's statistics in ADM's reference file",
+    }
     return (
-        f"Features come from the extractor “{evidence.preset.metrics.extractor}”; every setting "
-        f"has {images:,} images, compared with a reference set that no model has seen."
+        f"Features come from the extractor “{extractor}”; every setting has {images:,} images, "
+        f"compared with {against[extractor]}."
     )
 
 
@@ -184,6 +195,13 @@ def _comparable_note(evidence: Evidence) -> str:
     if evidence.comparable:
         return "Measured cells are of ImageNet 256×256, as are the published ones."
     side = evidence.preset.data.image_size
+    if isinstance(evidence.preset.data, ImageNet):
+        images = evidence.preset.sampling.images
+        return (
+            f"The paper's experiments were not run here. This preset scores {images:,} images of "
+            f"{evidence.preset.data.num_classes:,} classes at {side}×{side}: no number of it can "
+            "be compared with a published one. Its rows stand last and only show what was measured."
+        )
     return (
         f"The paper's experiments were not run here. This preset draws {side}×{side} digits and "
         "scores them with the features of a small classifier trained on digits: its FID, IS, "

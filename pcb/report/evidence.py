@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcb.manifest import Manifest, read_manifest
-from pcb.params import plain
 from pcb.pipeline import Pipeline, Unit
 from pcb.report.rows import Row, make_row
+from pcb.settings import ImageNet, Sampling
 
 
 class Evidence:
@@ -34,8 +34,19 @@ class Evidence:
 
     @property
     def comparable(self) -> bool:
-        """Whether the preset's data is the paper's, so that published numbers stand beside it."""
-        return bool(plain(self.preset.data)["kind"] == "imagenet")
+        """Whether the preset measures what the paper does, so that published numbers may stand by.
+
+        That is 50,000 images of ImageNet's classes at 256x256, by ADM's protocol.
+        """
+        preset = self.preset
+        paper = ImageNet()
+        return (
+            isinstance(preset.data, ImageNet)
+            and preset.data.num_classes == paper.num_classes
+            and preset.data.image_size == paper.image_size
+            and preset.metrics.extractor == "inception"
+            and preset.sampling.images == Sampling().images
+        )
 
     def drawn_on(self, variant: str) -> str:
         """Return on what a sample set was drawn, and in which batches; empty if it was not."""

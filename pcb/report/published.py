@@ -1,7 +1,7 @@
 """The paper's Table 1 as data, and our rows beside it, as far as they can be compared.
 
 Published numbers stand in ``published.yaml`` and in columns of their own. A measured cell is filled
-from a measured row alone; a miniature's rows stand apart and are called not comparable.
+from a measured row alone; rows of other data stand apart and are called not comparable.
 """
 
 from collections.abc import Mapping, Sequence
@@ -78,10 +78,19 @@ def published_table(
 def measured_row(system: Mapping[str, Any], rows: Sequence[Row]) -> Row | None:
     """Return the measured row that stands beside a published one."""
     run = system.get("run")
-    for row in rows if run else ():
-        if run and (row.ratio, row.cfg, row.steps) == (run["ratio"], run["cfg"], run["steps"]):
-            return row
-    return None
+    return next((row for row in rows if run == _drawing(row)), None)
+
+
+def _drawing(row: Row) -> dict[str, float | None]:
+    """Return what of a row must be as published for it to stand beside a published one."""
+    return {
+        "ratio": row.ratio,
+        "cfg": row.cfg,
+        "from_step": row.cfg_start_step,
+        "steps": row.steps,
+        "width": row.width,
+        "layers": row.layers,
+    }
 
 
 def _line(
@@ -105,7 +114,7 @@ def _apart(row: Row, parameters: Mapping[str, int], drawn_on: Mapping[str, str])
     """Return a row of another data set: nothing published stands beside it."""
     guidance = f", cfg {row.cfg:g}" if row.guided else ""
     count = parameters.get(row.model)
-    cells = [f"{row.model}{guidance}", "miniature, not comparable"]
+    cells = [f"{row.model}{guidance}", "other data, not comparable"]
     cells += [NOT_RUN if count is None else f"{count / 1e6:.2f}", str(row.steps)]
     for score in _MEASURED:
         cells += [NOTHING, score_text(row, score)]

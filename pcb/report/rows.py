@@ -41,6 +41,8 @@ class Row:
     cfg: float
     cfg_start_step: int
     images: int
+    width: int
+    layers: int
     mixing_layers: int
     architecture: str
     """Hash of the architecture without ratio and mixing: equal for models that are comparable."""
@@ -110,6 +112,8 @@ def make_row(
         cfg=point.cfg,
         cfg_start_step=point.cfg_start_step,
         images=images,
+        width=settings.width,
+        layers=settings.layers,
         mixing_layers=settings.mixing_layers,
         architecture=_architecture(settings),
         scores=numbers,

@@ -3,6 +3,7 @@
 import json
 import shutil
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,13 +80,16 @@ def test_published_numbers_never_fill_measured_cells(here: Path, mini: Pipeline)
     assert len(published_systems()) == 14 and len(ours) == 6
     measured = [k for k, name in enumerate(table.header) if name.endswith("measured")]
     assert {line[k] for line in published for k in measured} == {NOT_RUN}
-    assert {line[1] for line in ours} == {"miniature, not comparable"}
+    assert {line[1] for line in ours} == {"other data, not comparable"}
 
 
 def test_a_comparable_row_stands_beside_its_published_one(mini: Pipeline) -> None:
     point = mini.preset.points("ratio2")[-1]
-    row = make_row(mini.preset, "ratio2", point, {"fid": 2.9}, {"seconds_per_image": 0.1})
-    table = published_table([row], {}, comparable=True, steps=17, drawn_on={row.variant: "one GPU"})
+    small = make_row(mini.preset, "ratio2", point, {"fid": 2.9}, {"seconds_per_image": 0.1})
+    row = replace(small, width=1024, layers=20)
+    table = published_table(
+        [small, row], {}, comparable=True, steps=17, drawn_on={row.variant: "one GPU"}
+    )
     found = {line[0]: line for line in table.rows}
     beside = found["Checkerboard-L 2x cfg=1.5"]
     assert beside[5:7] == ("2.900", "+0.07") and beside[-1] == "one GPU"
