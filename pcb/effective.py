@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pcb.atomic import write_atomic
-from pcb.pipeline import RESULTS, Pipeline
+from pcb.pipeline import RESULTS, VERSIONS, Pipeline
 
 
 def settings_file(preset: str) -> Path:
@@ -21,14 +21,15 @@ def settings_file(preset: str) -> Path:
 def settings_in_effect(pipeline: Pipeline) -> dict[str, Any]:
     """Return ``{stage: settings}``, and ``{stage: {variant: settings}}`` where there are several.
 
-    What all variants of a stage share is the same in each of them.
+    What all variants of a stage share is the same in each of them. A stage of which the preset has
+    no unit has no settings.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {stage: {} for stage in VERSIONS}
     for unit in pipeline:
         if unit.variant == "all":
             found[unit.stage] = unit.settings
         else:
-            found.setdefault(unit.stage, {})[unit.variant] = unit.settings
+            found[unit.stage][unit.variant] = unit.settings
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pcb.errors import UserError
 from pcb.params import PARAMS_FILE, active_preset, load_params, parse_preset
-from pcb.pipeline import Pipeline, Unit
+from pcb.pipeline import VERSIONS, Pipeline, Unit
 from pcb.settle import settle
 from pcb.stages import launcher_of, threads_of
 
@@ -68,6 +68,10 @@ class Plan:
     def log(self, stage: str, variant: str = "all") -> str:
         """Return the path of a log; the variant may be a pattern."""
         return str(LOGS / self.name / stage / f"{variant}.log")
+
+    def stages(self) -> tuple[str, ...]:
+        """Return the stages that there may be, in pipeline order."""
+        return tuple(VERSIONS)
 
     def manifests(self, stage: str) -> list[str]:
         """Return the manifests of all units of a stage."""

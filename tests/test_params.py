@@ -8,8 +8,17 @@ import sys
 import pytest
 
 from pcb.errors import UserError
-from pcb.params import active_preset, load_params, load_preset, merge, parse_preset, plain
+from pcb.params import (
+    PARAMS_FILE,
+    active_preset,
+    load_params,
+    load_preset,
+    merge,
+    parse_preset,
+    plain,
+)
 from pcb.pipeline import Pipeline
+from pcb.schedule import num_tokens
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +86,10 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
         ("sampling.images", 100, r"metrics: 100 images are too few for kid_subset_size 500"),
         ("sampling.images", 2001, r"metrics: 2001 images cannot be cut into 10 equal splits"),
         ("data.reference_images", 3, r"metrics: 3 reference images are too few"),
+        ("metrics.extractor", "inception", "`classifier` as extractor goes with settings under"),
+        ("models.ratio2.released", "x", "a model needs either `training` or `released`"),
+        ("tokenizer.source", "requantise", "source `train` goes with `training`, and only it"),
+        ("files", {"folder": "x"}, "the same for all presets; put it beside `presets`"),
     ],
 )
 def test_a_wrong_setting_names_its_path_and_what_was_expected(params, path, value, message):
@@ -107,6 +120,43 @@ def test_the_environment_picks_the_preset(params, monkeypatch):
     assert active_preset(params) == "mini"
     monkeypatch.setenv("PCB_PRESET", "smoke")
     assert active_preset(params) == "smoke"
+
+
+def units_of(params, name):
+    return {
+        unit.name for unit in Pipeline(name, parse_preset(params, name)) if unit.stage[0] != "s"
+    }
+
+
+def test_units_exist_only_where_something_reads_them(params):
+    weights = {f"train/checkerboard-l-{ratio}x" for ratio in (2, 4)}
+    found = {name for name in units_of(params, "paper-pretrained") if "metrics" not in name}
+    assert found == {"tokenizer", "reference", *weights, "report"}
+    tree = changed(params, ("paper-smoke", "tokens", "source"), "images")
+    cached, direct = units_of(params, "paper-smoke"), units_of(tree, "paper-smoke")
+    assert cached - direct == {"tokens"} and direct < cached
+    train = Pipeline("paper-smoke", parse_preset(tree, "paper-smoke")).unit("train", "s-2x")
+    assert [read.unit.stage for read in train.inputs] == ["data", "tokenizer"]
+
+
+def test_the_papers_scales_are_those_of_its_token_cache(params):
+    sizes = parse_preset(params, "paper").all_sizes
+    assert sizes == (1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 13, 16)
+    assert num_tokens(sizes) == 850
+
+
+def test_where_files_lie_is_this_machines_and_enters_no_key(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(PARAMS_FILE.read_text())
+    before = Pipeline("paper", load_preset("paper", path))
+    (tmp_path / "params.local.yaml").write_text("files: {imagenet: /data/train, own: {a: b}}\n")
+    after = Pipeline("paper", load_preset("paper", path))
+    assert after.preset.files.imagenet == "/data/train"
+    assert after.preset.files.folder == before.preset.files.folder == "external"
+    assert [unit.key for unit in before] == [unit.key for unit in after]
+    (tmp_path / "params.local.yaml").write_text("files: {imagnet: /data}\n")
+    with pytest.raises(UserError, match=r"files: unknown key `imagnet`; did you mean `imagenet`"):
+        load_preset("paper", path)
 
 
 def test_merge_leaves_its_arguments_alone():

@@ -49,7 +49,7 @@ def of_model(pipeline: Pipeline, model: str) -> set[str]:
     return {u.name for u in pipeline if u.variant.partition("/")[0] == model}
 
 
-@pytest.mark.parametrize("preset", ["mini", "smoke"])
+@pytest.mark.parametrize("preset", ["mini", "smoke", "paper", "paper-pretrained", "paper-smoke"])
 def test_dry_run_before_anything_has_run_is_the_full_plan(project: Path, preset: str) -> None:
     pipeline = pipeline_of(preset)
     started = time.monotonic()

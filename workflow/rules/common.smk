@@ -12,3 +12,13 @@ def reads(stage):
         return watched | {name: ancient(path) for name, path in ordered.items()}
 
     return inputs
+
+
+# A phase is all units of a stage, which dvc.yaml asks for; a preset may have none of a stage.
+for phase in PLAN.stages():
+
+    rule:
+        name:
+            f"{phase}_all"
+        input:
+            PLAN.manifests(phase),

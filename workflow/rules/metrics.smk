@@ -11,8 +11,3 @@ rule metrics:
     shell:
         "python -m pcb metrics {wildcards.model}/{wildcards.setting} --preset {PRESET}"
         " 2>&1 | tee -i {log:q}"
-
-
-rule metrics_all:
-    input:
-        PLAN.manifests("metrics"),

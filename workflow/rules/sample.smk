@@ -11,8 +11,3 @@ rule sample:
     shell:
         "python -m pcb sample {wildcards.model}/{wildcards.setting} --preset {PRESET}"
         " 2>&1 | tee -i {log:q}"
-
-
-rule sample_all:
-    input:
-        PLAN.manifests("sample"),

@@ -10,8 +10,3 @@ rule train:
         "train/{wildcards.model}"
     shell:
         "python -m pcb train {wildcards.model} --preset {PRESET} 2>&1 | tee -i {log:q}"
-
-
-rule train_all:
-    input:
-        PLAN.manifests("train"),
