@@ -1,0 +1,65 @@
+"""From an image file to the square that is cropped, and its ten crops (METHOD section 3).
+
+The square is ADM's: the bytes of its pixels decide codes, so sizes and offsets are rounded as
+there. Camera orientation (EXIF) is left alone, as there.
+"""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+TEN = 10
+
+
+class UnreadableImageError(Exception):
+    """An image's bytes cannot be decoded; the message says why."""
+
+
+def decode_rgb(data: bytes) -> Image.Image:
+    """Decode an image file. Raises UnreadableImageError if any of it cannot be decoded."""
+    try:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    except MemoryError:
+        raise
+    except Exception as error:  # Decoders raise nearly anything for broken files.
+        raise UnreadableImageError(explain(error)) from error
+
+
+def explain(error: Exception) -> str:
+    """Return in a few words why PIL refuses a file; its own words name an object in memory."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def centre_square(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """Bring the shorter side to `side` pixels and crop the middle: RGB to (side, side, 3).
+
+    Halved by box filter while twice as large as needed, then resized bicubically.
+    """
+    while min(image.size) >= 2 * side:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = side / min(image.size)
+    size = (round(image.width * scale), round(image.height * scale))
+    pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+    return pixels[top : top + side, left : left + side]
+
+
+def crop(square: NDArray[np.uint8], size: int, number: int) -> NDArray[np.uint8]:
+    """Cut one of the ten crops out of a (side, side, 3) square: (3, size, size).
+
+    0 to 3 are the corners top left, top right, bottom left, bottom right, 4 is the centre; 5 to 9
+    are these five, mirrored.
+    """
+    last = len(square) - size
+    top, left = ((0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2))[number % 5]
+    cut = square[top : top + size, left : left + size]
+    return np.ascontiguousarray((cut[:, ::-1] if number >= 5 else cut).transpose(2, 0, 1))
+
+
+def ten_crops(square: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return all crops of a square, in their order: (10, 3, size, size)."""
+    return np.stack([crop(square, size, number) for number in range(TEN)])
