@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from pcb.pipeline import Pipeline
+from pcb.settings import Autoencoder
+from tests.llamagen import write_llamagen
 from tests.units import pipeline_of
 from tests.workflow.snakemake import copy_project, snakemake
 
@@ -52,3 +54,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = copy_project(tmp_path_factory.mktemp("prepared"))
     snakemake(project, "data", "tokenizer", "reference", "tokens")
     return project
+
+
+@pytest.fixture(scope="session")
+def llamagen_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file of LlamaGen's form and size, 280 MB of random weights."""
+    return write_llamagen(tmp_path_factory.mktemp("llamagen") / "vq_ds16_c2i.pt", Autoencoder())

@@ -9,8 +9,9 @@ import torch
 
 from pcb.errors import UserError
 from pcb.settings import Autoencoder
-from pcb.tokenizer.load import from_released_state, load_tokenizer, tokenizer_from_state
+from pcb.tokenizer.load import load_tokenizer, tokenizer_from_state
 from pcb.tokenizer.pyramid import conditioning
+from pcb.tokenizer.released import from_released_state
 from pcb.tokenizer.vq import Tokenizer
 
 REFERENCE = Path(__file__).parent / "reference"

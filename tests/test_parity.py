@@ -10,8 +10,9 @@ import torch
 import yaml
 
 from pcb.errors import UserError
-from pcb.model.released import TRANSFORMER_NAMES, load_released, read_checkpoint
+from pcb.model.released import TRANSFORMER_NAMES, load_released
 from pcb.parity import compare, main
+from pcb.tokenizer.released import read_checkpoint
 
 REFERENCE = Path(__file__).parent / "reference"
 FOLDERS = ["tiny-2x", "tiny-3x"]

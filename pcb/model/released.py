@@ -1,10 +1,8 @@
-"""The authors' released layout: config.yaml, checkpoint-last.pth and autoenc/ (METHOD section 9).
+"""The authors' released models: config.yaml, checkpoint-last.pth and autoenc/ (METHOD section 9).
 
-Tensor names are facts of that layout; the tables here take them to this package's names. A
-checkpoint is a pickle and is read with ``weights_only=True`` and an allow-list, never otherwise.
+Tensor names are facts of that layout; the tables here take them to this package's names.
 """
 
-import argparse
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from pcb.errors import UserError
 from pcb.model.transformer import Transformer
 from pcb.params import convert
-from pcb.settings import Autoencoder, Model
-from pcb.tokenizer.load import check_state, from_released_state, tokenizer_from_state
+from pcb.settings import Model
+from pcb.tokenizer.load import check_state
+from pcb.tokenizer.released import (
+    CODEBOOK,
+    load_released_autoencoder,
+    read_yaml,
+    released_autoencoder_settings,
+    tensors_of,
+)
 from pcb.tokenizer.vq import Tokenizer
 
 # (pattern of a released name, name here). The autoencoder's own names are kept as they are.
@@ -56,7 +60,6 @@ TRANSFORMER_NAMES = (
     ),
 )
 AUTOENCODER_PREFIX = "autoenc."
-CODEBOOK = "quantize.embedding.parametrizations.weight.original"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +82,7 @@ def load_released(folder: Path) -> Released:
     settings = config.model_settings()
     sizes = settings.sizes(config.image_size // autoencoder.stride)
     source = folder / "checkpoint-last.pth"
-    tensors = read_checkpoint(source).get("model")
-    if not isinstance(tensors, Mapping):
-        raise UserError(f"{source}: no `model` in this checkpoint; is it the released one?")
+    tensors = tensors_of(source, "model", "a released model")
     transformer = Transformer(settings, sizes, config.num_classes, tokenizer.codebook)
     state = transformer_tensors(tensors, tokenizer, source)
     check_state(transformer, state, str(source))
@@ -91,14 +92,6 @@ def load_released(folder: Path) -> Released:
         transformer=transformer.eval().requires_grad_(False),
         image_size=config.image_size,
     )
-
-
-def load_released_autoencoder(path: Path, settings: Autoencoder) -> Tokenizer:
-    """Load a released autoencoder file (key `state_dict`), strictly."""
-    tensors = read_checkpoint(path).get("state_dict")
-    if not isinstance(tensors, Mapping):
-        raise UserError(f"{path}: no `state_dict` in this file; is it the released autoencoder?")
-    return tokenizer_from_state(from_released_state(tensors), settings, str(path))
 
 
 def transformer_tensors(
@@ -129,39 +122,6 @@ def rename(released: str) -> str:
     return released
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint's pickle, allowing tensors and argparse.Namespace alone."""
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # torch raises many kinds for truncated or foreign files
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: not a readable checkpoint ({reason})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a dict of tensors, found {type(content).__name__}")
-    return content
-
-
-def released_autoencoder_settings(config: Mapping[str, Any]) -> Autoencoder:
-    """Return the architecture that a released autoencoder's YAML describes."""
-    params = config["model"]["params"]
-    ddconfig = params["ddconfig"]
-    return convert(
-        {
-            "channels": ddconfig.get("ch", 128),
-            "channel_multipliers": ddconfig.get("ch_mult", [1, 1, 2, 2, 4]),
-            "residual_blocks": ddconfig.get("num_res_blocks", 2),
-            "latent_channels": ddconfig.get("z_channels", 256),
-            "code_dim": params["embed_dim"],
-            "codebook_size": params["n_embed"],
-        },
-        Autoencoder,
-        "autoencoder config",
-    )
-
-
 @dataclass(frozen=True)
 class _Config:
     """A released config.yaml: its `model` section."""
@@ -170,7 +130,7 @@ class _Config:
 
     @classmethod
     def read(cls, path: Path) -> "_Config":
-        return cls(_read_yaml(path)["model"])
+        return cls(read_yaml(path)["model"])
 
     @property
     def image_size(self) -> int:
@@ -189,7 +149,7 @@ class _Config:
 
     def autoencoder_yaml(self, folder: Path) -> dict[str, Any]:
         """Return the autoencoder's own configuration."""
-        return _read_yaml(folder / str(self.model["autoenc"]["config_path"]))
+        return read_yaml(folder / str(self.model["autoenc"]["config_path"]))
 
     def model_settings(self) -> Model:
         """Return the transformer's architecture."""
@@ -207,14 +167,3 @@ class _Config:
             "class_conditional": self.model.get("class_cond", True),
         }
         return convert(settings, Model, "released config")
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping, or raise UserError."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
-        raise UserError(f"{path}: expected a mapping with `model`")
-    return content

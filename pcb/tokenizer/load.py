@@ -10,12 +10,9 @@ from torch import Tensor, nn
 
 from pcb.errors import UserError
 from pcb.settings import Autoencoder
-from pcb.tokenizer.quantize import normalise
 from pcb.tokenizer.vq import Tokenizer
 
 TOKENIZER_FILE = "tokenizer.safetensors"
-_RELEASED_CODEBOOK = "quantize.embedding.parametrizations.weight.original"
-_RELEASED_BOOKKEEPING = ("cluster_usage_train", "quantize.initialized")
 _SHOWN = 3
 
 
@@ -47,7 +44,11 @@ def tokenizer_from_state(
 
 def check_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Raise UserError unless the state has exactly the module's names and shapes."""
-    expected = module.state_dict()
+    check_tensors(module.state_dict(), state, source)
+
+
+def check_tensors(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
+    """Raise UserError unless the state has exactly the expected names and shapes."""
     faults = {
         "missing": sorted(expected.keys() - state.keys()),
         "unknown": sorted(state.keys() - expected.keys()),
@@ -64,15 +65,3 @@ def check_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> 
             parts.append(f"{len(names)} {fault}: {', '.join(names[:_SHOWN])}{more}")
     if parts:
         raise UserError(f"{source}: tensors do not fit the settings; {'; '.join(parts)}")
-
-
-def from_released_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the released autoencoder's state in this package's layout.
-
-    Names are the same but for the codebook, which the release stores before normalisation, and
-    for two training counters, which are dropped.
-    """
-    kept = {name: x for name, x in state.items() if name not in _RELEASED_BOOKKEEPING}
-    if _RELEASED_CODEBOOK in kept:
-        kept["codebook"] = normalise(kept.pop(_RELEASED_CODEBOOK), dim=1)
-    return kept
