@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pcb.data.digits import load_glyphs
+from pcb.data.images import ArrayImages
 from pcb.data.prepare import train_images
 from pcb.device import compute_exactly
 from pcb.progress import Progress
@@ -45,7 +46,8 @@ def trainer(images: np.ndarray, folder: Path, settings=SETTINGS) -> TokenizerTra
     torch.manual_seed(settings.seed)
     tokenizer = Tokenizer(TINY)
     initialise(tokenizer)
-    return TokenizerTrainer(tokenizer=tokenizer, images=images, settings=settings, folder=folder)
+    labelled = ArrayImages(images, np.zeros(len(images), dtype=np.int64))
+    return TokenizerTrainer(tokenizer=tokenizer, images=labelled, settings=settings, folder=folder)
 
 
 def run(training: TokenizerTrainer, seconds: float = FOREVER) -> TokenizerTrainer:

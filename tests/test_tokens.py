@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pcb.data.arrays import save_array
-from pcb.data.prepare import TRAIN_IMAGES, TRAIN_LABELS
+from pcb.data.images import TRAIN_IMAGES, TRAIN_LABELS, ArrayImages
 from pcb.data.shards import TokenCache
 from pcb.model.weights import save_weights
 from pcb.params import parse_preset
@@ -19,7 +19,7 @@ from pcb.stage import Job
 from pcb.tokenizer.load import TOKENIZER_FILE, load_tokenizer
 from pcb.tokenizer.train import initialise
 from pcb.tokenizer.vq import Tokenizer
-from pcb.tokens.build import build, encode
+from pcb.tokens.build import build, encode_shard
 
 IMAGES, CROPS = 10, 3
 AUTOENCODER = {
@@ -45,7 +45,7 @@ def params(models: Mapping[str, float], **compute: object) -> dict:
                 "models": {name: {"model": {"scale_ratio": r}} for name, r in models.items()},
                 "sampling": {},
                 "sweep": [{"models": list(models), "blocks": [1]}],
-                "metrics": {},
+                "metrics": {"extractor": "inception"},
                 "compute": {"threads": 1, "device": "cpu", **compute},
             }
         }
@@ -138,10 +138,13 @@ def test_codes_do_not_depend_on_the_batch(tmp_path, inputs, batch):
 def test_codes_do_not_depend_on_the_shard(inputs):
     preset = parse_preset(params({"r2": 2}), "tiny")
     tokenizer = load_tokenizer(inputs["tokenizer"], preset.tokenizer.autoencoder)
-    images = np.load(inputs["data"] / TRAIN_IMAGES, mmap_mode="r")
-    device = torch.device("cpu")
-    whole = encode(tokenizer, images, [2, 8], 64, device)
+    images = ArrayImages(np.load(inputs["data"] / TRAIN_IMAGES), np.arange(IMAGES))
+
+    def codes(shard: range) -> dict[int, np.ndarray]:
+        return encode_shard(tokenizer, images, shard, [2, 8], 7, Progress("tokens", "images", 10))
+
+    whole = codes(range(IMAGES))
     for cut in (1, 7):
-        parts = [encode(tokenizer, part, [2, 8], 64, device) for part in np.split(images, [cut])]
-        for size, codes in whole.items():
-            np.testing.assert_array_equal(codes, np.concatenate([part[size] for part in parts]))
+        parts = [codes(range(cut)), codes(range(cut, IMAGES))]
+        for size, grid in whole.items():
+            np.testing.assert_array_equal(grid, np.concatenate([part[size] for part in parts]))

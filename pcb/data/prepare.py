@@ -7,13 +7,9 @@ from numpy.typing import NDArray
 
 from pcb.data.arrays import save_array
 from pcb.data.digits import Glyphs, load_glyphs, render, split_indices
+from pcb.data.images import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from pcb.settings import Digits
 from pcb.stage import Job
-
-TRAIN_IMAGES = "train_images.npy"
-TRAIN_LABELS = "train_labels.npy"
-REFERENCE_IMAGES = "reference_images.npy"
-REFERENCE_LABELS = "reference_labels.npy"
 
 
 def prepare(job: Job) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from pcb.atomic import atomic
 from pcb.data.arrays import save_array
-from pcb.data.prepare import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from pcb.data.images import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from pcb.device import compute_exactly, pick_device
 from pcb.errors import UserError
 from pcb.metrics.classifier import WEIGHTS, Classifier, classify

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcb.data.arrays import from_uint8, save_array, to_uint8
-from pcb.data.prepare import REFERENCE_IMAGES, TRAIN_IMAGES
+from pcb.data.images import first_images, open_images
 from pcb.device import compute_exactly, pick_device
 from pcb.model.weights import save_weights
 from pcb.stage import Job
@@ -37,19 +37,19 @@ def build(job: Job) -> dict[str, Any]:
     initialise(tokenizer)
     trainer = TokenizerTrainer(
         tokenizer=tokenizer.to(device),
-        images=np.load(job.inputs["data"] / TRAIN_IMAGES, mmap_mode="r"),
+        images=open_images(job.inputs["data"], job.preset, "train"),
         settings=settings.training,
         folder=job.folder,
     )
     with job.progress("iterations", settings.training.iterations) as progress:
         trainer.run(progress, job.preset.compute.checkpoint_seconds)
     tokenizer.eval().requires_grad_(False)
-    held_out = np.load(job.inputs["data"] / REFERENCE_IMAGES, mmap_mode="r")
+    held_out = first_images(open_images(job.inputs["data"], job.preset, "held_out"), _MEASURED)
     save_weights(job.folder / TOKENIZER_FILE, tokenizer.state_dict())
     save_array(job.folder / RECONSTRUCTIONS, reconstructions(tokenizer, held_out[:_SHOWN]))
     write_log(job.folder / LOG, trainer.log)
     sizes = sorted({*settings.training.scales, *job.preset.all_sizes})
-    return measure(tokenizer, held_out[:_MEASURED], sizes, job.preset.compute.encoding_batch)
+    return measure(tokenizer, held_out, sizes, job.preset.compute.encoding_batch)
 
 
 @torch.inference_mode()

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pcb.data.arrays import from_uint8
+from pcb.data.images import Images
 from pcb.progress import Progress
 from pcb.settings import TokenizerTraining
 from pcb.tokenizer.autoencoder import Attention, ResidualBlock
@@ -68,8 +68,7 @@ class TokenizerTrainer:
     """A tokenizer in training. All that an iteration depends on is in `state` and the settings."""
 
     tokenizer: Tokenizer
-    images: NDArray[np.uint8]
-    """(n, renderings, 3, H, W), perhaps memory-mapped."""
+    images: Images
     settings: TokenizerTraining
     folder: Path
     iteration: int = 0
@@ -208,10 +207,10 @@ class TokenizerTrainer:
             )
 
     def _draw(self, random: np.random.Generator, count: int) -> Tensor:
-        """Return random renderings of random images, in [-1, 1]."""
+        """Return random crops of random images, in [-1, 1]."""
         chosen = random.integers(len(self.images), size=count)
-        renderings = random.integers(self.images.shape[1], size=count)
-        return from_uint8(torch.from_numpy(self.images[chosen, renderings]).to(self.device))
+        crops = random.integers(self.images.crops, size=count)
+        return from_uint8(torch.from_numpy(self.images.read(chosen, crops)).to(self.device))
 
     def _scaled(self, images_B3HW: Tensor, size: int) -> Tensor:
         """Return images of a scale in the memory layout that convolutions are fastest with."""

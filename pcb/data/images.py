@@ -1,0 +1,94 @@
+"""Images as stages read them, whatever they are made from.
+
+Each image has some crops - ImageNet's ten, or as many renderings of a digit - of which training
+draws one each time. Held-out images, which no model sees, have one.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcb.errors import UserError
+from pcb.settings import Digits, Preset
+
+Split = Literal["train", "held_out"]
+
+TRAIN_IMAGES = "train_images.npy"
+TRAIN_LABELS = "train_labels.npy"
+REFERENCE_IMAGES = "reference_images.npy"
+REFERENCE_LABELS = "reference_labels.npy"
+
+
+class Images(Protocol):
+    """Images of one split: labels, and pixels 0..255 of any of their crops."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) labels, from 0 on."""
+
+    @property
+    def crops(self) -> int:
+        """Number of crops of every image."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def read(self, images: NDArray[np.int64], crops: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return one crop of each of these images: (B, 3, H, W)."""
+
+    def all_crops(self, images: range) -> Iterator[NDArray[np.uint8]]:
+        """Yield all crops of each of these images in turn: (crops, 3, H, W)."""
+
+
+class ArrayImages:
+    """Images in an array, in memory or mapped into it."""
+
+    def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+        """Take uint8 (n, crops, 3, H, W) and the labels (n,)."""
+        self.pixels = pixels
+        self.labels = labels
+
+    @property
+    def crops(self) -> int:
+        """Number of crops of every image."""
+        return self.pixels.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, images: NDArray[np.int64], crops: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return one crop of each of these images: (B, 3, H, W)."""
+        return self.pixels[images, crops]
+
+    def all_crops(self, images: range) -> Iterator[NDArray[np.uint8]]:
+        """Yield all crops of each of these images in turn: (crops, 3, H, W)."""
+        return (self.pixels[image] for image in images)
+
+
+def open_images(folder: Path, preset: Preset, split: Split) -> Images:
+    """Open a split of the images that the stage `data` made or found, whose artifact is `folder`.
+
+    Raises UserError naming a file that is missing.
+    """
+    assert isinstance(preset.data, Digits)
+    if split == "train":
+        return ArrayImages(_load(folder / TRAIN_IMAGES), _load(folder / TRAIN_LABELS))
+    pixels = _load(folder / REFERENCE_IMAGES)
+    return ArrayImages(pixels[:, None], _load(folder / REFERENCE_LABELS))
+
+
+def first_images(images: Images, count: int) -> NDArray[np.uint8]:
+    """Return the first crop of the first `count` images, or of all if there are fewer."""
+    chosen = np.arange(min(count, len(images)))
+    return images.read(chosen, np.zeros_like(chosen))
+
+
+def _load(path: Path) -> NDArray:  # type: ignore[type-arg]
+    """Open an array as a memory map."""
+    try:
+        return np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; make the stage `data` again") from None
