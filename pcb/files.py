@@ -5,6 +5,7 @@ that is seen is pinned in git (`PINS`), and every later one is compared with tha
 files are remembered (`pcb.verify`), so that they are read once. No torch.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -82,6 +83,29 @@ def damage_of(source: Source, path: Path) -> str | None:
     if expected is not None and size != expected:
         return f"has {size} bytes where {expected} are expected"
     return wrong_hash(source, file_record(path).sha256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What there is of a file from outside."""
+
+    path: Path
+    word: str
+    """`own`, `present`, `missing` or `corrupt`."""
+    bytes: int | None
+    """Of what is there, else of what there should be, None if that is not known."""
+    damage: str | None = None
+
+
+def state_of(files: Files, name: str) -> State:
+    """Say what there is of a file from outside, one's own or the published one."""
+    source, own = source_of(name), files.own.get(name)
+    path = published_path(files, source) if own is None else Path(own)
+    if not path.is_file():
+        return State(path=path, word="missing", bytes=expected_size(source))
+    damage = damage_of(source, path) if own is None else None
+    word = "own" if own is not None else "present" if damage is None else "corrupt"
+    return State(path=path, word=word, bytes=path.stat().st_size, damage=damage)
 
 
 def wrong_hash(source: Source, found: str) -> str | None:

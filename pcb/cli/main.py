@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pcb
 from pcb.atomic import explain_disk_error
-from pcb.cli import check, jobs, keep, make, show
+from pcb.cli import check, jobs, keep, make, outside, show
 from pcb.cli.verb import Formatter
 from pcb.errors import UserError
 
@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     make.add_verbs(verbs)
     show.add_verbs(verbs)
+    outside.add_verbs(verbs)
     jobs.add_verbs(verbs)
     keep.add_verbs(verbs)
     check.add_verbs(verbs)

@@ -1,0 +1,39 @@
+"""The verb for files from outside."""
+
+import argparse
+from pathlib import Path
+
+from pcb.catalogue import needed_files
+from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Add `fetch`."""
+    fetch = add_verb(
+        verbs,
+        "fetch",
+        _fetch,
+        "download the files from outside that a preset needs, or take them from a folder",
+        "pcb fetch --preset paper-pretrained\n  pcb fetch llamagen --from /mnt/usb\n"
+        "  pcb fetch --list",
+    )
+    fetch.add_argument("names", nargs="*", metavar="NAME", help="instead of all that are needed")
+    fetch.add_argument(
+        "--from", dest="folder", type=Path, metavar="DIR", help="a folder that holds them"
+    )
+    fetch.add_argument("--list", action="store_true", help="print what is known, and what is here")
+    add_preset(fetch)
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    from pcb.fetch import fetch, list_lines
+
+    pipeline = pipeline_of(arguments)
+    files = pipeline.preset.files
+    if arguments.list:
+        print("\n".join(list_lines(files)))
+        return 0
+    names = arguments.names or needed_files(pipeline.preset)
+    if not names:
+        print(f"preset {pipeline.name} needs no files from outside")
+    return fetch(files, names, arguments.folder)
