@@ -29,7 +29,8 @@ LAYERS = (
         "tensors and numbers, no files",
         "pcb.model pcb.model.cache pcb.model.layers pcb.model.rotary pcb.model.sequence"
         " pcb.model.transformer pcb.tokenizer pcb.tokenizer.autoencoder pcb.tokenizer.quantize"
-        " pcb.tokenizer.pyramid pcb.tokenizer.vq pcb.sample pcb.sample.draw pcb.sample.guidance"
+        " pcb.tokenizer.pyramid pcb.tokenizer.ssim pcb.tokenizer.vq pcb.sample pcb.sample.draw"
+        " pcb.sample.guidance"
         " pcb.metrics pcb.train pcb.train.optim pcb.data pcb.data.crops pcb.tokens pcb.report",
     ),
     ("one kind of file or one algorithm", "pcb.*"),
