@@ -12,7 +12,7 @@ from pcb.data.prepare import train_images
 from pcb.device import compute_exactly
 from pcb.progress import Progress
 from pcb.settings import Autoencoder, Digits, TokenizerTraining
-from pcb.tokenizer.build import measure, psnr, reconstructions
+from pcb.tokenizer.measure import measure, psnr, reconstructions
 from pcb.tokenizer.train import TokenizerTrainer, initialise, learning_rate
 from pcb.tokenizer.vq import Tokenizer
 
@@ -48,6 +48,10 @@ def trainer(images: np.ndarray, folder: Path, settings=SETTINGS) -> TokenizerTra
     initialise(tokenizer)
     labelled = ArrayImages(images, np.zeros(len(images), dtype=np.int64))
     return TokenizerTrainer(tokenizer=tokenizer, images=labelled, settings=settings, folder=folder)
+
+
+def batches(images: np.ndarray, size: int) -> list[np.ndarray]:
+    return [images[start : start + size] for start in range(0, len(images), size)]
 
 
 def run(training: TokenizerTrainer, seconds: float = FOREVER) -> TokenizerTrainer:
@@ -103,13 +107,16 @@ def test_a_batch_is_the_same_whenever_it_is_asked_for(trained):
 def test_codes_stay_unit_vectors_and_are_used(trained, images):
     codebook = trained.tokenizer.codebook
     torch.testing.assert_close(codebook.norm(dim=1), torch.ones(16))
-    facts = measure(trained.tokenizer.eval(), images[:50, 0], [1, 2, 4], batch=16)
+    facts = measure(trained.tokenizer.eval(), batches(images[:50, 0], 16), [1, 2, 4])
     assert facts["codebook_usage"]["4"] > 0.6
     assert set(facts) == {"psnr", "codebook_usage", "perplexity"}
 
 
 def test_measures_do_not_depend_on_the_batch(trained, images):
-    one, other = (measure(trained.tokenizer, images[:30, 1], [2, 4], batch=n) for n in (7, 30))
+    one, other = (
+        measure(trained.tokenizer, batches(images[:30, 1], n), [2, 4], similarity=True)
+        for n in (7, 30)
+    )
     for name, found in one.items():
         assert found == pytest.approx(other[name], rel=1e-4), name
 

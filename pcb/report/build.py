@@ -74,6 +74,7 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
         scores_note=_scores_note(evidence),
         labels_note=f"Image i shows class i mod {evidence.preset.data.num_classes}.",
         comparable_note=_comparable_note(evidence),
+        tokenizer_note=_tokenizer_note(evidence),
         metrics=Markup(metrics_csv(rows)),
         claims=claims,
         figures=figures,
@@ -209,6 +210,13 @@ def _comparable_note(evidence: Evidence) -> str:
         "published one. Its rows stand last and only show what was measured. What can be compared "
         "is the shape of the curves."
     )
+
+
+def _tokenizer_note(evidence: Evidence) -> str:
+    """Say whose tokenizer it is, where it is not the preset's own; nothing if it was not made."""
+    if evidence.facts("tokenizer") is None or evidence.preset.tokenizer.source != "released":
+        return ""
+    return "The authors' tokenizer, as it was released; it was not measured here."
 
 
 def _facts(rows: Sequence[Row], claims: Sequence[Claim]) -> dict[str, Any]:

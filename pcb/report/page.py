@@ -87,6 +87,8 @@ class Page:
     scores_note: str
     labels_note: str
     comparable_note: str
+    tokenizer_note: str
+    """Whose tokenizer it is, where it is not the preset's own; empty if it was not made."""
     metrics: Markup
     """The text of `metrics.csv`, which another run's is compared with."""
     claims: Sequence[Claim]

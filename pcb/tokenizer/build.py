@@ -1,20 +1,25 @@
-"""The stage `tokenizer`: trains the miniature's tokenizer and measures it on held-out images."""
+"""The stage `tokenizer`: trains one, gives LlamaGen's a new codebook, or takes the released one."""
 
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from pcb.data.arrays import from_uint8, save_array, to_uint8
+from pcb.data.arrays import save_array
 from pcb.data.images import first_images, open_images
 from pcb.device import compute_exactly, pick_device
+from pcb.errors import UserError
+from pcb.files import external_file, external_sha256
 from pcb.model.weights import save_weights
-from pcb.stage import Job
-from pcb.tokenizer.codebook import perplexity
+from pcb.stage import Entry, Job
+from pcb.tokenizer.batches import in_order
 from pcb.tokenizer.load import TOKENIZER_FILE
-from pcb.tokenizer.pyramid import image_pyramid
+from pcb.tokenizer.measure import measure, reconstructions
+from pcb.tokenizer.released import (
+    load_released_autoencoder,
+    read_yaml,
+    released_autoencoder_settings,
+)
 from pcb.tokenizer.train import TokenizerTrainer, initialise
 from pcb.tokenizer.vq import Tokenizer
 from pcb.train.run import write_log
@@ -25,7 +30,12 @@ _SHOWN = 16
 _MEASURED = 1000
 
 
-def build(job: Job) -> dict[str, Any]:
+def build(job: Job) -> Mapping[str, Any]:
+    """Make the tokenizer in the way that `tokenizer.source` says."""
+    return _BUILDERS[job.preset.tokenizer.source](job)
+
+
+def _train(job: Job) -> dict[str, Any]:
     """Train to the end and write weights, log and reconstructions."""
     settings = job.preset.tokenizer
     assert settings.training is not None
@@ -44,55 +54,30 @@ def build(job: Job) -> dict[str, Any]:
     with job.progress("iterations", settings.training.iterations) as progress:
         trainer.run(progress, job.preset.compute.checkpoint_seconds)
     tokenizer.eval().requires_grad_(False)
-    held_out = first_images(open_images(job.inputs["data"], job.preset, "held_out"), _MEASURED)
+    held_out = open_images(job.inputs["data"], job.preset, "held_out")
+    shown = first_images(held_out, _SHOWN)
     save_weights(job.folder / TOKENIZER_FILE, tokenizer.state_dict())
-    save_array(job.folder / RECONSTRUCTIONS, reconstructions(tokenizer, held_out[:_SHOWN]))
+    save_array(job.folder / RECONSTRUCTIONS, reconstructions(tokenizer, shown))
     write_log(job.folder / LOG, trainer.log)
     sizes = sorted({*settings.training.scales, *job.preset.all_sizes})
-    return measure(tokenizer, held_out, sizes, job.preset.compute.encoding_batch)
+    batches = in_order(held_out, _MEASURED, job.preset.compute.encoding_batch)
+    return measure(tokenizer, batches, sizes)
 
 
-@torch.inference_mode()
-def reconstructions(tokenizer: Tokenizer, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return images and what is left of them after quantisation: uint8 (2, n, 3, H, W)."""
-    images = _images(tokenizer, pixels)
-    finest = images.shape[-1] // tokenizer.stride
-    decoded = tokenizer.decode(tokenizer.codes(images, [finest])[finest])
-    return np.stack([pixels, to_uint8(decoded).cpu().numpy()])
+def _release(job: Job) -> dict[str, Any]:
+    """Take the authors' weights as they are: without images, nothing can be measured."""
+    files, settings = job.preset.files, job.preset.tokenizer.autoencoder
+    config = external_file(files, "autoenc-config")
+    described = released_autoencoder_settings(read_yaml(config))
+    for name in described.__struct_fields__:
+        value, expected = getattr(described, name), getattr(settings, name)
+        if value != expected:
+            raise UserError(
+                f"{config}: {name} is {value}, but tokenizer.autoencoder.{name} = {expected}"
+            )
+    tokenizer = load_released_autoencoder(external_file(files, "autoenc"), settings)
+    save_weights(job.folder / TOKENIZER_FILE, tokenizer.state_dict())
+    return {"codes": len(tokenizer.codebook), "sha256": external_sha256(files, "autoenc")}
 
 
-@torch.inference_mode()
-def measure(
-    tokenizer: Tokenizer, pixels: NDArray[np.uint8], sizes: list[int], batch: int
-) -> dict[str, dict[str, float]]:
-    """Return fidelity (PSNR in dB) and use of the codebook, size by size.
-
-    Usage is the share of codes that any of these images chooses.
-    """
-    errors = dict.fromkeys(sizes, 0.0)
-    counts = {size: torch.zeros(len(tokenizer.codebook)) for size in sizes}
-    for start in range(0, len(pixels), batch):
-        images = _images(tokenizer, pixels[start : start + batch])
-        for size, target in image_pyramid(images, sizes, tokenizer.stride).items():
-            # The pyramid of an image at its own size is that image.
-            codes = tokenizer.codes(target, [size])[size]
-            decoded = tokenizer.decode(codes).clamp(-1, 1)
-            errors[size] += float((decoded - target).square().mean((1, 2, 3)).sum())
-            counts[size] += torch.bincount(codes.flatten().cpu(), minlength=len(counts[size]))
-    return {
-        "psnr": {str(size): psnr(total / len(pixels)) for size, total in errors.items()},
-        "codebook_usage": {
-            str(size): float((found > 0).double().mean()) for size, found in counts.items()
-        },
-        "perplexity": {str(size): perplexity(found) for size, found in counts.items()},
-    }
-
-
-def psnr(error: float) -> float:
-    """Return decibels of a mean squared error on images in [-1, 1]."""
-    return 10 * float(np.log10(4 / error))
-
-
-def _images(tokenizer: Tokenizer, pixels: NDArray[np.uint8]) -> Tensor:
-    """Return pixels on the tokenizer's device, in [-1, 1]."""
-    return from_uint8(torch.from_numpy(pixels.copy()).to(tokenizer.codebook.device))
+_BUILDERS: Mapping[str, Entry] = {"train": _train, "released": _release}

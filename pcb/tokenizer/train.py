@@ -7,29 +7,22 @@ iterations leave latents as they are; then codes are the clusters of the latents
 # Shape suffixes: B batch, C code dim, N latents, V codebook size, h w token grid, H W pixels.
 
 import math
-import time
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pcb.data.arrays import from_uint8
 from pcb.data.images import Images
-from pcb.progress import Progress
 from pcb.settings import TokenizerTraining
 from pcb.tokenizer.autoencoder import Attention, ResidualBlock
+from pcb.tokenizer.batches import at_scale, draw_images, draw_scale, random_of
 from pcb.tokenizer.codebook import MovingCodebook, perplexity
-from pcb.tokenizer.pyramid import resize_bilinear
-from pcb.tokenizer.quantize import lookup, nearest_codes
+from pcb.tokenizer.loop import Loop
+from pcb.tokenizer.quantize import lookup, nearest_codes, rows_of
 from pcb.tokenizer.vq import Tokenizer
-from pcb.train.checkpoint import load_checkpoint, save_checkpoint
 
-LOG_EVERY = 20
-"""Iterations a row of the log: means over batches of all scales."""
 _WARMUP = 50
 _LAST_RATE = 0.02
 """Learning rate of the last iteration, as a share of the highest."""
@@ -38,11 +31,6 @@ _START_LATENTS = 2048
 """Images, and at most so many latents of them, of each scale that make the first codebook."""
 _REVIVED_AT_ONCE = 8
 _BATCHES, _CODES = 0, 1
-
-
-def random_of(seed: int, stream: int, iteration: int) -> np.random.Generator:
-    """Return an iteration's own generator, so that a resumed run repeats an unbroken one."""
-    return np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, iteration, 0, 0]))
 
 
 def initialise(tokenizer: Tokenizer) -> None:
@@ -64,16 +52,13 @@ def initialise(tokenizer: Tokenizer) -> None:
 
 
 @dataclass(kw_only=True)
-class TokenizerTrainer:
-    """A tokenizer in training. All that an iteration depends on is in `state` and the settings."""
+class TokenizerTrainer(Loop):
+    """A tokenizer in training."""
 
+    FIGURE: ClassVar = "reconstruction"
     tokenizer: Tokenizer
     images: Images
     settings: TokenizerTraining
-    folder: Path
-    iteration: int = 0
-    log: list[dict[str, float]] = field(default_factory=list)
-    _pending: list[dict[str, float]] = field(default_factory=list)
     _codebook: MovingCodebook | None = None
 
     def __post_init__(self) -> None:
@@ -82,22 +67,12 @@ class TokenizerTrainer:
         self.optimizer = torch.optim.Adam(
             self.tokenizer.parameters(), betas=self.settings.betas, lr=self.settings.learning_rate
         )
-        self._resume()
+        self.resume()
 
-    def run(self, progress: Progress, checkpoint_seconds: float) -> None:
-        """Train to the end; the folder then holds a checkpoint of the last iteration."""
-        progress.skip(self.iteration)
-        saved = time.monotonic()
-        while self.iteration < self.settings.iterations:
-            self.step()
-            if self.iteration % LOG_EVERY == 0 or self.iteration == self.settings.iterations:
-                self._write_row()
-                progress.advance(0, reconstruction=self.log[-1]["reconstruction"])
-            progress.advance(1)
-            if time.monotonic() - saved > checkpoint_seconds:
-                self.save()
-                saved = time.monotonic()
-        self.save()
+    @property
+    def iterations(self) -> int:
+        """Number of iterations of the whole training."""
+        return self.settings.iterations
 
     def step(self) -> None:
         """Take one optimiser step, and move the codebook after it."""
@@ -122,48 +97,34 @@ class TokenizerTrainer:
         self.optimizer.step()
         spread = math.nan
         if self._codebook is not None:
-            self._move_codebook(_rows(latents_BChw.detach()), codes_Bhw.flatten())
+            self._move_codebook(rows_of(latents_BChw.detach()), codes_Bhw.flatten())
             spread = perplexity(self._codebook.counts_V)
-        self._pending.append(
-            {
-                "loss": loss.item(),
-                "reconstruction": reconstruction.item(),
-                "commitment": commitment.item(),
-                "perplexity": spread,
-            }
+        self.record(
+            loss=loss.item(),
+            reconstruction=reconstruction.item(),
+            commitment=commitment.item(),
+            perplexity=spread,
         )
-        self.iteration += 1
 
     def batch(self, iteration: int) -> Tensor:
         """Return an iteration's images in [-1, 1], of one scale drawn for all of them."""
         settings = self.settings
         random = random_of(settings.seed, _BATCHES, iteration)
-        size = settings.scales[-1]
-        if random.random() < settings.scale_probability:
-            size = settings.scales[random.integers(len(settings.scales))]
-        return self._scaled(self._draw(random, settings.batch_size), size)
-
-    def save(self) -> None:
-        """Write the checkpoint from which an equal run continues."""
-        save_checkpoint(self.folder, self.state())
+        size = draw_scale(random, settings.scales, settings.scale_probability)
+        images_B3HW = draw_images(random, self.images, settings.batch_size, self.device)
+        return at_scale(images_B3HW, size, self.tokenizer.stride)
 
     def state(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on."""
+        """Weights, optimiser and moving codebook."""
         moving = self._codebook
         return {
             "tokenizer": self.tokenizer.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "codebook": moving and [moving.sums_VC, moving.counts_V, moving.idle_V],
-            "iteration": self.iteration,
-            "log": self.log,
-            "pending": self._pending,
         }
 
-    def _resume(self) -> None:
-        """Take over the folder's checkpoint, if there is one."""
-        state = load_checkpoint(self.folder)
-        if state is None:
-            return
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned."""
         self.tokenizer.load_state_dict(state["tokenizer"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["codebook"] is not None:
@@ -175,17 +136,16 @@ class TokenizerTrainer:
                 counts_V=counts_V,
                 idle_V=idle_V,
             )
-        self.iteration, self.log = state["iteration"], state["log"]
-        self._pending = state["pending"]
 
     @torch.no_grad()
     def _start_codebook(self) -> MovingCodebook:
         """Return a codebook made of latents of all scales alike."""
         random = random_of(self.settings.seed, _CODES, self.iteration)
-        pixels = self._draw(random, _START_IMAGES)
+        images_B3HW = draw_images(random, self.images, _START_IMAGES, self.device)
         latents = []
         for size in self.settings.scales:
-            rows_NC = _rows(self.tokenizer.encode(self._scaled(pixels, size)))
+            scaled_B3HW = at_scale(images_B3HW, size, self.tokenizer.stride)
+            rows_NC = rows_of(self.tokenizer.encode(scaled_B3HW))
             chosen = random.permutation(len(rows_NC))[:_START_LATENTS]
             latents.append(rows_NC[torch.from_numpy(chosen).to(self.device)])
         return MovingCodebook.start(
@@ -206,32 +166,9 @@ class TokenizerTrainer:
                 random=random_of(self.settings.seed, _CODES, self.iteration),
             )
 
-    def _draw(self, random: np.random.Generator, count: int) -> Tensor:
-        """Return random crops of random images, in [-1, 1]."""
-        chosen = random.integers(len(self.images), size=count)
-        crops = random.integers(self.images.crops, size=count)
-        return from_uint8(torch.from_numpy(self.images.read(chosen, crops)).to(self.device))
-
-    def _scaled(self, images_B3HW: Tensor, size: int) -> Tensor:
-        """Return images of a scale in the memory layout that convolutions are fastest with."""
-        scaled = resize_bilinear(images_B3HW, self.tokenizer.stride * size)
-        return scaled.contiguous(memory_format=torch.channels_last)
-
-    def _write_row(self) -> None:
-        """Add the means since the last row to the log."""
-        rows = self._pending
-        means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
-        self.log.append({"iteration": self.iteration, **means})
-        self._pending = []
-
 
 def learning_rate(settings: TokenizerTraining, iteration: int) -> float:
     """Return the rate of an iteration: up along a line, then down along half a cosine."""
     done = iteration / settings.iterations
     fall = _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
     return settings.learning_rate * fall * min(1.0, (iteration + 1) / _WARMUP)
-
-
-def _rows(x_BChw: Tensor) -> Tensor:
-    """Return the vectors of all positions: (N, C)."""
-    return x_BChw.permute(0, 2, 3, 1).reshape(-1, x_BChw.shape[1])

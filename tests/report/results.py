@@ -55,6 +55,8 @@ def _tokenizer(job: Job) -> dict[str, Any]:
     torch.manual_seed(0)
     tokenizer = Tokenizer(job.preset.tokenizer.autoencoder)
     save_file(tokenizer.state_dict(), job.folder / TOKENIZER_FILE)
+    if job.preset.tokenizer.source == "released":
+        return {"codes": 32}
     pictures = np.random.default_rng(0).integers(0, 256, (2, 16, 3, 32, 32), dtype=np.uint8)
     _save(job.folder / "reconstructions.npy", pictures)
     lines = [[k, 2 / k, 1 / k, 0.1 / k, 8 + k / 50] for k in range(10, 500, 10)]

@@ -15,7 +15,8 @@ from pcb.report.build import write_report
 from pcb.report.evidence import Evidence
 from pcb.report.published import published_systems, published_table
 from pcb.report.rows import NOT_RUN, make_row
-from tests.report.results import IMAGES, PARAMS, mini_pipeline
+from pcb.stage import run_unit
+from tests.report.results import ENTRIES, IMAGES, PARAMS, mini_pipeline
 
 PAGES = Path("reports") / "mini"
 
@@ -65,6 +66,19 @@ def test_a_partial_report_marks_what_is_missing(tree: Path, mini: Pipeline, tmp_
     assert facts["settings_run"] == 7
     assert set(facts["verdicts"].values()) == {"not decidable"}
     assert not list(tmp_path.glob("figures/samples*")) and (tmp_path / "figures/fid.svg").exists()
+
+
+def test_a_released_tokenizer_has_no_measures(folder: Path) -> None:
+    units = mini_pipeline({"tokenizer": {"source": "released", "training": None}})
+    write_report(Evidence(units), folder / "without")
+    assert "there are no tokenizer yet" in (folder / "without" / "index.html").read_text()
+    unit = units.unit("tokenizer")
+    run_unit(unit, units.preset, ENTRIES["tokenizer"])
+    write_report(Evidence(units), folder / "with")
+    page = (folder / "with" / "index.html").read_text()
+    assert "as it was released; it was not measured here" in page
+    assert "there are no tokenizer yet" not in page and 'id="table-tokenizer"' not in page
+    assert not list((folder / "with" / "figures").glob("*usage*"))
 
 
 def test_results_of_other_settings_count_as_not_run(here: Path) -> None:

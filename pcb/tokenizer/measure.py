@@ -1,0 +1,112 @@
+"""What a tokenizer leaves of images, scale by scale, with one codebook or several."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcb.data.arrays import from_uint8, to_uint8
+from pcb.tokenizer.codebook import perplexity
+from pcb.tokenizer.pyramid import image_pyramid
+from pcb.tokenizer.quantize import lookup, nearest_codes
+from pcb.tokenizer.ssim import WINDOW, ssim
+from pcb.tokenizer.vq import Tokenizer
+
+Pixels = NDArray[np.uint8]
+"""(n, 3, H, W)."""
+
+
+class Tally:
+    """Sums over the images of one scale, as one codebook leaves them."""
+
+    def __init__(self, codebook_size: int, *, similarity: bool) -> None:
+        self.images = 0
+        self.error = 0.0
+        self.similarity = 0.0 if similarity else None
+        self.counts = torch.zeros(codebook_size)
+
+    def add(self, target_B3HW: Tensor, decoded_B3HW: Tensor, codes_Bhw: Tensor) -> None:
+        """Count images in [-1, 1], what is left of them, and their codes."""
+        self.images += len(target_B3HW)
+        self.error += float((decoded_B3HW - target_B3HW).square().mean((1, 2, 3)).sum())
+        self.counts += torch.bincount(codes_Bhw.flatten().cpu(), minlength=len(self.counts))
+        if self.similarity is not None:
+            self.similarity += float(ssim(decoded_B3HW, target_B3HW).sum())
+
+    def facts(self) -> dict[str, float]:
+        """Return fidelity and use of the codebook.
+
+        PSNR is in dB; usage is the share of codes that any of the images chooses.
+        """
+        found = {"psnr": psnr(self.error / self.images)}
+        if self.similarity is not None:
+            found["ssim"] = self.similarity / self.images
+        found["codebook_usage"] = float((self.counts > 0).double().mean())
+        found["perplexity"] = perplexity(self.counts)
+        return found
+
+
+@torch.inference_mode()
+def measure(
+    tokenizer: Tokenizer,
+    batches: Iterable[Pixels],
+    sizes: Sequence[int],
+    *,
+    codebooks: Mapping[str, Tensor] | None = None,
+    similarity: bool = False,
+) -> dict[str, dict[str, float]]:
+    """Return fidelity and use of the codebook, size by size: fact -> size -> value.
+
+    `codebooks` (suffix of the facts' names -> unit vectors) stand in for the tokenizer's own.
+    `similarity` adds SSIM, where images are large enough for its window.
+    """
+    codebooks = codebooks or {"": tokenizer.codebook}
+    tallies = {
+        (size, suffix): Tally(
+            len(codes), similarity=similarity and size * tokenizer.stride >= WINDOW
+        )
+        for size in sizes
+        for suffix, codes in codebooks.items()
+    }
+    for pixels in batches:
+        images = on_device(tokenizer, pixels)
+        for size, target in image_pyramid(images, sizes, tokenizer.stride).items():
+            latents = tokenizer.encode(target)
+            for suffix, codebook in codebooks.items():
+                codes = nearest_codes(latents, codebook)
+                decoded = tokenizer.decode(lookup(codes, codebook)).clamp(-1, 1)
+                tallies[size, suffix].add(target, decoded, codes)
+    found: dict[str, dict[str, float]] = {}
+    for (size, suffix), tally in tallies.items():
+        for name, value in tally.facts().items():
+            found.setdefault(name + suffix, {})[str(size)] = value
+    return found
+
+
+@torch.inference_mode()
+def reconstructions(
+    tokenizer: Tokenizer, pixels: Pixels, codebooks: Sequence[Tensor] = ()
+) -> NDArray[np.uint8]:
+    """Return images and what each codebook leaves of them at the finest scale.
+
+    uint8 (1 + codebooks, n, 3, H, W), the images first; without codebooks, with the tokenizer's.
+    """
+    images = on_device(tokenizer, pixels)
+    latents = tokenizer.encode(images)
+    rows = [pixels]
+    for codebook in codebooks or (tokenizer.codebook,):
+        decoded = tokenizer.decode(lookup(nearest_codes(latents, codebook), codebook))
+        rows.append(to_uint8(decoded).cpu().numpy())
+    return np.stack(rows)
+
+
+def psnr(error: float) -> float:
+    """Return decibels of a mean squared error on images in [-1, 1]."""
+    return 10 * float(np.log10(4 / error))
+
+
+def on_device(tokenizer: Tokenizer, pixels: Pixels) -> Tensor:
+    """Return pixels on the tokenizer's device, in [-1, 1]."""
+    return from_uint8(torch.from_numpy(pixels.copy()).to(tokenizer.codebook.device))
