@@ -12,6 +12,10 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
+from pcb.params import load_params, parse_preset
+from pcb.settings import Preset
+from tests.units import ROOT
+
 SIZES = ((500, 375), (333, 500), (281, 281), (240, 320), (600, 570), (64, 48))
 """Widths and heights in turn; 281 is the side that ImageNet's images are brought to."""
 READABLE = ("cmyk", "exif", "grey", "padded", "png")
@@ -120,7 +124,7 @@ def write_validation(
     # Classes come in no order.
     labels = [int(k) for k in np.random.default_rng(0).permutation(np.arange(count) % classes)]
     names = [f"ILSVRC2012_val_{k + 1:08d}.JPEG" for k in range(count)]
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for k, (name, label) in enumerate(zip(names, labels, strict=True)):
         paths.append(f"{wnid(label)}/{name}" if layout == "folders" else name)
@@ -144,6 +148,15 @@ def write_validation(
         labels=tuple(label for _, label in found),
         refused=(),
     )
+
+
+def imagenet_preset(train: Path, validation: Path | None = None, **data: object) -> Preset:
+    """Return the preset `paper-smoke` on these trees, with other settings of `data`."""
+    params = load_params(ROOT / "params.yaml")
+    files = {"imagenet": str(train), "imagenet_validation": validation and str(validation)}
+    own = {"extends": "paper-smoke", "data": data, "compute": {"device": "cpu", "threads": 1}}
+    presets = {**params["presets"], "tests": own}
+    return parse_preset({"presets": presets, "files": files}, "tests")
 
 
 def _files(classes: int, per_class: int, oddities: bool) -> Iterator[tuple[str, bytes]]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pcb.data.crops import UnreadableImageError, centre_square, crop, decode_rgb, ten_crops
+from pcb.data.crops import TEN, UnreadableImageError, centre_square, crop, decode_rgb
 from tests.imagenet import BROKEN, READABLE, SIZES, jpeg, natural_image, odd_file
 
 SIDE = 281
@@ -80,7 +80,7 @@ def test_an_image_is_halved_only_while_it_is_twice_as_large():
 def test_crops_are_corners_and_centre_then_their_mirror_images():
     square = np.arange(25).reshape(5, 5, 1).repeat(3, 2).astype(np.uint8)
     square[:, :, 1] += 100
-    crops = ten_crops(square, 2)
+    crops = np.stack([crop(square, 2, number) for number in range(TEN)])
     assert crops.shape == (10, 3, 2, 2)
     upper_left = [[0, 1], [5, 6]]
     assert crops[:5, 0].tolist() == [
@@ -94,8 +94,6 @@ def test_crops_are_corners_and_centre_then_their_mirror_images():
     assert crops[5, 0].tolist() == [[1, 0], [6, 5]]
     np.testing.assert_array_equal(crops[5:], crops[:5, :, :, ::-1])
     np.testing.assert_array_equal(crops[:, 1], crops[:, 0] + 100)
-    for number in range(10):
-        np.testing.assert_array_equal(crop(square, 2, number), crops[number])
 
 
 @pytest.mark.parametrize("kind", READABLE)
@@ -112,7 +110,7 @@ def test_odd_files_are_read_as_pil_reads_them(kind):
 
 @pytest.mark.parametrize(
     ("kind", "why"),
-    list(zip(BROKEN, ("not an image", "not an image", "truncated"), strict=True)),
+    list(zip(BROKEN, ("none of JPEG", "none of JPEG", "truncated"), strict=True)),
 )
 def test_broken_files_are_refused_with_a_reason(kind, why):
     with pytest.raises(UnreadableImageError, match=why):

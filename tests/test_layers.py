@@ -16,7 +16,8 @@ from tests.units import ROOT
 LAYERS = (
     (
         "no torch",
-        "pcb pcb.errors pcb.settings pcb.settings.base pcb.settings.images pcb.settings.model"
+        "pcb.data.pool pcb.data.tree pcb.data.truth"
+        " pcb pcb.errors pcb.settings pcb.settings.base pcb.settings.images pcb.settings.model"
         " pcb.settings.cluster pcb.settings.files pcb.settings.tokenizer"
         " pcb.settings.sweep pcb.settings.scores pcb.settings.preset pcb.params pcb.schedule"
         " pcb.order pcb.pipeline pcb.atomic pcb.manifest pcb.verify pcb.settle pcb.progress"

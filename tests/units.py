@@ -1,11 +1,14 @@
 """Making units with results of a few bytes: for tests of what stands around a stage's work."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from pcb.params import load_params, parse_preset
 from pcb.pipeline import Pipeline
 from pcb.plan import REPORT_PAGES
+from pcb.progress import Progress
+from pcb.settings import Preset
 from pcb.stage import Job, run_unit, write_atomic
 
 ROOT = Path(__file__).parent.parent
@@ -14,6 +17,20 @@ ROOT = Path(__file__).parent.parent
 def pipeline_of(name: str = "smoke", params: Path = ROOT / "params.yaml") -> Pipeline:
     """Return the units of a preset."""
     return Pipeline(name, parse_preset(load_params(params), name))
+
+
+def job_of(preset: Preset, stage: str, folder: Path, **inputs: Path) -> Job:
+    """Return what the entry of a stage gets; `inputs` are the folders that it reads, by stage."""
+    unit = next(unit for unit in Pipeline("tests", preset) if unit.stage == stage)
+    folder.mkdir(parents=True, exist_ok=True)
+    return Job(
+        unit=unit,
+        preset=preset,
+        folder=folder,
+        inputs=inputs,
+        facts={},
+        progress=partial(Progress, unit.name),
+    )
 
 
 def write_key(job: Job) -> Mapping[str, object]:

@@ -5,33 +5,46 @@ there. Camera orientation (EXIF) is left alone, as there.
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 TEN = 10
+# What PIL knows without loading more, which it cannot do in several threads at once.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP")
 
 
 class UnreadableImageError(Exception):
     """An image's bytes cannot be decoded; the message says why."""
 
 
+def open_image(data: bytes) -> Image.Image:
+    """Read an image's header, not its pixels. Raises UnreadableImageError if it is no image."""
+    with _refusing():
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
 def decode_rgb(data: bytes) -> Image.Image:
     """Decode an image file. Raises UnreadableImageError if any of it cannot be decoded."""
+    with _refusing():
+        return open_image(data).convert("RGB")
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Turn what PIL raises for a broken file, which may be nearly anything, into one exception."""
     try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
-    except MemoryError:
+        yield
+    except (MemoryError, UnreadableImageError):
         raise
-    except Exception as error:  # Decoders raise nearly anything for broken files.
-        raise UnreadableImageError(explain(error)) from error
-
-
-def explain(error: Exception) -> str:
-    """Return in a few words why PIL refuses a file; its own words name an object in memory."""
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image"
-    return " ".join(str(error).split()) or type(error).__name__
+    except UnidentifiedImageError:
+        # PIL's own words name an object in memory.
+        raise UnreadableImageError(f"none of {', '.join(FORMATS)}") from None
+    except Exception as error:
+        raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def centre_square(image: Image.Image, side: int) -> NDArray[np.uint8]:
@@ -58,8 +71,3 @@ def crop(square: NDArray[np.uint8], size: int, number: int) -> NDArray[np.uint8]
     top, left = ((0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2))[number % 5]
     cut = square[top : top + size, left : left + size]
     return np.ascontiguousarray((cut[:, ::-1] if number >= 5 else cut).transpose(2, 0, 1))
-
-
-def ten_crops(square: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Return all crops of a square, in their order: (10, 3, size, size)."""
-    return np.stack([crop(square, size, number) for number in range(TEN)])

@@ -11,6 +11,10 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pcb.data.crops import TEN
+from pcb.data.imagenet import FileImages
+from pcb.data.index import read_index
+from pcb.data.tree import tree_root
 from pcb.errors import UserError
 from pcb.settings import Digits, Preset
 
@@ -20,6 +24,8 @@ TRAIN_IMAGES = "train_images.npy"
 TRAIN_LABELS = "train_labels.npy"
 REFERENCE_IMAGES = "reference_images.npy"
 REFERENCE_LABELS = "reference_labels.npy"
+TRAIN_INDEX = "train.csv"
+VALIDATION_INDEX = "validation.csv"
 
 
 class Images(Protocol):
@@ -71,13 +77,28 @@ class ArrayImages:
 def open_images(folder: Path, preset: Preset, split: Split) -> Images:
     """Open a split of the images that the stage `data` made or found, whose artifact is `folder`.
 
-    Raises UserError naming a file that is missing.
+    ImageNet's held-out images are its validation images, none if it was indexed without. Raises
+    UserError naming a file that is missing.
     """
-    assert isinstance(preset.data, Digits)
-    if split == "train":
-        return ArrayImages(_load(folder / TRAIN_IMAGES), _load(folder / TRAIN_LABELS))
-    pixels = _load(folder / REFERENCE_IMAGES)
-    return ArrayImages(pixels[:, None], _load(folder / REFERENCE_LABELS))
+    data, files = preset.data, preset.files
+    if isinstance(data, Digits):
+        if split == "train":
+            return ArrayImages(_load(folder / TRAIN_IMAGES), _load(folder / TRAIN_LABELS))
+        pixels = _load(folder / REFERENCE_IMAGES)
+        return ArrayImages(pixels[:, None], _load(folder / REFERENCE_LABELS))
+    train = split == "train"
+    index = read_index(folder / (TRAIN_INDEX if train else VALIDATION_INDEX))
+    name = "imagenet" if train else "imagenet_validation"
+    # Where there is nothing to read, it need not lie anywhere.
+    root = tree_root(getattr(files, name), f"files.{name}") if len(index) else Path()
+    return FileImages(
+        root,
+        index,
+        side=int(data.crop_factor * data.image_size) if train else data.image_size,
+        size=data.image_size,
+        crops=TEN if train else 1,
+        workers=preset.compute.workers,
+    )
 
 
 def first_images(images: Images, count: int) -> NDArray[np.uint8]:

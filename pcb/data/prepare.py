@@ -1,4 +1,4 @@
-"""The stage `data`: the images of a preset, split into train and reference."""
+"""The stage `data`: the images of a preset, made or found, those of training and held-out ones."""
 
 from typing import Any
 
@@ -8,14 +8,21 @@ from numpy.typing import NDArray
 from pcb.data.arrays import save_array
 from pcb.data.digits import Glyphs, load_glyphs, render, split_indices
 from pcb.data.images import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from pcb.data.survey import survey
 from pcb.settings import Digits
 from pcb.stage import Job
 
 
 def prepare(job: Job) -> dict[str, Any]:
-    """Render uint8 (n, renderings, 3, H, W) to train on, (m, 3, H, W) to compare with."""
+    """Render digits, or index ImageNet."""
     settings = job.preset.data
-    assert isinstance(settings, Digits)
+    if isinstance(settings, Digits):
+        return render_digits(job, settings)
+    return survey(job, settings)
+
+
+def render_digits(job: Job, settings: Digits) -> dict[str, Any]:
+    """Write uint8 (n, renderings, 3, H, W) to train on, (m, 3, H, W) to compare with."""
     glyphs = load_glyphs()
     splits = split_indices(glyphs.labels, settings.held_out, settings.seed)
     train, held_out = (glyphs.take(splits[name]) for name in ("train", "held_out"))

@@ -47,9 +47,9 @@ class ImageNet(
     image_size: Positive = 256
     num_classes: Positive = 1000
     """Classes, labels 0 to num_classes - 1 in the order of the sorted folder names."""
-    train_images: Positive | None = 1_281_167
+    train_images: Positive | None = None
     """Training images that must be found; None takes what there is."""
-    validation_images: Positive | None = 50_000
+    validation_images: Positive | None = None
     """Validation images that must be found where `files.imagenet_validation` names a folder."""
     crop_factor: Annotated[float, Meta(ge=1)] = 1.1
     """The shorter side is brought to int(crop_factor * image_size) before ten crops are cut."""

@@ -17,6 +17,8 @@ class Compute(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Positive = 2
     """CPU threads of a training process."""
+    workers: Positive = 4
+    """Threads that read and decode ImageNet's files, beside those."""
     sampling_batch: Positive = 64
     encoding_batch: Positive = 64
     feature_batch: Positive = 250

@@ -1,0 +1,96 @@
+"""ImageNet's images as stages read them: decoded from their files when they are asked for."""
+
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcb.data.crops import UnreadableImageError, centre_square, crop, decode_rgb
+from pcb.data.index import Index
+from pcb.data.pool import in_order
+from pcb.data.tree import read_file
+from pcb.errors import UserError
+
+_AHEAD = 2
+"""Images a thread that are decoded before their turn."""
+
+
+class FileImages:
+    """Images in files, brought to (side, side) and cropped to (3, size, size).
+
+    Threads decode: PIL works without Python's lock. The order is that of what is asked for.
+    """
+
+    def __init__(
+        self, root: Path, index: Index, *, side: int, size: int, crops: int, workers: int
+    ) -> None:
+        """Take the leading `crops` of the ten crops; where the sides are equal, all are the same.
+
+        Labels and files come from the index, whose paths stand below `root`.
+        """
+        self.root = root
+        self.index = index
+        self.side = side
+        self.size = size
+        self._crops = crops
+        self._pool = ThreadPoolExecutor(workers, "decode")
+        self._ahead = _AHEAD * workers
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) labels, from 0 on."""
+        return self.index.labels
+
+    @property
+    def crops(self) -> int:
+        """Number of crops of every image."""
+        return self._crops
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def read(self, images: NDArray[np.int64], crops: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return one crop of each of these images: (B, 3, H, W).
+
+        Raises UserError naming a file that is missing, changed or broken.
+        """
+        pixels = np.empty((len(images), 3, self.size, self.size), dtype=np.uint8)
+        wanted = zip(images.tolist(), crops.tolist(), strict=True)
+        for place, found in enumerate(in_order(self._pool, self._crop, wanted, self._ahead)):
+            pixels[place] = found
+        return pixels
+
+    def all_crops(self, images: range) -> Iterator[NDArray[np.uint8]]:
+        """Yield all crops of each of these images in turn: (crops, 3, H, W).
+
+        Raises UserError as `read` does.
+        """
+        return in_order(self._pool, self._all, images, self._ahead)
+
+    def square(self, image: int) -> NDArray[np.uint8]:
+        """Return what an image is cropped from: (side, side, 3)."""
+        file = self.index.file(image)
+        data = read_file(self.root, file)
+        if len(data) != file.bytes or zlib.crc32(data) != self.index.checksums[image]:
+            raise UserError(
+                f"{self.root / file.path}: not the file that the stage `data` has entered, its "
+                f"content is another; restore it, or enter the files anew: `pcb data --force`"
+            )
+        try:
+            return centre_square(decode_rgb(data), self.side)
+        except UnreadableImageError as error:
+            raise UserError(
+                f"{self.root / file.path}: cannot be decoded ({error}); replace it by a sound "
+                f"copy, or remove it, then enter the files anew: `pcb data --force`"
+            ) from None
+
+    def _crop(self, wanted: tuple[int, int]) -> NDArray[np.uint8]:
+        image, number = wanted
+        return crop(self.square(image), self.size, number)
+
+    def _all(self, image: int) -> NDArray[np.uint8]:
+        square = self.square(image)
+        return np.stack([crop(square, self.size, number) for number in range(self._crops)])

@@ -1,0 +1,163 @@
+"""Where the images of a tree of ImageNet's form lie, and reading their bytes. No torch.
+
+Training images stand in a folder a class, or in a tar a class, which is read where it lies;
+validation images in a folder a class, or in one folder with a file that says their classes
+(`pcb.data.truth`). Labels count the sorted names of the classes from 0 on.
+"""
+
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pcb.data.truth import validation_labels
+from pcb.errors import UserError
+
+SUFFIXES = (".jpeg", ".jpg", ".png")
+TAR = ".tar"
+_NAMED = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class File:
+    """One image of a tree."""
+
+    path: str
+    """Below the tree's root; of a member of a tar, `class.tar/member`."""
+    label: int
+    offset: int = 0
+    """Where it begins in its tar; 0 if it is a file of its own."""
+    bytes: int | None = None
+    """Its length where that is known: in a tar, and once it was read."""
+
+
+def tree_root(path: str | None, setting: str) -> Path:
+    """Return the folder that a setting names. Raises UserError if it is unset or not there."""
+    if path is None:
+        raise UserError(
+            f"{setting} is not set; name the folder of these images in params.local.yaml "
+            f"(docs/imagenet.md)"
+        )
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; {setting} names it (docs/imagenet.md)")
+    return root
+
+
+def read_file(root: Path, file: File) -> bytes:
+    """Return the bytes of an image's file. Raises UserError where it cannot be read."""
+    place = root / file.path
+    try:
+        if not file.offset:
+            return place.read_bytes()
+        with place.parent.open("rb", buffering=0) as archive:
+            archive.seek(file.offset)
+            return archive.read(file.bytes)
+    except OSError as error:
+        raise UserError(
+            f"{place}: cannot be read ({error.strerror}); put it back, or index the images again: "
+            f"`pcb data --force`"
+        ) from None
+
+
+def class_names(root: Path) -> list[str]:
+    """Return the sorted names of a tree's classes, be they folders or tars.
+
+    Raises UserError if there are none, or both folders and tars.
+    """
+    folders, tars = _folders(root), [path.stem for path in _entries(root) if path.suffix == TAR]
+    if folders and tars:
+        raise UserError(
+            f"{root}: holds folders ({folders[0]}, ...) and tars ({tars[0]}{TAR}, ...); "
+            f"leave one of the two kinds"
+        )
+    if not folders and not tars:
+        raise UserError(f"{root}: holds neither folders nor tars of classes (docs/imagenet.md)")
+    return sorted(folders or tars)
+
+
+def training_files(root: Path, classes: Sequence[str], pool: Executor) -> list[File]:
+    """Return the files of the classes' images: class by class, in each sorted by name.
+
+    Raises UserError naming a class without images, or a tar that cannot be read.
+    """
+    files: list[File] = []
+    for label, own in enumerate(pool.map(partial(_class_files, root), classes)):
+        if not own:
+            place = root / classes[label]
+            raise UserError(f"{place}: no images ({', '.join(SUFFIXES)}) in this class")
+        files += [File(path=p, label=label, offset=o, bytes=n) for p, o, n in own]
+    return files
+
+
+def validation_files(root: Path, classes: Sequence[str]) -> list[File]:
+    """Return the files of validation images, sorted by path; `classes` are those of training.
+
+    Raises UserError naming a class that training has not, or an image whose class nothing says.
+    """
+    flat = _images(root)
+    if flat:
+        labels = validation_labels(root, flat, classes)
+        return [File(path=name, label=labels[name]) for name in flat]
+    known = {name: label for label, name in enumerate(classes)}
+    folders = _folders(root)
+    strange = [name for name in folders if name not in known]
+    if strange or not folders:
+        found = f"holds {_some(strange)}" if strange else "holds no images"
+        raise UserError(
+            f"{root}: {found}; expected folders of the training images' classes ({_some(classes)})"
+            f", or the images themselves with a file of their classes (docs/imagenet.md)"
+        )
+    return [
+        File(path=f"{folder}/{name}", label=known[folder])
+        for folder in folders
+        for name in _images(root / folder)
+    ]
+
+
+def _class_files(root: Path, name: str) -> list[tuple[str, int, int | None]]:
+    """Return path, offset and length of a class's images, sorted by name."""
+    if (root / name).is_dir():
+        return [(f"{name}/{image}", 0, None) for image in _images(root / name)]
+    return sorted(_members(root, f"{name}{TAR}"))
+
+
+def _members(root: Path, tar: str) -> Iterator[tuple[str, int, int | None]]:
+    """Yield path, offset and length of the images in a tar."""
+    try:
+        with tarfile.open(root / tar, "r:") as archive:
+            for member in archive:
+                name = Path(member.name).name
+                if member.isreg() and _is_image(name):
+                    yield f"{tar}/{name}", member.offset_data, member.size
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(f"{root / tar}: not a readable, plain tar ({error})") from None
+
+
+def _images(folder: Path) -> list[str]:
+    """Return the sorted names of the images in a folder."""
+    return [path.name for path in _entries(folder) if _is_image(path.name)]
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _folders(folder: Path) -> list[str]:
+    """Return the sorted names of the folders in a folder."""
+    return [p.name for p in _entries(folder) if not p.name.startswith(".") and p.is_dir()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return what a folder holds, sorted."""
+    try:
+        return [folder / name for name in sorted(os.listdir(folder))]
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
