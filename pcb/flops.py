@@ -6,6 +6,7 @@ bound by memory, are left out, as PyTorch's own counter does. No torch.
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import NamedTuple
 
 from pcb.schedule import Schedule, num_tokens
 from pcb.settings import Autoencoder, Model
@@ -70,16 +71,26 @@ def sampling(
 
 def encode(settings: Autoencoder, size: int) -> int:
     """Return the operations of encoding one image to a grid of `size` x `size` vectors."""
-    return 2 * sum(_encoder(settings, size))
+    return 2 * sum(layer.multiplications for layer in _encoder(settings, size))
 
 
 def decode(settings: Autoencoder, size: int) -> int:
     """Return the operations of decoding one grid of `size` x `size` codes."""
-    return 2 * sum(_decoder(settings, size))
+    return 2 * sum(layer.multiplications for layer in _decoder(settings, size))
 
 
-def _encoder(settings: Autoencoder, size: int) -> Iterator[int]:
-    """Yield the multiplications of the encoder's layers, and of the 1x1 convolution behind it."""
+def autoencoder_weights(settings: Autoencoder) -> int:
+    """Return the weights of all convolutions, without norms and biases, a thousandth of them."""
+    return sum(layer.weights for half in (_encoder, _decoder) for layer in half(settings, 1))
+
+
+class _Layer(NamedTuple):
+    weights: int
+    multiplications: int
+
+
+def _encoder(settings: Autoencoder, size: int) -> Iterator[_Layer]:
+    """Yield the encoder's layers, and the 1x1 convolution behind it."""
     widths = [settings.channels * m for m in settings.channel_multipliers]
     side = size * settings.stride
     yield _conv(_IMAGE_CHANNELS, settings.channels, side)
@@ -92,8 +103,8 @@ def _encoder(settings: Autoencoder, size: int) -> Iterator[int]:
     yield from _ends(settings, widths[-1], size)
 
 
-def _decoder(settings: Autoencoder, size: int) -> Iterator[int]:
-    """Yield the multiplications of the decoder's layers, and of the 1x1 convolution before it."""
+def _decoder(settings: Autoencoder, size: int) -> Iterator[_Layer]:
+    """Yield the decoder's layers, and the 1x1 convolution before it."""
     widths = [settings.channels * m for m in reversed(settings.channel_multipliers)]
     side = size
     yield from _ends(settings, widths[0], size)
@@ -105,33 +116,34 @@ def _decoder(settings: Autoencoder, size: int) -> Iterator[int]:
     yield _conv(widths[-1], _IMAGE_CHANNELS, side)
 
 
-def _ends(settings: Autoencoder, width: int, side: int) -> Iterator[int]:
+def _ends(settings: Autoencoder, width: int, side: int) -> Iterator[_Layer]:
     """Yield the middle and both convolutions between it and the code vectors."""
     yield from _residual(width, width, side)
-    yield _attention(width, side)
+    yield from _attention(width, side)
     yield from _residual(width, width, side)
     yield _conv(width, settings.latent_channels, side)
     yield _conv(settings.latent_channels, settings.code_dim, side, kernel=1)
 
 
-def _level(before: int, width: int, blocks: int, side: int, *, attend: bool) -> Iterator[int]:
+def _level(before: int, width: int, blocks: int, side: int, *, attend: bool) -> Iterator[_Layer]:
     for channels_in, channels_out in pairwise([before] + [width] * blocks):
         yield from _residual(channels_in, channels_out, side)
         if attend:
-            yield _attention(channels_out, side)
+            yield from _attention(channels_out, side)
 
 
-def _residual(channels_in: int, channels_out: int, side: int) -> Iterator[int]:
+def _residual(channels_in: int, channels_out: int, side: int) -> Iterator[_Layer]:
     yield _conv(channels_in, channels_out, side)
     yield _conv(channels_out, channels_out, side)
     if channels_in != channels_out:
         yield _conv(channels_in, channels_out, side, kernel=1)
 
 
-def _attention(channels: int, side: int) -> int:
-    positions = side * side
-    return 4 * _conv(channels, channels, side, kernel=1) + 2 * positions**2 * channels
+def _attention(channels: int, side: int) -> Iterator[_Layer]:
+    yield from 4 * [_conv(channels, channels, side, kernel=1)]
+    yield _Layer(weights=0, multiplications=2 * side**4 * channels)
 
 
-def _conv(channels_in: int, channels_out: int, side: int, kernel: int = 3) -> int:
-    return channels_in * channels_out * side * side * kernel * kernel
+def _conv(channels_in: int, channels_out: int, side: int, kernel: int = 3) -> _Layer:
+    weights = channels_in * channels_out * kernel * kernel
+    return _Layer(weights=weights, multiplications=weights * side * side)

@@ -15,6 +15,7 @@ from pcb.schedule import Schedule, schedule_from_blocks
 from pcb.settings import Autoencoder, Model
 from pcb.size import num_parameters
 from pcb.tokenizer.autoencoder import Decoder, Encoder
+from pcb.tokenizer.vq import Tokenizer
 from tests.models import tiny_model
 
 CODES = Autoencoder()
@@ -111,3 +112,11 @@ def test_number_of_parameters_is_the_models_own(settings):
     with torch.device("meta"):
         model = Transformer(settings, sizes, 1000, torch.empty(CODES.codebook_size, CODES.code_dim))
     assert num_parameters(settings, sizes, 1000, CODES) == model.num_parameters()
+
+
+@pytest.mark.parametrize("settings", [CODES, SMALL])
+def test_weights_of_the_autoencoder_are_its_convolutions(settings):
+    with torch.device("meta"):
+        tokenizer = Tokenizer(settings)
+    found = sum(tensor.numel() for tensor in tokenizer.parameters() if tensor.ndim == 4)
+    assert flops.autoencoder_weights(settings) == found

@@ -1,10 +1,11 @@
-"""The verbs that show the method: the checkerboard order and the schedules."""
+"""The verbs that show: the checkerboard order, the schedules, what a preset will take."""
 
 import argparse
 from pathlib import Path
 
-from pcb.cli.verb import Verbs, add_verb
+from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
 from pcb.errors import UserError
+from pcb.rates import Device
 from pcb.schedule import Schedule, scale_sizes, schedule_from_blocks, schedule_from_total
 
 FINAL = 16
@@ -12,7 +13,26 @@ FINAL = 16
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add `order` and `schedule`."""
+    """Add `plan`, `order` and `schedule`."""
+    plan = add_verb(
+        verbs,
+        "plan",
+        _plan,
+        "say what a preset will take, before anything runs: GPU hours, bytes, what is missing",
+        "pcb plan --preset paper --gpu H100 --gpus 8",
+    )
+    plan.add_argument("--gpu", default="H100", metavar="NAME", help="default: %(default)s")
+    plan.add_argument(
+        "--gpus", type=int, default=1, metavar="N", help="how many work at a time, default 1"
+    )
+    plan.add_argument(
+        "--utilisation",
+        type=float,
+        default=0.3,
+        metavar="SHARE",
+        help="share of the datasheet's peak where nothing was measured, default %(default)s",
+    )
+    add_preset(plan)
     order = add_verb(
         verbs,
         "order",
@@ -55,6 +75,15 @@ def schedule_lines(schedule: Schedule) -> list[str]:
     scales = f"{len(schedule.sizes)} scales" if len(schedule.sizes) > 1 else "1 scale"
     lines.append(f"{scales}, {schedule.tokens} tokens, {schedule.steps} steps")
     return lines
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from pcb.forecast import print_plan
+
+    if arguments.gpus < 1 or not 0 < arguments.utilisation <= 1:
+        raise UserError("plan: --gpus must be at least 1, --utilisation above 0 and at most 1")
+    device = Device(name=arguments.gpu, utilisation=arguments.utilisation)
+    return print_plan(pipeline_of(arguments), device, arguments.gpus)
 
 
 def _order(arguments: argparse.Namespace) -> int:
