@@ -3,7 +3,7 @@
 import csv
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from pcb.params import load_params, parse_preset
+from pcb.params import load_params, merge, parse_preset
 from pcb.settings import Preset
 from tests.units import ROOT
 
@@ -20,6 +20,23 @@ SIZES = ((500, 375), (333, 500), (281, 281), (240, 320), (600, 570), (64, 48))
 """Widths and heights in turn; 281 is the side that ImageNet's images are brought to."""
 READABLE = ("cmyk", "exif", "grey", "padded", "png")
 BROKEN = ("empty", "text", "truncated")
+TINY = {
+    "tokenizer": {
+        "source": "train",
+        "requantisation": None,
+        "training": {"iterations": 1},
+        "autoencoder": {
+            "channels": 4,
+            "channel_multipliers": [1, 1, 1, 1, 1],
+            "residual_blocks": 1,
+            "latent_channels": 4,
+            "codebook_size": 64,
+            "norm_groups": 1,
+        },
+    },
+    "model": {"width": 32, "heads": 2, "hidden": 32},
+}
+"""Settings of networks that take milliseconds, at 16 pixels a token."""
 TURNED = 6
 """EXIF orientation of a picture to be turned by a quarter, which training leaves as it is."""
 
@@ -150,12 +167,21 @@ def write_validation(
     )
 
 
-def imagenet_preset(train: Path, validation: Path | None = None, **data: object) -> Preset:
-    """Return the preset `paper-smoke` on these trees, with other settings of `data`."""
+def imagenet_preset(
+    train: Path,
+    validation: Path | None = None,
+    *,
+    settings: Mapping[str, object] | None = None,
+    **data: object,
+) -> Preset:
+    """Return the preset `paper-smoke` on these trees, with other settings of `data` and beside it.
+
+    `TINY` as `settings` makes stages quick that run its networks.
+    """
     params = load_params(ROOT / "params.yaml")
     files = {"imagenet": str(train), "imagenet_validation": validation and str(validation)}
     own = {"extends": "paper-smoke", "data": data, "compute": {"device": "cpu", "threads": 1}}
-    presets = {**params["presets"], "tests": own}
+    presets = {**params["presets"], "tests": merge(own, settings or {})}
     return parse_preset({"presets": presets, "files": files}, "tests")
 
 

@@ -7,6 +7,7 @@ One folder a scale (`pcb.pipeline.token_part`), in it shards ``00000.npy``, uint
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,26 @@ LABELS = "labels.npy"
 def token_shard(folder: Path, size: int, shard: int) -> Path:
     """Return the path of one shard of one scale."""
     return folder / token_part(size) / f"{shard:05d}.npy"
+
+
+class Codes(Protocol):
+    """Codes of training images at some scales, wherever they come from."""
+
+    sizes: tuple[int, ...]
+    """Sides of the scales, coarse to fine."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) labels of the images, from 0 on."""
+
+    @property
+    def crops(self) -> int:
+        """Number of crops of every image."""
+
+    def codes(
+        self, images: NDArray[np.int64], crops: NDArray[np.int64]
+    ) -> dict[int, NDArray[np.int64]]:
+        """Return the codes of one crop of each image: size -> int64 (B, size, size)."""
 
 
 class TokenCache:

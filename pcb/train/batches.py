@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcb.data.shards import TokenCache
+from pcb.data.shards import Codes
 from pcb.model.sequence import Sequence, rows_in_order, sequence_of
 from pcb.model.transformer import Inputs
 from pcb.schedule import Schedule, training_block_sizes
@@ -41,7 +41,7 @@ class Batches:
     """The batches of a training run, by iteration number from 0 on."""
 
     def __init__(
-        self, cache: TokenCache, settings: Training, *, num_classes: int, codebook_size: int
+        self, cache: Codes, settings: Training, *, num_classes: int, codebook_size: int
     ) -> None:
         self.cache = cache
         self.settings = settings

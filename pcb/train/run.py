@@ -1,4 +1,4 @@
-"""The stage `train`: one transformer on the cached tokens of its scales."""
+"""The stage `train`: one transformer on the tokens of its scales."""
 
 import csv
 from pathlib import Path
@@ -6,10 +6,13 @@ from typing import Any
 
 import torch
 
-from pcb.data.shards import TokenCache
+from pcb.data.images import open_images
+from pcb.data.shards import Codes, TokenCache
 from pcb.device import compute_exactly, pick_device
 from pcb.model.weights import AVERAGE, WEIGHTS, build_model, save_weights
 from pcb.stage import Job, atomic
+from pcb.tokenizer.load import load_tokenizer
+from pcb.tokens.stream import TokenStream
 from pcb.train.batches import Batches
 from pcb.train.loop import Trainer
 from pcb.train.ranks import join_ranks, leave_ranks
@@ -31,7 +34,7 @@ def run(job: Job) -> dict[str, Any]:
     torch.manual_seed(settings.seed)
     model = build_model(job.preset, name, job.inputs["tokenizer"]).to(device)
     batches = Batches(
-        TokenCache(job.inputs["tokens"], job.preset.sizes(name)),
+        open_codes(job, name, device),
         settings,
         num_classes=job.preset.data.num_classes,
         codebook_size=len(model.codebook_VC),
@@ -55,6 +58,16 @@ def run(job: Job) -> dict[str, Any]:
         "images_seen": trainer.iteration * batches.batch_size,
         "loss": final_loss(trainer.log),
     }
+
+
+def open_codes(job: Job, name: str, device: torch.device) -> Codes:
+    """Return the codes that a model trains on: of the cache, or of images as they are drawn."""
+    preset, sizes = job.preset, job.preset.sizes(name)
+    if preset.tokens.source == "cache":
+        return TokenCache(job.inputs["tokens"], sizes)
+    tokenizer = load_tokenizer(job.inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
+    images = open_images(job.inputs["data"], preset, "train")
+    return TokenStream(images, tokenizer, sizes, preset.compute.encoding_batch)
 
 
 def write_log(path: Path, rows: list[dict[str, float]]) -> None:
