@@ -174,9 +174,14 @@ def chosen_codes_figure(rows: Sequence[Row], stats: Mapping[str, Columns]) -> Fi
 
 @matplotlib.rc_context(SETTINGS)
 def tokenizer_figure(log: Columns) -> Figure:
-    """Draw the tokenizer's reconstruction error and codebook perplexity while it is trained."""
+    """Draw the tokenizer's error and its codebook's perplexity while it is trained.
+
+    The error is that of reconstruction, or the distance to the codes where they alone are trained.
+    """
     figure, panels = new_figure(7.6, 2.6, 1, 2)
-    titles = {"reconstruction": "Reconstruction error", "perplexity": "Codebook perplexity"}
+    errors = {"reconstruction": "Reconstruction error", "loss": "Squared distance to the code"}
+    error = next(column for column in errors if column in log)
+    titles = {error: errors[error], "perplexity": "Codebook perplexity"}
     for panel, (column, title) in zip(panels, titles.items(), strict=True):
         panel.plot(log["iteration"], log[column], color=PALETTE[0], linewidth=1.1)
         panel.set_title(title)

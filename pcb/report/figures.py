@@ -129,12 +129,14 @@ def _order(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
 
 def _tokenizer(evidence: Evidence) -> Iterator[Drawn]:
     for log in evidence.tables("tokenizer", "log.csv").values():
+        error = (
+            "Reconstruction error" if "reconstruction" in log else "Squared distance to the code"
+        )
         yield Drawn(
             name="tokenizer",
             section="tokenizer",
             title="Training of the tokenizer",
-            caption="Reconstruction error and perplexity of the chosen codes, a batch of one scale "
-            "at a time.",
+            caption=f"{error} and perplexity of the chosen codes, a batch of one scale at a time.",
             figure=tokenizer_figure(log),
         )
     facts = evidence.facts("tokenizer") or {}
@@ -143,7 +145,7 @@ def _tokenizer(evidence: Evidence) -> Iterator[Drawn]:
             name="usage",
             section="tokenizer",
             title="Use of the codebook, scale by scale",
-            caption="On held-out images.",
+            caption=f"On {facts.get('measured_on', 'held-out images')}.",
             figure=usage_figure(facts["codebook_usage"], facts["perplexity"]),
         )
 

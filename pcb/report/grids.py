@@ -147,13 +147,16 @@ def _while_drawn(row: Row, frames: NDArray[np.uint8]) -> Grid:
 def _reconstructions(evidence: Evidence) -> Iterator[Grid]:
     path = evidence.file("tokenizer", "reconstructions.npy")
     if path is not None:
-        originals, decoded = np.load(path)
+        pictures = np.load(path)
+        labels = ["original", "decoded"]
+        if len(pictures) > len(labels):
+            labels = ["original", "LlamaGen's own codes", "new codes"]
         yield Grid(
             name="reconstructions",
             section="tokenizer",
             title="Reconstructions",
             caption="Held-out images, and what the tokenizer makes of them at the finest scale.",
-            rows=(("original", originals), ("decoded", decoded)),
+            rows=tuple(zip(labels, pictures, strict=True)),
             per_strip=8,
         )
 

@@ -135,13 +135,16 @@ def models_table(preset: Preset, trained: Mapping[str, Mapping[str, Any] | None]
 
 
 def scales_table(facts: Mapping[str, Any]) -> Table:
-    """Return the tokenizer's measurements by scale; facts that are not by scale are left out."""
+    """Return the tokenizer's measurements by scale; facts that are not by scale are left out.
+
+    A requantised one has each of LlamaGen's own codebook (`_before`) beside that of the new one.
+    """
     by_scale = {name: found for name, found in facts.items() if _is_by_scale(found)}
     sizes = sorted({int(size) for found in by_scale.values() for size in found})
     return Table(
         name="tokenizer",
-        caption="The tokenizer on held-out images, scale by scale.",
-        header=("scale", *(name.replace("_", " ") for name in by_scale)),
+        caption=f"The tokenizer on {facts.get('measured_on', 'held-out images')}, scale by scale.",
+        header=("scale", *(_scale_heading(name, by_scale) for name in by_scale)),
         rows=tuple(
             (f"{n}×{n}", *(_fact(found.get(str(n), NOTHING)) for found in by_scale.values()))
             for n in sizes
@@ -165,6 +168,12 @@ def facts_table(facts: Mapping[str, Mapping[str, Any]]) -> Table:
         text_columns=3,
         links=tuple(f"unit-{line[0]}-all" for line in lines),
     )
+
+
+def _scale_heading(name: str, by_scale: Mapping[str, Any]) -> str:
+    """Return a measurement's name, with `after` where there is the same before."""
+    after = " after" if f"{name}_before" in by_scale else ""
+    return name.replace("_", " ") + after
 
 
 def _is_by_scale(value: Any) -> bool:

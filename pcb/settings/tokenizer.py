@@ -62,7 +62,7 @@ class Requantisation(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
 
     mode: Literal["as_published", "as_intended"] = "as_intended"
     """`as_published` begins from the statistics of the first batch and never moves unused codes,
-    as the released code does in effect; `as_intended` uses all statistics and moves them."""
+    as the released code does in effect; `as_intended` uses many batches and moves unused codes."""
     iterations: Positive = 20_000
     """The paper does not say how many."""
     batch_size: Positive = 32
@@ -72,6 +72,15 @@ class Requantisation(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
     """Sides of the token grids that training draws from; the last is the finest."""
     scale_probability: Share = 0.9
     """Probability that a batch's scale is drawn uniformly from all scales; else the finest."""
+    start_batches: Positive = 100
+    """Batches whose latents say where the first codes lie, in the mode `as_intended`."""
+    revive_after: Positive = 100
+    """Iterations in which a code was not chosen, before the mode `as_intended` moves it."""
+    cached_images: Positive | None = None
+    """Random crops that are encoded once, at every scale, to draw all batches from; None encodes
+    every batch as it is drawn."""
+    measured_images: Positive = 50_000
+    """Held-out images, at most, on which both codebooks are measured."""
     seed: Count = 0
 
 

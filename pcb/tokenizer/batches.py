@@ -33,12 +33,19 @@ def draw_images(
     return from_uint8(torch.from_numpy(images.read(chosen, crops)).to(device))
 
 
-def in_order(images: Images, count: int, batch: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the first crop of the first `count` images, or of all: (`batch` or fewer, 3, H, W)."""
+def in_batches(
+    images: Images, chosen: NDArray[np.int64], batch: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the first crop of each of these images: (`batch` or fewer, 3, H, W)."""
+    for start in range(0, len(chosen), batch):
+        part = chosen[start : start + batch]
+        yield images.read(part, np.zeros_like(part))
+
+
+def evenly(images: Images, count: int) -> NDArray[np.int64]:
+    """Return `count` images, or all if there are fewer, evenly spread over their order."""
     count = min(count, len(images))
-    for start in range(0, count, batch):
-        chosen = np.arange(start, min(start + batch, count))
-        yield images.read(chosen, np.zeros_like(chosen))
+    return np.arange(count) * len(images) // max(1, count)
 
 
 def at_scale(images_B3HW: Tensor, size: int, stride: int) -> Tensor:

@@ -3,16 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from pcb.data.arrays import save_array
-from pcb.data.images import first_images, open_images
+from pcb.data.images import Images, first_images, open_images
 from pcb.device import compute_exactly, pick_device
 from pcb.errors import UserError
 from pcb.files import external_file, external_sha256
 from pcb.model.weights import save_weights
 from pcb.stage import Entry, Job
-from pcb.tokenizer.batches import in_order
+from pcb.tokenizer.batches import evenly, in_batches
+from pcb.tokenizer.latents import CachedLatents, EncodedLatents, Latents, fill_cache
+from pcb.tokenizer.llamagen import load_llamagen
 from pcb.tokenizer.load import TOKENIZER_FILE
 from pcb.tokenizer.measure import measure, reconstructions
 from pcb.tokenizer.released import (
@@ -20,6 +23,7 @@ from pcb.tokenizer.released import (
     read_yaml,
     released_autoencoder_settings,
 )
+from pcb.tokenizer.requantise import CROPS, Requantiser
 from pcb.tokenizer.train import TokenizerTrainer, initialise
 from pcb.tokenizer.vq import Tokenizer
 from pcb.train.run import write_log
@@ -60,8 +64,84 @@ def _train(job: Job) -> dict[str, Any]:
     save_array(job.folder / RECONSTRUCTIONS, reconstructions(tokenizer, shown))
     write_log(job.folder / LOG, trainer.log)
     sizes = sorted({*settings.training.scales, *job.preset.all_sizes})
-    batches = in_order(held_out, _MEASURED, job.preset.compute.encoding_batch)
-    return measure(tokenizer, batches, sizes)
+    chosen = np.arange(min(_MEASURED, len(held_out)))
+    return measure(
+        tokenizer, in_batches(held_out, chosen, job.preset.compute.encoding_batch), sizes
+    )
+
+
+def _requantise(job: Job) -> dict[str, Any]:
+    """Train a new codebook for LlamaGen's autoencoder, and measure it beside LlamaGen's own."""
+    compute, settings = job.preset.compute, job.preset.tokenizer.requantisation
+    assert settings is not None
+    autoencoder = job.preset.tokenizer.autoencoder
+    device = pick_device(compute)
+    compute_exactly(device, compute.threads)
+    own = load_llamagen(external_file(job.preset.files, "llamagen"), autoencoder).to(device)
+    own.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trainer = Requantiser(
+        latents=_latents(job, own),
+        settings=settings,
+        shape=(autoencoder.codebook_size, autoencoder.code_dim),
+        device=device,
+        folder=job.folder,
+    )
+    with job.progress("iterations", settings.iterations) as progress:
+        trainer.run(progress, compute.checkpoint_seconds)
+    codes = trainer.codes_VC().detach()
+    save_weights(job.folder / TOKENIZER_FILE, {**own.state_dict(), "codebook": codes})
+    write_log(job.folder / LOG, trainer.log)
+    codebooks = {"_before": own.codebook, "": codes}
+    where, images = _held_out(job)
+    chosen = evenly(images, settings.measured_images)
+    shown = next(in_batches(images, evenly(images, _SHOWN), _SHOWN))
+    pictures = reconstructions(own, shown, list(codebooks.values()))
+    save_array(job.folder / RECONSTRUCTIONS, pictures)
+    found = measure(
+        own,
+        in_batches(images, chosen, compute.encoding_batch),
+        sorted({*settings.scales, *job.preset.all_sizes}),
+        codebooks=codebooks,
+        similarity=True,
+    )
+    return {
+        **found,
+        "measured_on": where,
+        "measured_images": len(chosen),
+        "sha256": external_sha256(job.preset.files, "llamagen"),
+    }
+
+
+def _latents(job: Job, own: Tokenizer) -> Latents:
+    """Return where the new codebook's training gets its latents from; fill the cache if asked."""
+    settings, device = job.preset.tokenizer.requantisation, own.codebook.device
+    assert settings is not None
+    images = open_images(job.inputs["data"], job.preset, "train")
+    if settings.cached_images is None:
+        return EncodedLatents(own, images)
+    with job.progress("crops", settings.cached_images) as progress:
+        fill_cache(
+            job.folder,
+            own,
+            images,
+            settings.scales,
+            seed=settings.seed,
+            stream=CROPS,
+            batch=job.preset.compute.encoding_batch,
+            progress=progress,
+        )
+    return CachedLatents(job.folder, settings.scales, device)
+
+
+def _held_out(job: Job) -> tuple[str, Images]:
+    """Return images to measure on, and what they are: held-out ones if there are any.
+
+    Otherwise training images do: a codebook has few weights, and nothing can fit single images.
+    """
+    held_out = open_images(job.inputs["data"], job.preset, "held_out")
+    if len(held_out):
+        return "held-out images", held_out
+    return "training images", open_images(job.inputs["data"], job.preset, "train")
 
 
 def _release(job: Job) -> dict[str, Any]:
@@ -80,4 +160,4 @@ def _release(job: Job) -> dict[str, Any]:
     return {"codes": len(tokenizer.codebook), "sha256": external_sha256(files, "autoenc")}
 
 
-_BUILDERS: Mapping[str, Entry] = {"train": _train, "released": _release}
+_BUILDERS: Mapping[str, Entry] = {"train": _train, "requantise": _requantise, "released": _release}

@@ -77,20 +77,45 @@ class MovingCodebook:
         They go to latents drawn with probability proportional to the squared distance to their
         codes, at most `most` codes at a time.
         """
-        dead = (self.idle_V > patience).nonzero().flatten()[: min(most, len(latents_NC))]
-        if len(dead) == 0:
-            return 0
-        distances = (latents_NC - self.codes_VC[codes_N]).square().sum(1).double().cpu().numpy()
+        dead = revive_unused(
+            self.codes_VC,
+            self.idle_V,
+            latents_NC,
+            codes_N,
+            patience=patience,
+            most=most,
+            random=random,
+        )
+        self.sums_VC[dead] = _REVIVED_WEIGHT * self.codes_VC[dead]
+        self.counts_V[dead] = _REVIVED_WEIGHT
+        return len(dead)
+
+
+def revive_unused(
+    codes_VC: Tensor,
+    idle_V: Tensor,
+    latents_NC: Tensor,
+    codes_N: Tensor,
+    *,
+    patience: int,
+    most: int,
+    random: np.random.Generator,
+) -> Tensor:
+    """Move codes that were idle for more than `patience` updates, in place; return their indices.
+
+    They go to latents drawn with probability proportional to the squared distance to their codes
+    `codes_N`, at most `most` codes at a time. Their idle times begin anew.
+    """
+    dead = (idle_V > patience).nonzero().flatten()[: min(most, len(latents_NC))]
+    if len(dead):
+        distances = (latents_NC - codes_VC[codes_N]).square().sum(1).double().cpu().numpy()
         weights = distances + 1e-9
         chosen = random.choice(
             len(weights), len(dead), replace=False, p=weights / weights.sum(), shuffle=False
         )
-        revived = latents_NC[torch.from_numpy(chosen).to(latents_NC.device)]
-        self.codes_VC[dead] = revived
-        self.sums_VC[dead] = _REVIVED_WEIGHT * revived
-        self.counts_V[dead] = _REVIVED_WEIGHT
-        self.idle_V[dead] = 0
-        return len(dead)
+        codes_VC[dead] = latents_NC[torch.from_numpy(chosen).to(latents_NC.device)]
+        idle_V[dead] = 0
+    return dead
 
 
 def perplexity(counts_V: Tensor) -> float:

@@ -78,11 +78,14 @@ def measure(
                 codes = nearest_codes(latents, codebook)
                 decoded = tokenizer.decode(lookup(codes, codebook)).clamp(-1, 1)
                 tallies[size, suffix].add(target, decoded, codes)
-    found: dict[str, dict[str, float]] = {}
-    for (size, suffix), tally in tallies.items():
-        for name, value in tally.facts().items():
-            found.setdefault(name + suffix, {})[str(size)] = value
-    return found
+    found = {key: tally.facts() for key, tally in tallies.items()}
+    return {
+        name + suffix: {
+            str(size): found[size, suffix][name] for size in sizes if name in found[size, suffix]
+        }
+        for name in dict.fromkeys(name for facts in found.values() for name in facts)
+        for suffix in codebooks
+    }
 
 
 @torch.inference_mode()
