@@ -104,6 +104,8 @@ _SOURCES = (
     ),
 )
 CATALOGUE = {source.name: source for source in _SOURCES}
+MODELS = ("checkerboard-L-2x", "checkerboard-L-4x")
+"""Names that a model of a preset may have under `released`."""
 
 
 def config_of(name: str) -> str:

@@ -15,8 +15,9 @@ import msgspec
 import yaml
 
 from pcb.catalogue import CATALOGUE
+from pcb.consistency import check_consistency
 from pcb.errors import UserError
-from pcb.settings import Cluster, Digits, Files, ModelRun, Preset, Settings
+from pcb.settings import Cluster, Files, ModelRun, Preset, Settings
 
 PARAMS_FILE = Path("params.yaml")
 LOCAL_FILE = "params.local.yaml"
@@ -114,7 +115,7 @@ def parse_preset(params: Mapping[str, Any], name: str, source: str = "params.yam
     preset = convert({**head, "models": {}}, Preset, place)
     files = _files(params, source)
     preset = msgspec.structs.replace(preset, models=runs, files=files)
-    _check_consistency(preset, place)
+    check_consistency(preset, place)
     return preset
 
 
@@ -163,14 +164,16 @@ def _runs(tree: Mapping[str, Any], place: str) -> dict[str, ModelRun]:
     models = tree.get("models")
     if not isinstance(models, Mapping) or not models:
         raise UserError(f"{place}.models: expected at least one named model, got {models!r}")
-    base = {"model": tree.get("model", {})}
-    if "training" in tree:
-        base["training"] = tree["training"]
     runs = {}
     for name, entry in models.items():
         if not isinstance(entry, Mapping):
             raise UserError(f"{place}.models.{name} = {entry!r}: expected a mapping")
-        runs[name] = convert(merge(base, entry), ModelRun, f"{place}.models.{name}")
+        # What was released is not trained, so it does not take over how the others are.
+        shared = ("model",) if "released" in entry else ("model", "training")
+        base = {key: tree[key] for key in shared if key in tree}
+        runs[name] = convert(
+            merge({"model": {}, **base}, entry), ModelRun, f"{place}.models.{name}"
+        )
     return runs
 
 
@@ -183,46 +186,6 @@ def _files(params: Mapping[str, Any], source: str) -> Files:
                 f"{source}: files.own: no file {name!r} is known; there are {', '.join(CATALOGUE)}"
             )
     return files
-
-
-def _check_consistency(preset: Preset, place: str) -> None:
-    """Refuse what no single setting shows to be wrong: sizes that don't divide, unknown models."""
-    stride = preset.tokenizer.autoencoder.stride
-    if preset.data.image_size % stride:
-        raise UserError(
-            f"{place}.data.image_size = {preset.data.image_size}: expected a multiple of the "
-            f"tokenizer's stride {stride}"
-        )
-    _check_metrics(preset, place)
-    for index, sweep in enumerate(preset.sweep):
-        for model in sweep.models:
-            if model not in preset.models:
-                raise UserError(
-                    f"{place}.sweep[{index}].models: no model {model!r}; "
-                    f"there are {', '.join(preset.models)}"
-                )
-            for point in sweep.points():
-                try:
-                    point.schedule(preset.sizes(model))
-                except ValueError as error:
-                    raise UserError(f"{place}.sweep[{index}], model {model}: {error}") from None
-
-
-def _check_metrics(preset: Preset, place: str) -> None:
-    """Refuse metrics that cannot be computed from what the preset compares."""
-    metrics, data = preset.metrics, preset.data
-    if (metrics.extractor == "classifier") != (preset.classifier is not None):
-        raise UserError(
-            f"{place}.metrics.extractor = {metrics.extractor!r}: `classifier` as extractor goes "
-            f"with settings under `classifier`, and only it"
-        )
-    if metrics.extractor == "classifier" and not isinstance(data, Digits):
-        raise UserError(f"{place}.metrics.extractor = 'classifier': it knows digits alone")
-    reference = data.reference_images if isinstance(data, Digits) else metrics.reference_images
-    try:
-        metrics.check_counts(preset.sampling.images, reference)
-    except ValueError as error:
-        raise UserError(f"{place}.metrics: {error}") from None
 
 
 def _explain(error: msgspec.ValidationError, tree: Any, kind: Any, place: str) -> str:

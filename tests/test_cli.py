@@ -16,7 +16,7 @@ from pcb.pipeline import VERSIONS
 from pcb.stages import ENTRIES
 from tests.units import ROOT, make_all, pipeline_of
 
-VERBS = [*STAGES, "order", "schedule", "doctor", "parity", "fetch"]
+VERBS = [*STAGES, "order", "schedule", "doctor", "parity", "fetch", "import"]
 
 
 @pytest.fixture

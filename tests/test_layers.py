@@ -19,7 +19,8 @@ LAYERS = (
         "pcb.data.pool pcb.data.tree pcb.data.truth"
         " pcb pcb.errors pcb.settings pcb.settings.base pcb.settings.images pcb.settings.model"
         " pcb.settings.cluster pcb.settings.files pcb.settings.tokenizer"
-        " pcb.settings.sweep pcb.settings.scores pcb.settings.preset pcb.params pcb.schedule"
+        " pcb.settings.sweep pcb.settings.scores pcb.settings.preset pcb.params pcb.consistency"
+        " pcb.schedule"
         " pcb.order pcb.pipeline pcb.atomic pcb.manifest pcb.verify pcb.settle pcb.progress"
         " pcb.certificate pcb.stage pcb.stages"
         " pcb.plan pcb.doctor pcb.effective pcb.audit pcb.trace pcb.store"
@@ -40,7 +41,8 @@ LAYERS = (
         "entries, one a stage",
         "pcb.data.prepare pcb.tokenizer.build pcb.metrics.classifier_build pcb.metrics.reference"
         " pcb.tokens.build"
-        " pcb.train.run pcb.sample.run pcb.metrics.run pcb.report.build pcb.parity",
+        " pcb.train.run pcb.train.released pcb.train.from_folder pcb.sample.run pcb.metrics.run"
+        " pcb.report.build pcb.parity",
     ),
     ("jobs", "pcb.launch pcb.launch.*"),
     ("command line", "pcb.cli pcb.cli.* pcb.__main__"),

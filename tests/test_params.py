@@ -87,7 +87,11 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
         ("sampling.images", 2001, r"metrics: 2001 images cannot be cut into 10 equal splits"),
         ("data.reference_images", 3, r"metrics: 3 reference images are too few"),
         ("metrics.extractor", "inception", "`classifier` as extractor goes with settings under"),
-        ("models.ratio2.released", "x", "a model needs either `training` or `released`"),
+        (
+            "models.ratio2",
+            {"released": "x", "training": {"epochs": 1}},
+            "a model needs either `training` or `released`",
+        ),
         ("tokenizer.source", "requantise", "source `train` goes with `training`, and only it"),
         ("files", {"folder": "x"}, "the same for all presets; put it beside `presets`"),
     ],
@@ -149,7 +153,8 @@ def test_where_files_lie_is_this_machines_and_enters_no_key(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(PARAMS_FILE.read_text())
     before = Pipeline("paper", load_preset("paper", path))
-    (tmp_path / "params.local.yaml").write_text("files: {imagenet: /data/train, own: {a: b}}\n")
+    local = "files: {imagenet: /data/train, own: {llamagen: b}}\n"
+    (tmp_path / "params.local.yaml").write_text(local)
     after = Pipeline("paper", load_preset("paper", path))
     assert after.preset.files.imagenet == "/data/train"
     assert after.preset.files.folder == before.preset.files.folder == "external"
@@ -157,6 +162,37 @@ def test_where_files_lie_is_this_machines_and_enters_no_key(tmp_path):
     (tmp_path / "params.local.yaml").write_text("files: {imagnet: /data}\n")
     with pytest.raises(UserError, match=r"files: unknown key `imagnet`; did you mean `imagenet`"):
         load_preset("paper", path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"models": {"checkerboard-l-2x": {"released": "autoenc"}}},
+            r"checkerboard-l-2x\.released = 'autoenc': there are checkerboard-L-2x, ",
+        ),
+        (
+            {"tokenizer": {"source": "requantise", "requantisation": {}}},
+            r"tokenizer\.source = 'requantise': checkerboard-l-2x has released weights",
+        ),
+    ],
+)
+def test_released_weights_go_with_the_released_tokenizer(change, message):
+    params = load_params(PARAMS_FILE)
+    presets = params["presets"]
+    presets["paper-pretrained"] = merge(presets["paper-pretrained"], change)
+    with pytest.raises(UserError, match=message):
+        parse_preset(params, "paper-pretrained")
+
+
+def test_released_model_does_not_take_over_the_training_of_others():
+    params = load_params(PARAMS_FILE)
+    preset = params["presets"]["paper-pretrained"]
+    preset["training"] = {"epochs": 1}
+    preset["models"]["own"] = {}
+    models = parse_preset(params, "paper-pretrained").models
+    assert models["own"].training is not None
+    assert models["checkerboard-l-2x"].training is None
 
 
 def test_merge_leaves_its_arguments_alone():

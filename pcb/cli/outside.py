@@ -1,4 +1,4 @@
-"""The verb for files from outside."""
+"""The verbs for files from outside."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add `fetch`."""
+    """Add `fetch` and `import`."""
     fetch = add_verb(
         verbs,
         "fetch",
@@ -23,6 +23,16 @@ def add_verbs(verbs: Verbs) -> None:
     )
     fetch.add_argument("--list", action="store_true", help="print what is known, and what is here")
     add_preset(fetch)
+    importing = add_verb(
+        verbs,
+        "import",
+        _import,
+        "make a preset's tokenizer and model from a folder in the released layout",
+        "pcb import pretrained_models/checkerboard-L-2x --preset paper-pretrained",
+    )
+    importing.add_argument("folder", metavar="DIR", type=Path, help="it holds config.yaml")
+    importing.add_argument("--model", help="default: the one that config.yaml describes")
+    add_preset(importing)
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
@@ -37,3 +47,9 @@ def _fetch(arguments: argparse.Namespace) -> int:
     if not names:
         print(f"preset {pipeline.name} needs no files from outside")
     return fetch(files, names, arguments.folder)
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from pcb.train.from_folder import import_folder
+
+    return import_folder(pipeline_of(arguments), arguments.folder, arguments.model)

@@ -108,15 +108,11 @@ def models_table(preset: Preset, trained: Mapping[str, Mapping[str, Any] | None]
         model, facts = run.model, trained[name]
         counts = (model.width, model.layers, model.heads, model.mixing_layers)
         fixed = (name, " ".join(map(str, preset.sizes(name))), *map(str, counts))
-        if facts is None:
-            measured: tuple[str, ...] = (NOT_RUN,) * 3
-        else:
-            weights = f"{facts['parameters'] / 1e6:.3f}"
-            measured = (weights, str(facts["iterations"]), f"{facts['loss']:.4f}")
-        lines.append(fixed + measured)
+        lines.append(fixed + _training_cells(facts))
     return Table(
         name="models",
-        caption="The models. The loss is the mean of the last tenth of the log, nats a token.",
+        caption="The models. The loss is the mean of the last tenth of the log, nats a token; "
+        "released weights have no log.",
         header=(
             "model",
             "scales",
@@ -132,6 +128,16 @@ def models_table(preset: Preset, trained: Mapping[str, Mapping[str, Any] | None]
         text_columns=2,
         links=tuple(f"unit-train-{anchor(name)}" for name in preset.models),
     )
+
+
+def _training_cells(facts: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    """Return a model's weights in millions, iterations and loss."""
+    if facts is None:
+        return NOT_RUN, NOT_RUN, NOT_RUN
+    weights = f"{facts['parameters'] / 1e6:.3f}"
+    if "released" in facts:
+        return weights, "released", NOTHING
+    return weights, str(facts["iterations"]), f"{facts['loss']:.4f}"
 
 
 def scales_table(facts: Mapping[str, Any]) -> Table:

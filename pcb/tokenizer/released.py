@@ -59,7 +59,12 @@ def released_autoencoder_settings(config: Mapping[str, Any]) -> Autoencoder:
 
 def tensors_of(path: Path, key: str, what: str) -> Mapping[str, Tensor]:
     """Return the tensors under a checkpoint's key. Raises UserError asking whether it is `what`."""
-    tensors = read_checkpoint(path).get(key)
+    return tensors_in(read_checkpoint(path), key, path, what)
+
+
+def tensors_in(content: Mapping[str, Any], key: str, path: Path, what: str) -> Mapping[str, Tensor]:
+    """Return the tensors under a key of what `path` holds. Raises as `tensors_of` does."""
+    tensors = content.get(key)
     if not isinstance(tensors, Mapping):
         raise UserError(f"{path}: no `{key}` in this file; is it {what}?")
     return tensors
@@ -73,7 +78,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:  # torch raises many kinds for truncated or foreign files
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not a readable checkpoint ({reason})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a dict of tensors, found {type(content).__name__}")
@@ -86,6 +91,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise UserError(f"{path}: expected a mapping with `model`")
     return content

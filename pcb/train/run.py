@@ -1,6 +1,7 @@
-"""The stage `train`: one transformer on the tokens of its scales."""
+"""The stage `train`: one transformer, trained on the tokens of its scales, or as released."""
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pcb.tokens.stream import TokenStream
 from pcb.train.batches import Batches
 from pcb.train.loop import Trainer
 from pcb.train.ranks import join_ranks, leave_ranks
+from pcb.train.released import import_released
 
 LOG = "log.csv"
 # Losses of the last tenth of a run, or at least one row, make the loss that is reported.
@@ -23,6 +25,14 @@ FINAL_SHARE = 10
 
 
 def run(job: Job) -> dict[str, Any]:
+    """Make a model: train it, or take released weights."""
+    if job.preset.models[job.unit.variant].released is None:
+        return train(job)
+    # Several ranks may have been started for it; the first one is enough.
+    return import_released(job) if os.environ.get("RANK", "0") == "0" else {}
+
+
+def train(job: Job) -> dict[str, Any]:
     """Train to the end and write weights and log."""
     name = job.unit.variant
     settings = job.preset.models[name].training

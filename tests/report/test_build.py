@@ -1,5 +1,6 @@
 """The report as files: whole, partial, and the same bytes each time."""
 
+import csv
 import json
 import shutil
 from contextlib import chdir
@@ -16,7 +17,7 @@ from pcb.report.evidence import Evidence
 from pcb.report.published import published_systems, published_table
 from pcb.report.rows import NOT_RUN, make_row
 from pcb.stage import run_unit
-from tests.report.results import ENTRIES, IMAGES, PARAMS, mini_pipeline
+from tests.report.results import ENTRIES, IMAGES, PARAMS, make_results, mini_pipeline
 
 PAGES = Path("reports") / "mini"
 
@@ -79,6 +80,20 @@ def test_a_released_tokenizer_has_no_measures(folder: Path) -> None:
     assert "as it was released; it was not measured here" in page
     assert "there are no tokenizer yet" not in page and 'id="table-tokenizer"' not in page
     assert not list((folder / "with" / "figures").glob("*usage*"))
+
+
+def test_a_released_model_has_no_training(folder: Path) -> None:
+    tokenizer = {"source": "released", "training": None}
+    model = {"released": "checkerboard-L-2x"}
+    units = mini_pipeline({"tokenizer": tokenizer, "models": {"ratio2": model}})
+    make_results(units, without=["sample", "metrics", "train/ratio4"])
+    write_report(Evidence(units), folder / "report")
+    with (folder / "report" / "tables" / "models.csv").open(newline="") as file:
+        cells = {line[0]: line[-3:] for line in csv.reader(file)}
+    assert cells["ratio2"] == ["367.575", "released", "–"]
+    assert cells["ratio3"][:2] == ["1.104", "1280"]
+    assert cells["ratio4"] == [NOT_RUN] * 3
+    assert (folder / "report" / "figures" / "training.svg").exists()
 
 
 def test_results_of_other_settings_count_as_not_run(here: Path) -> None:
