@@ -27,3 +27,9 @@ def compute_exactly(device: torch.device, threads: int) -> None:
     # Filling fresh memory would find reads of what was never written, at the cost of a pass over
     # every tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def forbid_tf32() -> None:
+    """Make a GPU multiply float32 as float32: TF32 keeps 10 of the 23 bits of its fractions."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False

@@ -22,7 +22,7 @@ LAUNCHED = {"tokenizer", "reference", "tokens", "train", "sample", "metrics"}
 LAUNCHERS = ("debug", "local", "slurm")
 """`debug` computes in this process, `local` in several of this machine, `slurm` in jobs."""
 LAUNCHER_VARIABLE = "PCB_LAUNCHER"
-SHARDED = {"tokens", "sample"}
+SHARDED = {"tokens", "sample", "metrics"}
 """Stages whose shards several jobs can make at the same time."""
 # Read when torch, NumPy or SciPy is loaded.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

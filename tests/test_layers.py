@@ -34,7 +34,9 @@ LAYERS = (
         " pcb.model.transformer pcb.tokenizer pcb.tokenizer.autoencoder pcb.tokenizer.quantize"
         " pcb.tokenizer.pyramid pcb.tokenizer.ssim pcb.tokenizer.vq pcb.sample pcb.sample.draw"
         " pcb.sample.guidance"
-        " pcb.metrics pcb.train pcb.train.optim pcb.data pcb.data.crops pcb.tokens pcb.report",
+        " pcb.metrics pcb.metrics.statistics pcb.metrics.frechet pcb.metrics.inception_score"
+        " pcb.metrics.precision_recall pcb.metrics.kid"
+        " pcb.train pcb.train.optim pcb.data pcb.data.crops pcb.tokens pcb.report",
     ),
     ("one kind of file or one algorithm", "pcb.*"),
     (

@@ -1,5 +1,6 @@
 """Arrays on disk, and pixels in memory."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,13 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
     """Write an array as .npy, all or nothing."""
     with atomic(path) as temporary, temporary.open("wb") as file:
         np.save(file, array)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays by name as .npz, all or nothing."""
+    with atomic(path) as temporary:
+        # NumPy's other keyword, a bool, is no array's name here.
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
 
 
 def from_uint8(pixels: Tensor) -> Tensor:

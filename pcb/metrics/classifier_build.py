@@ -1,7 +1,7 @@
 """The miniature's reference: trains its feature extractor and measures it.
 
-It also leaves the features of the reference images, which every setting of the sweep is compared
-with.
+It also leaves what the reference images look like to it, which every setting of the sweep is
+compared with.
 """
 
 from typing import Any
@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from pcb.atomic import atomic
-from pcb.data.arrays import save_array
 from pcb.data.images import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from pcb.device import compute_exactly, pick_device
 from pcb.errors import UserError
 from pcb.metrics.classifier import WEIGHTS, Classifier, classify
+from pcb.metrics.statistics import statistics_of
+from pcb.metrics.target import Target, save_target
 from pcb.progress import Progress
 from pcb.settings import Classifier as ClassifierSettings
 from pcb.stage import Job
-
-REFERENCE_FEATURES = "reference_features.npy"
 
 
 def build(job: Job) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def build(job: Job) -> dict[str, Any]:
             f"{job.unit.name}: held-out accuracy {accuracy:.3f} is below "
             f"classifier.min_accuracy = {settings.min_accuracy}; train it for more iterations"
         )
-    save_array(job.folder / REFERENCE_FEATURES, features.numpy())
+    save_target(job.folder, Target(features, statistics_of(features)))
     save_classifier(job, classifier)
     return {"accuracy": accuracy, "reference_images": len(labels)}
 

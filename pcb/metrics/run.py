@@ -1,6 +1,11 @@
-"""The stage `metrics`: scores of one sampling setting's images, decoded as they are read."""
+"""The stage `metrics`: scores of one sampling setting's images, decoded as they are read.
+
+One pass over the images serves every metric, and no pixel touches the disk. A shard of features
+belongs to each shard of the samples; shards are temporary, and the scores follow from all of them.
+"""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch_fidelity.utils import create_feature_extractor
 
 from pcb.atomic import write_atomic
 from pcb.data.arrays import to_uint8
-from pcb.device import compute_exactly, pick_device
+from pcb.device import compute_exactly, forbid_tf32, pick_device
 from pcb.errors import UserError
-from pcb.metrics.classifier_build import REFERENCE_FEATURES
-from pcb.metrics.fidelity import EXTRACTOR, register_classifier, scores
+from pcb.metrics.extractor import load_extractor
+from pcb.metrics.features import extract, join_features, load_features, save_features
+from pcb.metrics.fidelity import scores
+from pcb.metrics.target import load_target
 from pcb.sample.draw import labels
 from pcb.stage import Job
 from pcb.tokenizer.load import load_tokenizer
@@ -25,56 +31,79 @@ SCORES = "metrics.json"
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Decode, extract features, score; write metrics.json and return the same."""
+    """Extract every shard that is not there yet, then score; write metrics.json, return the same.
+
+    Raises UserError unless there are exactly as many images as the settings say.
+    """
     preset = job.preset
     device = pick_device(preset.compute)
     compute_exactly(device, 1)
-    codes = finest_codes(job.inputs["sample"], preset.sampling.images, preset.grid)
-    tokenizer = load_tokenizer(job.inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
-    register_classifier()
-    extractor = create_feature_extractor(
-        EXTRACTOR,
-        ["features", "logits"],
-        cuda=device.type == "cuda",
-        verbose=False,
-        feature_extractor_weights_path=str(job.inputs["reference"]),
-    )
-    features, logits = [], []
-    with job.progress("images", len(codes)) as progress, torch.inference_mode():
-        for part in torch.from_numpy(codes.astype(np.int64)).split(preset.compute.feature_batch):
-            found = extractor(decode(tokenizer, part.to(device)))
-            features.append(found[0].cpu())
-            logits.append(found[1].cpu())
-            progress.advance(len(part))
-    reference = torch.from_numpy(np.load(job.inputs["reference"] / REFERENCE_FEATURES))
-    found_logits = torch.cat(logits)
+    forbid_tf32()
+    shards = sample_shards(job.inputs["sample"], preset.sampling.images)
+    extract_shards(job, shards, device)
+    if not job.whole:
+        return {}
+    features = join_features([load_features(features_path(job.folder, path)) for path in shards])
+    target = load_target(job.inputs["reference"])
     result = {
-        "images": len(codes),
-        **scores(torch.cat(features), found_logits, reference, preset.metrics),
-        "agreement": agreement(found_logits, preset.data.num_classes),
+        "images": len(features.pool),
+        **scores(features, target, preset.metrics, device),
     }
+    if preset.metrics.extractor == "classifier":
+        result["agreement"] = agreement(features.logits, preset.data.num_classes)
     write_atomic(job.folder / SCORES, json.dumps(result, indent=1) + "\n")
     return result
 
 
-def finest_codes(folder: Path, images: int, grid: int) -> NDArray[np.uint16]:
-    """Return the finest scale of exactly so many images: uint16 (images, grid, grid).
+def sample_shards(folder: Path, images: int) -> list[Path]:
+    """Return the files of a sample set of exactly so many images, in order.
 
-    Raises UserError if the sample set holds another number.
+    Raises UserError if it holds another number.
     """
-    shards = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("codes-*.npy"))]
-    found = sum(len(shard) for shard in shards)
+    paths = sorted(folder.glob("codes-*.npy"))
+    found = sum(len(np.load(path, mmap_mode="r")) for path in paths)
     if found != images:
         raise UserError(
             f"{folder}: holds {found} images where sampling.images = {images}; "
             "make the stage `sample` again"
         )
-    return np.concatenate([shard[:, -grid * grid :] for shard in shards]).reshape(-1, grid, grid)
+    return paths
 
 
-def decode(tokenizer: Tokenizer, codes_Bhw: Tensor) -> Tensor:
-    """Return uint8 (B, 3, H, W) images of codes."""
-    return to_uint8(tokenizer.decode(codes_Bhw))
+def features_path(folder: Path, codes: Path) -> Path:
+    """Return where the features of a shard's images lie until the stage is complete."""
+    return folder / f".{codes.stem.replace('codes', 'features')}.npz"
+
+
+def extract_shards(job: Job, shards: Sequence[Path], device: torch.device) -> None:
+    """Extract this process's shards, but for those that an interrupted run has left."""
+    preset = job.preset
+    tokenizer = load_tokenizer(job.inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
+    extractor = load_extractor(preset.metrics.extractor, job.inputs["reference"], device)
+    own = {
+        features_path(job.folder, path): np.load(path, mmap_mode="r")
+        for k, path in enumerate(shards)
+        if job.makes(k)
+    }
+    with job.progress("images", sum(map(len, own.values()))) as progress:
+        for path, codes in own.items():
+            if path.exists():
+                progress.skip(len(codes))
+                continue
+            images = decoded(tokenizer, finest(codes, preset.grid), preset.compute.feature_batch)
+            save_features(path, extract(extractor, images, progress.advance))
+
+
+def finest(codes: NDArray[np.uint16], grid: int) -> NDArray[np.uint16]:
+    """Return the finest scale of codes (images, tokens): (images, grid, grid)."""
+    return codes[:, -grid * grid :].reshape(-1, grid, grid)
+
+
+def decoded(tokenizer: Tokenizer, codes: NDArray[np.uint16], batch: int) -> Iterator[Tensor]:
+    """Yield uint8 (B, 3, H, W) images of codes (images, h, w), on the tokenizer's device."""
+    for start in range(0, len(codes), batch):
+        part = torch.from_numpy(codes[start : start + batch].astype(np.int64))
+        yield to_uint8(tokenizer.decode(part.to(tokenizer.codebook.device)))
 
 
 def agreement(logits: Tensor, num_classes: int) -> float:

@@ -35,6 +35,8 @@ class Metrics(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kid_subset_size: Positive = 1000
     bootstrap: Annotated[int, Meta(ge=2)] = 20
     """Resamplings of the images behind the standard error of FID."""
+    torch_fidelity: bool = False
+    """Whether torch-fidelity's own figures, by its defaults, stand beside ours."""
 
     def check_counts(self, images: int, reference_images: int) -> None:
         """Raise ValueError unless every metric is defined for this many images."""

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from pcb.errors import UserError
 from pcb.metrics.classifier import WEIGHTS, Classifier, classify, load_classifier
-from pcb.metrics.classifier_build import REFERENCE_FEATURES, build
+from pcb.metrics.classifier_build import build
+from pcb.metrics.target import FEATURES, STATISTICS, load_target
 from pcb.params import load_preset
 from pcb.pipeline import Pipeline
 from pcb.progress import Progress
@@ -75,14 +76,17 @@ def test_it_learns_and_measures_itself_on_the_reference(built, data):
     features, logits = classify(load_classifier(folder), pixels, 60)
     right = logits.argmax(1).numpy() == np.load(data / "reference_labels.npy")
     assert facts["accuracy"] == pytest.approx(right.mean())
-    kept = np.load(folder / REFERENCE_FEATURES)
-    assert kept.dtype == np.float32
-    np.testing.assert_allclose(kept, features, rtol=1e-4, atol=1e-5)
+    target = load_target(folder)
+    assert target.features.dtype == torch.float32
+    torch.testing.assert_close(target.features, features, rtol=1e-4, atol=1e-5)
+    expected = np.cov(features.double().numpy(), rowvar=False)
+    np.testing.assert_allclose(target.pool.covariance, expected, rtol=1e-3, atol=1e-5)
+    assert target.spatial is None
 
 
 def test_the_same_settings_give_the_same_bytes(built, data, tmp_path):
     build(make_job(data, tmp_path))
-    for name in (WEIGHTS, REFERENCE_FEATURES):
+    for name in (WEIGHTS, FEATURES, STATISTICS):
         assert (tmp_path / name).read_bytes() == (built[0] / name).read_bytes()
 
 

@@ -13,11 +13,22 @@ from scipy.linalg import sqrtm
 from torch.utils.data import Dataset
 from torch_fidelity.utils import create_feature_extractor
 
-import pcb.metrics.fidelity as fidelity
-from pcb.metrics.classifier import WEIGHTS, Classifier, classify, load_classifier
-from pcb.metrics.fidelity import EXTRACTOR, bootstrap_fid, register_classifier, scores
+from pcb.metrics import precision_recall, statistics
+from pcb.metrics.classifier import (
+    EXTRACTOR,
+    WEIGHTS,
+    Classifier,
+    classify,
+    load_classifier,
+    register_classifier,
+)
+from pcb.metrics.features import Features
+from pcb.metrics.fidelity import scores
+from pcb.metrics.statistics import statistics_of, sums_of
+from pcb.metrics.target import Target
 from pcb.settings import Metrics
 
+CPU = torch.device("cpu")
 SETTINGS = Metrics(splits=4, nearest=3, kid_subsets=2, kid_subset_size=60, bootstrap=2)
 
 
@@ -31,7 +42,18 @@ class Sets:
 
     def scores(self, **changes):
         settings = msgspec.structs.replace(SETTINGS, **changes)
-        return scores(self.generated, self.logits, self.reference, settings)
+        spatial = self.generated[:, :5]
+        features = Features(self.generated, self.logits, sums_of(spatial))
+        target = statistics_of(self.reference), statistics_of(self.reference[:, :5])
+        return scores(features, Target(self.reference, *target), settings, CPU)
+
+
+def slow_frechet(one, other):
+    """The distance with a true matrix root."""
+    x, y = one.double().numpy(), other.double().numpy()
+    a, b = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    shift = x.mean(0) - y.mean(0)
+    return shift @ shift + np.trace(a + b - 2 * sqrtm(a @ b).real)
 
 
 @pytest.fixture
@@ -47,11 +69,23 @@ def sets():
 
 
 def test_fid_is_the_distance_with_a_true_matrix_root(sets):
-    x, y = sets.generated.double().numpy(), sets.reference.double().numpy()
-    a, b = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
-    shift = x.mean(0) - y.mean(0)
-    expected = shift @ shift + np.trace(a + b - 2 * sqrtm(a @ b).real)
+    expected = slow_frechet(sets.generated, sets.reference)
     assert sets.scores()["fid"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_sfid_is_the_same_of_spatial_features(sets):
+    expected = slow_frechet(sets.generated[:, :5], sets.reference[:, :5])
+    assert sets.scores()["sfid"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_fid_compares_with_the_targets_statistics_not_with_its_images(sets):
+    """ADM's statistics are those of all training images, its images a tenth of them."""
+    others = sets.reference * 2 + 1
+    features = Features(sets.generated, sets.logits, None)
+    found = scores(features, Target(sets.reference, statistics_of(others)), SETTINGS, CPU)
+    assert found["fid"] == pytest.approx(slow_frechet(sets.generated, others), rel=1e-9)
+    assert found["precision"] == sets.scores()["precision"]
+    assert "sfid" not in found
 
 
 def test_inception_score_is_over_consecutive_splits(sets):
@@ -124,29 +158,12 @@ def test_inception_score_spans_one_to_the_number_of_classes(sets):
     assert sets.scores()["is"] < 2.1
 
 
-def test_memory_of_distances_leaves_no_trace(sets, monkeypatch):
+def test_chunks_leave_no_trace(sets, monkeypatch):
     whole = sets.scores()
-    monkeypatch.setattr(fidelity, "DISTANCE_ROWS", 7)
+    monkeypatch.setattr(precision_recall, "ROWS", 7)
     assert sets.scores() == whole
-
-
-def test_the_spread_of_fid_repeats_and_shrinks_with_more_images(sets):
-    settings = msgspec.structs.replace(SETTINGS, bootstrap=30)
-    few, reference = sets.generated.double(), sets.reference.double()
-    many = few.repeat(9, 1)
-    spread = bootstrap_fid(few, reference, settings)
-    assert spread == bootstrap_fid(few, reference, settings)
-    assert 1.5 < spread / bootstrap_fid(many, reference, settings) < 6
-
-
-def test_the_spread_of_fid_is_that_of_fresh_draws():
-    random = np.random.default_rng(1)
-    settings = msgspec.structs.replace(SETTINGS, bootstrap=60)
-    reference = torch.from_numpy(random.normal(size=(500, 4)))
-    draws = [torch.from_numpy(random.normal(size=(200, 4)) + 0.5) for _ in range(60)]
-    target = fidelity.statistics(reference)
-    fids = [fidelity.fid(fidelity.statistics(draw), target) for draw in draws]
-    assert 0.6 < bootstrap_fid(draws[0], reference, settings) / np.std(fids, ddof=1) < 1.7
+    monkeypatch.setattr(statistics, "ROWS", 11)
+    assert sets.scores() == pytest.approx(whole, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -215,12 +232,46 @@ def test_calculate_metrics_with_the_registered_classifier_gives_the_same(weights
     )
     classifier = load_classifier(weights)
     features, logits = classify(classifier, generated.pixels, 64)
-    ours = scores(features, logits, classify(classifier, reference.pixels, 64)[0], SETTINGS)
+    against, _ = classify(classifier, reference.pixels, 64)
+    target = Target(against, statistics_of(against))
+    ours = scores(Features(features, logits, None), target, SETTINGS, CPU)
     assert ours["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
     assert ours["is"] == pytest.approx(theirs["inception_score_mean"], rel=1e-6)
     assert ours["kid"] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3)
     assert ours["precision"] == pytest.approx(theirs["precision"], abs=0.03)
     assert ours["recall"] == pytest.approx(theirs["recall"], abs=0.03)
+
+
+def test_torch_fidelitys_own_figures_are_those_of_calculate_metrics(weights):
+    register_classifier()
+    generated, reference = Images(80, seed=0, low=60), Images(80, seed=1)
+    theirs = torch_fidelity.calculate_metrics(
+        input1=generated,
+        input2=reference,
+        feature_extractor=EXTRACTOR,
+        feature_extractor_weights_path=str(weights),
+        **dict.fromkeys(("isc", "fid", "kid", "prc"), True),
+        kid_subset_size=60,
+        **dict.fromkeys(("cuda", "cache", "verbose"), False),
+        save_cpu_ram=True,
+    )
+    classifier = load_classifier(weights)
+    features, logits = classify(classifier, generated.pixels, 64)
+    against, _ = classify(classifier, reference.pixels, 64)
+    settings = msgspec.structs.replace(SETTINGS, torch_fidelity=True)
+    target = Target(against, statistics_of(against))
+    found = scores(Features(features, logits, None), target, settings, CPU)
+    for ours, name in (
+        ("fid", "frechet_inception_distance"),
+        ("is", "inception_score_mean"),
+        ("is_std", "inception_score_std"),
+        ("kid", "kernel_inception_distance_mean"),
+        ("kid_std", "kernel_inception_distance_std"),
+        ("precision", "precision"),
+        ("recall", "recall"),
+    ):
+        assert found[f"torch_fidelity_{ours}"] == pytest.approx(theirs[name], rel=1e-3), ours
+    assert found["torch_fidelity_is"] != found["is"], "it shuffles, in ten splits"
 
 
 @pytest.mark.parametrize("layers", [["features", "logits"], ["logits", "features"], ["logits"]])

@@ -1,0 +1,91 @@
+"""What an extractor sees of images, gathered in one pass that serves every metric.
+
+Letters: B images of a batch, n of all, F features, K classes, S spatial features.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcb.data.arrays import save_arrays
+from pcb.metrics.statistics import Sums, sums_of
+
+
+class Layers(NamedTuple):
+    """What an extractor sees of a batch, float32."""
+
+    pool: Tensor
+    """(B, F): what FID, KID, precision and recall compare."""
+    logits: Tensor
+    """(B, K): what the Inception score reads."""
+    spatial: Tensor | None = None
+    """(B, S): what sFID compares, if the extractor has it."""
+
+
+Extractor = Callable[[Tensor], Layers]
+"""Takes uint8 images (B, 3, H, W) on its device."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """What an extractor saw of n images, in their order, on the CPU."""
+
+    pool: Tensor
+    """(n, F) float32."""
+    logits: Tensor
+    """(n, K) float32."""
+    spatial: Sums | None
+    """Sums alone: 50,000 images' spatial features would fill 0.4 GB."""
+
+
+@torch.inference_mode()
+def extract(
+    extractor: Extractor, batches: Iterable[Tensor], advance: Callable[[int], None]
+) -> Features:
+    """Run an extractor over batches of images; `advance` hears of each batch's size."""
+    pool, logits, spatial = [], [], None
+    for pixels in batches:
+        layers = extractor(pixels)
+        pool.append(layers.pool.cpu())
+        logits.append(layers.logits.cpu())
+        if layers.spatial is not None:
+            sums = sums_of(layers.spatial)
+            spatial = sums if spatial is None else spatial + sums
+        advance(len(pixels))
+    return Features(torch.cat(pool), torch.cat(logits), None if spatial is None else spatial.cpu())
+
+
+def join_features(parts: Sequence[Features]) -> Features:
+    """Return the features of all images of parts that follow each other."""
+    spatial = [part.spatial for part in parts if part.spatial is not None]
+    return Features(
+        torch.cat([part.pool for part in parts]),
+        torch.cat([part.logits for part in parts]),
+        reduce(add, spatial) if spatial else None,
+    )
+
+
+def save_features(path: Path, features: Features) -> None:
+    """Write features as .npz, all or nothing."""
+    arrays = {"pool": features.pool.numpy(), "logits": features.logits.numpy()}
+    if (sums := features.spatial) is not None:
+        arrays |= {"count": np.array(sums.count)}
+        arrays |= {"total": sums.total.numpy(), "products": sums.products.numpy()}
+    save_arrays(path, arrays)
+
+
+def load_features(path: Path) -> Features:
+    """Read what `save_features` wrote."""
+    with np.load(path) as file:
+        arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+    spatial = None
+    if "products" in arrays:
+        spatial = Sums(float(arrays["count"]), arrays["total"], arrays["products"])
+    return Features(arrays["pool"], arrays["logits"], spatial)

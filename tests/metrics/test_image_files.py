@@ -1,0 +1,95 @@
+"""Images from outside: what is read, in which order, and what is refused in one line."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pcb.errors import UserError
+from pcb.metrics.image_files import open_images
+from tests.inception import random_images
+
+PIXELS = random_images(7)
+
+
+@pytest.fixture(params=["stored", "compressed", "folder"])
+def path(request, tmp_path):
+    """The same seven images in each form."""
+    if request.param == "folder":
+        for number, pixels in enumerate(PIXELS):
+            folder = tmp_path / "images" / ("a" if number < 3 else "b")
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+        return tmp_path / "images"
+    save = np.savez if request.param == "stored" else np.savez_compressed
+    save(tmp_path / "images.npz", PIXELS, np.arange(7) % 2)
+    return tmp_path / "images.npz"
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+def test_images_come_in_order_in_batches_as_often_as_asked_for(path, size):
+    images = open_images(path)
+    assert (images.count, images.size) == (7, (16, 16))
+    for _ in range(2):
+        batches = list(images.batches(size))
+        assert [len(batch) for batch in batches[:-1]] == [size] * (len(batches) - 1)
+        np.testing.assert_array_equal(np.concatenate(batches), PIXELS)
+
+
+def test_labels_are_those_of_the_file(path):
+    labels = open_images(path).labels
+    assert labels is None if path.is_dir() else list(labels) == [0, 1, 0, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": PIXELS}, "no array `arr_0` in it"),
+        ({"arr_0": PIXELS.astype(np.float32)}, r"arr_0 is float32 \[7, 16, 16, 3\] where uint8"),
+        ({"arr_0": PIXELS.transpose(0, 3, 1, 2)}, r"arr_0 is uint8 \[7, 3, 16, 16\]"),
+        ({"arr_0": np.asfortranarray(PIXELS)}, "arr_0 is uint8"),
+        ({"arr_0": PIXELS, "arr_1": np.arange(6)}, r"arr_1 has shape \[6\], expected \[7\]"),
+        ({"arr_0": np.array([{}])}, "arr_0 is object"),
+    ],
+)
+def test_arrays_of_another_form_are_refused(tmp_path, arrays, message):
+    np.savez(tmp_path / "images.npz", **arrays)
+    with pytest.raises(UserError, match=message) as caught:
+        open_images(tmp_path / "images.npz")
+    assert str(tmp_path / "images.npz") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_files_are_refused(tmp_path):
+    path = tmp_path / "images.npz"
+    with pytest.raises(UserError, match="no such file or folder"):
+        open_images(path)
+    np.savez(path, PIXELS)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"images\.npz: not a readable \.npz"):
+        open_images(path)
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    with pytest.raises(UserError, match=r"images\.npz: damaged .* fetch or make it again"):
+        list(open_images(path).batches(3))
+    (tmp_path / "images.txt").write_text("")
+    with pytest.raises(UserError, match="neither a folder of PNG files nor an"):
+        open_images(tmp_path / "images.txt")
+
+
+def test_png_files_of_another_form_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no \.png file in it"):
+        open_images(tmp_path)
+    for number in range(3):
+        Image.fromarray(PIXELS[number]).save(tmp_path / f"{number}.png")
+    last = tmp_path / "3.png"
+    for image, message in (
+        (Image.fromarray(PIXELS[3]).convert("L"), r"3\.png: mode L where 8-bit RGB is expected"),
+        (Image.fromarray(PIXELS[3, :8]), r"3\.png: 16x8 pixels, but 0\.png has 16x16"),
+    ):
+        image.save(last)
+        with pytest.raises(UserError, match=message):
+            list(open_images(tmp_path).batches(4))
+    last.write_bytes(last.read_bytes()[:40])
+    with pytest.raises(UserError, match=r"3\.png: not a readable image"):
+        list(open_images(tmp_path).batches(4))
