@@ -74,7 +74,7 @@ _SOURCES = (
     ),
     _released(
         "autoenc-config",
-        "its settings",
+        "settings of the authors' tokenizer",
         "autoenc/autoencoder_config.yaml",
         "1d4c1cefa2a2edb55f1260645601e235c98ee41e4b51785c1dbcdabde4a60d14",
     ),
@@ -86,7 +86,7 @@ _SOURCES = (
     ),
     _released(
         "checkerboard-L-2x-config",
-        "its settings",
+        "settings of the authors' model of size L, ratio 2",
         "checkerboard-L-2x/config.yaml",
         "8719010494d7a909f36831a600cbda45c8223377600aa493abb28d3caba1f32b",
     ),
@@ -98,7 +98,7 @@ _SOURCES = (
     ),
     _released(
         "checkerboard-L-4x-config",
-        "its settings",
+        "settings of the authors' model of size L, ratio 4",
         "checkerboard-L-4x/config.yaml",
         "5cc319d36b881d9c6f492e4ded345e0c5abd1ff6e5648424e55ba86f4ba2f30a",
     ),

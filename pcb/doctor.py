@@ -10,11 +10,14 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pcb.catalogue import needed_files
 from pcb.certificate import processor_name
+from pcb.data.tree import class_names, tree_root
 from pcb.errors import UserError
+from pcb.files import size_text, state_of
 from pcb.params import active_preset, load_params, parse_preset
 from pcb.pipeline import Input, Pipeline
-from pcb.settings import Compute
+from pcb.settings import Compute, ImageNet
 from pcb.settle import read_manifests, why_stale
 
 PYTHON = (3, 11)
@@ -50,7 +53,7 @@ class Finding:
     def line(self) -> str:
         """Return the finding as a line of the table."""
         mark = "ok  " if self.problem is None else "LACK"
-        return f"  {mark}  {self.thing:<16}{self.found}" + (
+        return f"  {mark}  {self.thing:<26}{self.found}" + (
             f"; {self.problem}" if self.problem else ""
         )
 
@@ -97,12 +100,41 @@ def preset_findings(params_file: Path, name: str) -> Iterator[Finding]:
     yield Finding(thing="settings", found=preset.description)
     yield _device(preset.compute)
     pipeline = Pipeline(name, preset)
+    yield from file_findings(pipeline)
     manifests = read_manifests(pipeline)
     units = list(pipeline)
     missing = [unit for unit in units if why_stale(Input(unit=unit), manifests)]
     here = [unit for unit in units if unit.artifact.is_dir() and unit not in missing]
     found = f"{len(units) - len(missing)} of {len(units)} are current, {len(here)} with their data"
     yield Finding(thing="results", found=found)
+
+
+def file_findings(pipeline: Pipeline) -> Iterator[Finding]:
+    """Look for what a preset reads from outside, and whether it holds what it must."""
+    preset = pipeline.preset
+    for name in needed_files(preset):
+        state = state_of(preset.files, name)
+        size = f", {size_text(state.bytes)}" if state.bytes is not None else ""
+        found = f"{state.word}, {state.path}{size}"
+        yield Finding(thing=name, found=found, problem=state.problem)
+    if isinstance(preset.data, ImageNet) and "data" in {unit.stage for unit in pipeline}:
+        files, classes = preset.files, preset.data.num_classes
+        yield _images("imagenet", files.imagenet, classes)
+        if files.imagenet_validation is not None:
+            yield _images("imagenet_validation", files.imagenet_validation, None)
+
+
+def _images(key: str, path: str | None, classes: int | None) -> Finding:
+    """Look at a tree of images, as far as its classes; None where it need not have any."""
+    try:
+        root = tree_root(path, f"files.{key}")
+        names = [] if classes is None else class_names(root)
+    except UserError as error:
+        return Finding(thing=key, found="missing", problem=str(error))
+    if classes is None:
+        return Finding(thing=key, found=f"present, {root}")
+    wrong = f"{classes} are expected: complete them" if len(names) != classes else None
+    return Finding(thing=key, found=f"present, {root}, {len(names)} classes", problem=wrong)
 
 
 def _device(compute: Compute) -> Finding:

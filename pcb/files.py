@@ -52,12 +52,12 @@ def external_sha256(files: Files, name: str) -> str:
 
 def own_file(files: Files, name: str) -> Path | None:
     """Return the user's own file of this name, or None; UserError if it is named and not there."""
-    own = files.own.get(name)
-    if own is None:
+    if name not in files.own:
         return None
-    if not Path(own).is_file():
+    own = Path(files.own[name]).expanduser()
+    if not own.is_file():
         raise UserError(f"files.own.{name} = {own}: no such file; correct it, or delete the key")
-    return Path(own)
+    return own
 
 
 def source_of(name: str) -> Source:
@@ -70,7 +70,7 @@ def source_of(name: str) -> Source:
 
 def published_path(files: Files, source: Source) -> Path:
     """Return where a published file stands on this machine."""
-    return Path(files.folder) / source.path
+    return Path(files.folder).expanduser() / source.path
 
 
 def damage_of(source: Source, path: Path) -> str | None:
@@ -79,6 +79,8 @@ def damage_of(source: Source, path: Path) -> str | None:
         size = path.stat().st_size
     except FileNotFoundError:
         return "no such file"
+    if not path.is_file():
+        return "is not a file"
     expected = expected_size(source)
     if expected is not None and size != expected:
         return f"has {size} bytes where {expected} are expected"
@@ -94,18 +96,28 @@ class State:
     """`own`, `present`, `missing` or `corrupt`."""
     bytes: int | None
     """Of what is there, else of what there should be, None if that is not known."""
-    damage: str | None = None
+    problem: str | None = None
+    """What is wrong, and the way out."""
 
 
 def state_of(files: Files, name: str) -> State:
     """Say what there is of a file from outside, one's own or the published one."""
-    source, own = source_of(name), files.own.get(name)
-    path = published_path(files, source) if own is None else Path(own)
-    if not path.is_file():
-        return State(path=path, word="missing", bytes=expected_size(source))
-    damage = damage_of(source, path) if own is None else None
-    word = "own" if own is not None else "present" if damage is None else "corrupt"
-    return State(path=path, word=word, bytes=path.stat().st_size, damage=damage)
+    source = source_of(name)
+    try:
+        own = own_file(files, name)
+    except UserError as error:
+        return State(path=Path(files.own[name]), word="missing", bytes=None, problem=str(error))
+    if own is not None:
+        return State(path=own, word="own", bytes=own.stat().st_size)
+    path = published_path(files, source)
+    damage = damage_of(source, path)
+    if damage is None:
+        return State(path=path, word="present", bytes=path.stat().st_size)
+    fetch = f"`pcb fetch {name}`"
+    if not path.exists():
+        return State(path=path, word="missing", bytes=expected_size(source), problem=fetch)
+    problem = f"{damage}; {fetch}"
+    return State(path=path, word="corrupt", bytes=path.stat().st_size, problem=problem)
 
 
 def wrong_hash(source: Source, found: str) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pcb.catalogue import CATALOGUE
 from pcb.cli.main import build_parser, main
 from pcb.cli.make import STAGES
 from pcb.doctor import examine
@@ -301,3 +302,34 @@ def test_doctor_says_what_a_preset_lacks(project: Path, capsys: pytest.CaptureFi
     edit_params(project, "renderings: 16", "renderings: 0")
     assert examine(project / "params.yaml") == 1
     assert re.search(r"LACK  settings +wrong; .*renderings = 0", capsys.readouterr().out)
+
+
+def test_doctor_looks_for_files_from_outside(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PCB_PRESET", "paper")
+    (project / "images" / "n01440764").mkdir(parents=True)
+    put = project / "external" / CATALOGUE["inception"].path
+    put.parent.mkdir(parents=True)
+    put.write_bytes(b"spoilt")
+    (project / "mine.pt").write_bytes(b"mine")
+    local = "files: {imagenet: images, imagenet_validation: nowhere, own: {llamagen: mine.pt}}"
+    (project / "params.local.yaml").write_text(local)
+    assert examine(project / "params.yaml") == 1
+    out = capsys.readouterr().out
+    paper = out[out.index("preset paper (active)") : out.index("preset paper-pretrained")]
+    for line in (
+        rf"LACK  inception +corrupt, external/{CATALOGUE['inception'].path}, 6 bytes; its SHA-256",
+        r"LACK  adm-reference +missing, external/adm/\S+\.npz; `pcb fetch adm-reference`\n",
+        r"ok    llamagen +own, mine\.pt, 4 bytes\n",
+        r"LACK  imagenet +present, images, 1 classes; 1000 are expected",
+        r"LACK  imagenet_validation +missing; nowhere: no such folder",
+    ):
+        assert re.search(line, paper), line
+    mini = out[out.index("preset mini") : out.index("preset smoke")]
+    assert "imagenet" not in mini
+    assert "adm-reference" not in mini
+    pretrained = out[out.index("preset paper-pretrained") : out.index("preset paper-smoke")]
+    assert "LACK  checkerboard-L-4x-config" in pretrained
+    assert "llamagen" not in pretrained
+    assert "LACK  imagenet" not in pretrained

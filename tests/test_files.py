@@ -122,6 +122,35 @@ def test_released_files_stand_in_the_released_layout() -> None:
     assert len({source.path for source in CATALOGUE.values()}) == len(CATALOGUE)
 
 
+def test_state_says_what_is_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = publish(monkeypatch, "autoenc", sha256=SHA256, bytes=7)
+    state = files.state_of(Files(), "autoenc")
+    assert (state.word, state.bytes) == ("missing", 7)
+    put(source)
+    assert files.state_of(Files(), "autoenc").word == "present"
+    put(source, b"Weights")
+    state = files.state_of(Files(), "autoenc")
+    assert state.word == "corrupt" and SHA256 in (state.problem or "")
+    state = files.state_of(Files(own={"autoenc": "nowhere"}), "autoenc")
+    assert state.word == "missing" and "files.own.autoenc = nowhere" in (state.problem or "")
+    assert files.state_of(Files(own={"autoenc": str(put(source))}), "autoenc").word == "own"
+
+
+def test_folder_in_the_place_of_a_file_is_damage(folder: Path) -> None:
+    (Path("external") / CATALOGUE["autoenc"].path).mkdir(parents=True)
+    with pytest.raises(UserError, match="is not a file"):
+        external_file(Files(), "autoenc")
+
+
+def test_paths_may_begin_at_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    path = folder / "home" / "mine.pt"
+    path.parent.mkdir()
+    path.write_bytes(b"mine")
+    assert external_file(Files(own={"llamagen": "~/mine.pt"}), "llamagen") == path
+    assert files.published_path(Files(folder="~/x"), CATALOGUE["inception"]).is_relative_to(folder)
+
+
 @pytest.mark.parametrize(
     ("preset", "names"),
     [
