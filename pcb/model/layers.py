@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 
 from pcb.model.cache import Cache
+from pcb.model.mask import attend
 from pcb.model.rotary import rotate
 
 
@@ -17,11 +19,12 @@ from pcb.model.rotary import rotate
 class Attending:
     """What the tokens of one call attend to, the same for every layer.
 
-    mask: (L, M) True where row sees column, or None where every token sees all M positions.
+    mask: (L, M) True where row sees column, the same as tiles (`pcb.model.mask`), or None where
+    every token sees all M positions.
     cache: None outside decoding. start: position of the call's first token in the sequence.
     """
 
-    mask: Tensor | None = None
+    mask: Tensor | BlockMask | None = None
     cache: Cache | None = None
     start: int = 0
 
@@ -67,7 +70,7 @@ class Attention(nn.Module):
         v_BNMH = v_BLNH.transpose(1, 2)
         if attending.cache is not None:
             k_BNMH, v_BNMH = attending.cache.update(i, attending.start, k_BNMH, v_BNMH)
-        out = F.scaled_dot_product_attention(q_BNLH, k_BNMH, v_BNMH, attn_mask=attending.mask)
+        out = attend(q_BNLH, k_BNMH, v_BNMH, attending.mask)
         return self.out(out.transpose(1, 2).reshape(B, L, D))
 
 
