@@ -1,8 +1,10 @@
 """Where tensors live, and how exactly a process computes."""
 
+import importlib.util
 import os
 
 import torch
+from torch import Tensor
 
 from pcb.errors import UserError
 from pcb.settings import Compute
@@ -15,6 +17,20 @@ def pick_device(compute: Compute) -> torch.device:
     if compute.device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def can_compile(device: torch.device) -> bool:
+    """Say whether torch can write kernels for a device: on a GPU that triton knows."""
+    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= (7, 0)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on a device; to a GPU it travels while this process goes on."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def compute_exactly(device: torch.device, threads: int) -> None:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcb.device import send
 from pcb.order import drawing_order
 from pcb.schedule import Schedule, block_starts
 
@@ -68,10 +69,8 @@ class Sequence:
 
     def to(self, device: torch.device) -> "Sequence":
         """Return the same sequence with its tensors on a device."""
-        rows, before, blocks = (
-            index.to(device, non_blocking=True)
-            for index in (self.rows_L, self.before_L, self.blocks_L)
-        )
+        indices = (self.rows_L, self.before_L, self.blocks_L)
+        rows, before, blocks = (send(index, device) for index in indices)
         return Sequence(schedule=self.schedule, rows_L=rows, before_L=before, blocks_L=blocks)
 
 

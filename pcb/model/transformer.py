@@ -7,11 +7,13 @@ Letters: B batch, L positions of a call, T tokens of a call, D width, C code dim
 """
 
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pcb.model.layers import Attending, Attention, Layer, SwiGLU
 from pcb.model.rotary import RotaryPhases
@@ -38,6 +40,15 @@ class Inputs:
     rows_T: Tensor
     before_rows_T: Tensor
     with_class: bool
+
+    def of(self, images: slice) -> "Inputs":
+        """Return the inputs of some of the images."""
+        return replace(
+            self,
+            labels_B=self.labels_B[images],
+            source_BTC=self.source_BTC[images],
+            before_BTC=self.before_BTC[images],
+        )
 
 
 class CodeMLP(nn.Sequential):
@@ -68,6 +79,10 @@ def set_gain(linear: nn.Linear, mean_square: float) -> None:
         nn.init.zeros_(linear.bias)
 
 
+# Nothing in a layer is random.
+_call_again_for_gradients = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+
+
 class Transformer(nn.Module):
     """Block-causal transformer over the scales of one pyramid.
 
@@ -85,6 +100,8 @@ class Transformer(nn.Module):
         self.sizes = tuple(sizes)
         self.num_classes = num_classes
         self.tokens = sum(size * size for size in sizes)
+        self.recompute = False
+        """Whether a layer's activations are computed again for its gradients, not kept."""
         width, (codes, code_dim) = settings.width, codebook_VC.shape
         self.register_buffer("codebook_VC", codebook_VC.detach().clone().float())
         self.class_embedding = nn.Embedding(num_classes + 1, width)
@@ -138,7 +155,8 @@ class Transformer(nn.Module):
         condition_BD = F.silu(label_BD)
         for i, layer in enumerate(self.layers):
             key_phases = mixed[i] if i < len(mixed) else query_phases
-            x_BLD = layer(x_BLD, condition_BD, query_phases, key_phases, attending, i)
+            call = (x_BLD, condition_BD, query_phases, key_phases, attending, i)
+            x_BLD = _call_again_for_gradients(layer, *call) if self.recompute else layer(*call)
         return self.norm(x_BLD[:, 1:] if inputs.with_class else x_BLD)
 
     def embed(self, inputs: Inputs) -> Tensor:
@@ -156,11 +174,14 @@ class Transformer(nn.Module):
         return self.combine(torch.cat([*parts, code_BTD], dim=-1))
 
     def logits(self, hidden_BTD: Tensor) -> Tensor:
-        """Return logits over the codebook; the head MLP, if any, adds to the head's weight."""
+        """Return logits over the codebook."""
+        return F.linear(hidden_BTD, self.head_weight(), self.head.bias)
+
+    def head_weight(self) -> Tensor:
+        """Return the head's weight, (V, D); the head MLP, if any, adds to it."""
         if self.head_mlp is None:
-            return self.head(hidden_BTD)
-        weight_VD = self.head.weight + self.head_mlp(self.codebook_VC)
-        return F.linear(hidden_BTD, weight_VD, self.head.bias)
+            return self.head.weight
+        return self.head.weight + self.head_mlp(self.codebook_VC)
 
     def num_parameters(self) -> int:
         """Number of trainable parameters."""

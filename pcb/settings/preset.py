@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pcb.settings.base import Name, Positive, PositiveFloat, Settings
+from pcb.settings.base import Count, Name, Positive, PositiveFloat, Settings
 from pcb.settings.files import Files
 from pcb.settings.images import Data
 from pcb.settings.model import ModelRun
@@ -24,6 +24,17 @@ class Compute(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     feature_batch: Positive = 250
     checkpoint_seconds: PositiveFloat = 60.0
     """Longest time between two checkpoints of a training run."""
+    compile: bool | Literal["auto"] = "auto"
+    """Compile training's layers; `auto` does on a GPU."""
+    attention: Literal["auto", "dense", "flex"] = "auto"
+    """Training's mask: dense, or as tiles that FlexAttention skips; `auto` is `flex` where layers
+    are compiled."""
+    micro_batch: Positive | None = None
+    """Most images that a process trains on at once; gradients add up to those of its batch."""
+    recompute: bool = False
+    """Compute a layer's activations again for its gradients: less memory, one more forward pass."""
+    prefetch: Count = 2
+    """Training batches made ahead, each in a thread of its own; 0 makes each when it is needed."""
 
 
 class Preset(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,13 +2,15 @@
 
 Everything random of an iteration - images, crops, dropped labels, replaced codes, block sizes - is
 drawn for the whole batch from a counter-based generator. A resumed run therefore repeats what an
-unbroken one would have done, and ranks that split a batch agree on it.
+unbroken one would have done, ranks that split a batch agree on it, and it matters neither when nor
+in which thread a batch is made.
 
 Letters: B images, T tokens in the order of the sequence.
 """
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcb.data.shards import Codes
-from pcb.model.sequence import Sequence, rows_in_order, sequence_of
+from pcb.device import send
+from pcb.model.sequence import Sequence, sequence_of
 from pcb.model.transformer import Inputs
 from pcb.schedule import Schedule, training_block_sizes
 from pcb.settings import Training
@@ -28,25 +31,44 @@ IMAGES, CROPS, LABELS, CODES, BLOCKS = range(5)
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One iteration's images. codes, replaced: size -> int64 (B, size, size); labels_B int64."""
+    """Images of one iteration. codes, replaced: size -> int64 (B, size, size); labels_B int64."""
 
     labels_B: Tensor
     codes: dict[int, Tensor]
     replaced: dict[int, Tensor]
     """The codes with some replaced at random: what the next scale's source is made from."""
-    schedule: Schedule
+    sequence: Sequence
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the same batch with its tensors on a device; nobody waits for them to arrive."""
+        return Batch(
+            labels_B=send(self.labels_B, device),
+            codes={size: send(grid, device) for size, grid in self.codes.items()},
+            replaced={size: send(grid, device) for size, grid in self.replaced.items()},
+            sequence=self.sequence.to(device),
+        )
 
 
 class Batches:
     """The batches of a training run, by iteration number from 0 on."""
 
     def __init__(
-        self, cache: Codes, settings: Training, *, num_classes: int, codebook_size: int
+        self,
+        cache: Codes,
+        settings: Training,
+        *,
+        num_classes: int,
+        codebook_size: int,
+        own: slice = slice(None),
     ) -> None:
+        """`own` picks the images of every batch that this process trains on."""
         self.cache = cache
         self.settings = settings
         self.num_classes = num_classes
         self.codebook_size = codebook_size
+        self.own = own
+        # Two: batches that are made side by side may lie in two epochs.
+        self._order = lru_cache(maxsize=2)(self._draw_order)
         images = len(cache.labels)
         self.batch_size = min(settings.batch_size, images)
         self.per_epoch = images // self.batch_size
@@ -58,31 +80,35 @@ class Batches:
         return max(1, round(self.settings.epochs * self.per_epoch))
 
     def __getitem__(self, iteration: int) -> Batch:
-        """Return the batch of an iteration."""
+        """Return this process's share of the batch of an iteration."""
         epoch, place = divmod(iteration, self.per_epoch)
-        order = self._random(IMAGES, epoch).permutation(len(self.cache.labels))
-        indices = np.sort(order[place * self.batch_size : (place + 1) * self.batch_size])
-        crops = self._random(CROPS, iteration).integers(self.cache.crops, size=len(indices))
-        codes = self.cache.codes(indices, crops)
+        batch = self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+        indices = np.sort(batch)[self.own]
+        crops = self._random(CROPS, iteration).integers(self.cache.crops, size=self.batch_size)
+        codes = self.cache.codes(indices, crops[self.own])
         return Batch(
             labels_B=torch.from_numpy(self._drop_labels(self.cache.labels[indices], iteration)),
             codes={size: torch.from_numpy(grid) for size, grid in codes.items()},
             replaced=self._replace(codes, iteration),
-            schedule=self._schedule(iteration),
+            sequence=sequence_of(self._schedule(iteration)),
         )
 
+    def _draw_order(self, epoch: int) -> NDArray[np.int64]:
+        return self._random(IMAGES, epoch).permutation(len(self.cache.labels))
+
     def _drop_labels(self, labels: NDArray[np.int64], iteration: int) -> NDArray[np.int64]:
-        drop = self._random(LABELS, iteration).random(len(labels)) < self.settings.label_dropout
-        return np.where(drop, self.num_classes, labels)
+        drop = self._random(LABELS, iteration).random(self.batch_size) < self.settings.label_dropout
+        return np.where(drop[self.own], self.num_classes, labels)
 
     def _replace(self, codes: dict[int, NDArray[np.int64]], iteration: int) -> dict[int, Tensor]:
         """Replace each code with probability `random_replace` by one drawn uniformly."""
         random = self._random(CODES, iteration)
         replaced = {}
         for size, grid in codes.items():
-            chosen = random.random(grid.shape) < self.settings.random_replace
-            others = random.integers(self.codebook_size, size=grid.shape)
-            replaced[size] = torch.from_numpy(np.where(chosen, others, grid))
+            shape = (self.batch_size, size, size)
+            chosen = random.random(shape) < self.settings.random_replace
+            others = random.integers(self.codebook_size, size=shape)
+            replaced[size] = torch.from_numpy(np.where(chosen[self.own], others[self.own], grid))
         return replaced
 
     def _schedule(self, iteration: int) -> Schedule:
@@ -117,27 +143,24 @@ def random_schedule(
     return Schedule(sizes=tuple(sizes), blocks=tuple(blocks))
 
 
-def model_inputs(batch: Batch, codebook_VC: Tensor) -> tuple[Inputs, Tensor, Sequence]:
-    """Return a batch as a transformer reads it, its target codes (B, T), and the sequence.
+def model_inputs(batch: Batch, codebook_VC: Tensor) -> tuple[Inputs, Tensor]:
+    """Return a batch as a transformer reads it, and its target codes (B, T).
 
-    All tensors are on the codebook's device.
+    Batch and codebook are on one device.
     """
-    device = codebook_VC.device
-    sizes = batch.schedule.sizes
-    sequence = sequence_of(batch.schedule).to(device)
-    replaced = {size: grid.to(device, non_blocking=True) for size, grid in batch.replaced.items()}
-    sources = conditioning(replaced, codebook_VC, sizes)
-    order = torch.from_numpy(rows_in_order(sizes)).to(device)
-    codes_BT = torch.cat([batch.codes[size].flatten(1) for size in sizes], dim=1)
-    codes_BT = codes_BT.to(device, non_blocking=True)[:, order]
+    sequence = batch.sequence
+    sizes = sequence.schedule.sizes
+    order = sequence.rows_L[1:]
+    sources = conditioning(batch.replaced, codebook_VC, sizes)
     source_BTC = torch.cat([sources[size].flatten(2) for size in sizes], dim=2)
+    codes_BT = torch.cat([batch.codes[size].flatten(1) for size in sizes], dim=1)[:, order]
     before = (sequence.before_L[1:] - 1).clamp(min=0)
     inputs = Inputs(
-        labels_B=batch.labels_B.to(device, non_blocking=True),
+        labels_B=batch.labels_B,
         source_BTC=source_BTC.transpose(1, 2)[:, order],
         before_BTC=codebook_VC[codes_BT[:, before]],
         rows_T=order,
         before_rows_T=sequence.before_rows_L[1:],
         with_class=True,
     )
-    return inputs, codes_BT, sequence
+    return inputs, codes_BT

@@ -1,27 +1,32 @@
 """The training loop: from the last checkpoint to the end, saving as it goes."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pcb import interrupt
-from pcb.model.layers import Attending
+from pcb.data.pool import in_order
 from pcb.model.transformer import Transformer
 from pcb.progress import Progress
-from pcb.settings import Training
+from pcb.settings import Compute, Training
 from pcb.train.batches import Batch, Batches, model_inputs
 from pcb.train.checkpoint import load_checkpoint, save_checkpoint
+from pcb.train.objective import Objective
 from pcb.train.optim import MovingAverage, learning_rate, make_optimizer
-from pcb.train.ranks import Ranks
+from pcb.train.ranks import Ranks, Vote
 
 LOG_EVERY = 10
-"""Iterations a row of the log: losses stay on the device until then."""
+"""Fewest iterations a row of the log: losses stay on the device until then."""
+LOG_ROWS = 10_000
+"""Most rows of the log: it is part of every checkpoint."""
+GO_ON, SAVE, LEAVE = range(3)
+"""What ranks wish after an iteration; the greatest wish of any is done by all."""
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -32,12 +37,13 @@ class Trainer:
     model: Transformer
     batches: Batches
     settings: Training
+    compute: Compute
     folder: Path
     ranks: Ranks = Ranks()
     iteration: int = 0
     log: list[dict[str, float]] = field(default_factory=list)
     _pending: list[Tensor] = field(default_factory=list)
-    _stop: bool = False
+    _vote: Vote = field(default_factory=Vote)
 
     def __post_init__(self) -> None:
         self.device = self.model.codebook_VC.device
@@ -49,25 +55,31 @@ class Trainer:
             self.device.type, enabled=self.settings.precision == "float16"
         )
         self._resume()
+        self.objective = Objective(self.model, self.compute)
+        self.parallel = self.ranks.parallel(self.objective)
+        self._saved = time.monotonic()
+        self.log_every = max(LOG_EVERY, -(-self.batches.iterations // LOG_ROWS))
 
-    def run(self, progress: Progress, checkpoint_seconds: float) -> None:
+    def run(self, progress: Progress) -> None:
         """Train to the end; the folder then holds a checkpoint of the last iteration."""
         progress.skip(self.iteration)
-        saved = time.monotonic()
-        with interrupt.deferred():
-            while self.iteration < self.batches.iterations:
-                self.step(self.batches[self.iteration])
-                if self.iteration % LOG_EVERY == 0 or self.iteration == self.batches.iterations:
+        self._saved = time.monotonic()
+        left = range(self.iteration, self.batches.iterations)
+        depth = self.compute.prefetch
+        with interrupt.deferred(), ThreadPoolExecutor(max(1, depth), "batches") as pool:
+            for batch in in_order(pool, self.batches.__getitem__, left, depth):
+                self.step(batch)
+                if self.iteration % self.log_every == 0 or self.iteration == left.stop:
                     self._write_row()
                     progress.advance(0, loss=self.log[-1]["loss"])
                 progress.advance(1)
-                if self._stop or time.monotonic() - saved > checkpoint_seconds:
+                decided = self._decide()
+                if decided != GO_ON:
                     self.save()
-                    saved = time.monotonic()
-                    if self._stop:
-                        # Ranks go together: none leaves while the first one writes.
-                        self.ranks.wait()
-                        interrupt.hand_over()
+                if decided == LEAVE:
+                    # Ranks go together: none leaves while the first one writes.
+                    self.ranks.wait()
+                    interrupt.hand_over()
         self.save()
 
     def step(self, batch: Batch) -> None:
@@ -75,20 +87,21 @@ class Trainer:
         rate = learning_rate(self.settings, self.iteration / self.batches.per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        losses_T = self._losses(self.ranks.share(batch))
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(losses_T.mean()).backward()
-        self._stop = self.ranks.average_gradients(self.model.parameters(), stop=interrupt.due())
+        self._pending.append(self._backward(batch.to(self.device)))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
-            self.average.update(self.model)
-        self._pending.append(losses_T.detach())
+            self.average.update()
         self.iteration += 1
 
     def save(self) -> None:
-        """Write the checkpoint from which an equal run continues."""
-        self._flush()
+        """Write the checkpoint from which an equal run continues; a call of all ranks together.
+
+        The first rank writes, so what the others know alone goes into it: their pending losses.
+        """
+        if self._pending:
+            self._pending = list(self.ranks.mean(torch.stack(self._pending)))
         if self.ranks.first:
             save_checkpoint(self.folder, self.state())
 
@@ -101,26 +114,45 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "iteration": self.iteration,
             "log": self.log,
-            "pending": self._pending,
+            "pending": [losses.cpu() for losses in self._pending],
         }
 
-    def _losses(self, batch: Batch) -> Tensor:
-        """Cross-entropy of every token, mean over the images: (T,) in the sequence's order."""
-        inputs, codes_BT, sequence = model_inputs(batch, self.model.codebook_VC)
-        with self._autocast():
-            logits_BTV = self.model(inputs, Attending(mask=sequence.mask_LL()))
-        losses = F.cross_entropy(
-            logits_BTV.float().flatten(0, 1), codes_BT.flatten(), reduction="none"
-        )
-        return losses.view(codes_BT.shape).mean(0)
+    def _backward(self, batch: Batch) -> Tensor:
+        """Add up the gradients of a batch; return the loss of every token in its order, (T,).
+
+        Both are means over the images, of this rank for the losses and of all for the gradients.
+        """
+        inputs, codes_BT = model_inputs(batch, self.model.codebook_VC)
+        mask = self.objective.mask(batch.sequence)
+        images = len(codes_BT)
+        size = self.compute.micro_batch or images
+        losses = []
+        for start in range(0, images, size):
+            some = slice(start, start + size)
+            share = len(codes_BT[some]) / images
+            last = start + size >= images
+            with nullcontext() if last else self.ranks.alone(self.parallel):
+                with self._autocast():
+                    losses_T = self.parallel(inputs.of(some), codes_BT[some], mask)
+                self.scaler.scale(losses_T.mean() * share).backward()
+            losses.append(losses_T.detach() * share)
+        return torch.stack(losses).sum(0)
 
     def _autocast(self) -> Any:
         dtype = AUTOCAST.get(self.settings.precision)
         return torch.autocast(self.device.type, dtype) if dtype else nullcontext()
 
-    def _flush(self) -> None:
-        """Bring pending losses to the CPU, where a checkpoint can hold them."""
-        self._pending = [losses.cpu() for losses in self._pending]
+    def _decide(self) -> int:
+        """Return what the ranks decided after the iteration before, and ask them again.
+
+        A vote is counted an iteration after it was cast, when nobody has to wait for it.
+        """
+        decided, now = self._vote.outcome(), time.monotonic()
+        if decided != GO_ON:
+            self._saved = now
+        late = now - self._saved > self.compute.checkpoint_seconds
+        self._vote = self.ranks.vote(LEAVE if interrupt.due() else SAVE if late else GO_ON)
+        return decided
 
     def _write_row(self) -> None:
         """Add the means since the last row to the log, over all tokens and for every scale."""

@@ -1,7 +1,7 @@
 """Optimiser, learning rate and moving average of the weights (METHOD section 5)."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pcb.settings import Training
 
@@ -37,15 +37,13 @@ class MovingAverage:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        values = model.state_dict()
+        self.state = {name: tensor.detach().clone() for name, tensor in values.items()}
+        moving = [name for name, tensor in values.items() if tensor.is_floating_point()]
+        self._values = [values[name] for name in moving]
+        self._averages = [self.state[name] for name in moving]
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self) -> None:
         """Move the average towards the model's present state."""
-        averages: list[Tensor] = []
-        values: list[Tensor] = []
-        for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point():
-                averages.append(self.state[name])
-                values.append(tensor)
-        torch._foreach_lerp_(averages, values, 1 - self.decay)
+        torch._foreach_lerp_(self._averages, self._values, 1 - self.decay)

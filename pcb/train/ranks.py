@@ -1,19 +1,34 @@
 """Training in several processes, one a GPU: who is who, and gradients that agree.
 
-Every rank draws the same batch and takes its share of the images; gradients are averaged, so that
-the result does not depend on the number of ranks beyond float rounding.
+Every rank draws the same batch and trains on its share of the images; gradients are averaged while
+the rest of them is computed, so that the result does not depend on the number of ranks beyond float
+rounding.
 """
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from pcb.errors import UserError
-from pcb.train.batches import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vote:
+    """A question to all ranks that is answered while they go on computing."""
+
+    wishes: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
+    work: dist.Work | None = None
+
+    def outcome(self) -> int:
+        """Return the greatest wish of any rank, 0 before any vote. Waits for the last to vote."""
+        if self.work is not None:
+            self.work.wait()
+        return int(self.wishes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,35 +43,32 @@ class Ranks:
         """Whether this process writes what all of them make."""
         return self.rank == 0
 
-    def share(self, batch: Batch) -> Batch:
-        """Return every `world`-th image of a batch, from this rank's on."""
+    @property
+    def own(self) -> slice:
+        """The images of a batch that this rank trains on: every `world`-th, from its own on."""
+        return slice(self.rank, None, self.world)
+
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """Return a module whose gradients are the mean over the ranks after a backward pass."""
         if self.world == 1:
-            return batch
-        own = slice(self.rank, None, self.world)
-        return replace(
-            batch,
-            labels_B=batch.labels_B[own],
-            codes={size: grid[own] for size, grid in batch.codes.items()},
-            replaced={size: grid[own] for size, grid in batch.replaced.items()},
+            return module
+        return DistributedDataParallel(
+            module, broadcast_buffers=False, gradient_as_bucket_view=True
         )
 
-    def average_gradients(self, parameters: Iterable[nn.Parameter], *, stop: bool) -> bool:
-        """Average gradients over the ranks; return whether any rank wants to `stop`.
+    def alone(self, parallel: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which gradients add up on this rank; the next pass averages all."""
+        return (
+            parallel.no_sync() if isinstance(parallel, DistributedDataParallel) else nullcontext()
+        )
 
-        The wish travels with the gradients, so that all ranks see it after the same iteration.
-        """
+    def vote(self, wish: int) -> Vote:
+        """Ask for the greatest wish of any rank. On the CPU: no GPU is waited for."""
+        wishes = torch.tensor([wish])
         if self.world == 1:
-            return stop
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        wish = gradients[0].new_tensor([float(stop)])
-        flat = torch.cat([*(gradient.flatten() for gradient in gradients), wish])
-        dist.all_reduce(flat)
-        stopping = bool(flat[-1] > 0)
-        flat /= self.world
-        parts = flat[:-1].split([gradient.numel() for gradient in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
-        return stopping
+            return Vote(wishes=wishes)
+        work = dist.all_reduce(wishes, dist.ReduceOp.MAX, async_op=True)
+        return Vote(wishes=wishes, work=work)
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean of a tensor over the ranks."""
@@ -87,9 +99,12 @@ def join_ranks(device: torch.device, batch_size: int) -> Ranks:
             f"or the number of GPUs"
         )
     rank = int(os.environ["RANK"])
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=world
-    )
+    backend = "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        # Gradients by NCCL, votes by Gloo.
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, rank=rank, world_size=world)
     return Ranks(rank=rank, world=world)
 
 

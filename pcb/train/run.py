@@ -48,12 +48,18 @@ def train(job: Job) -> dict[str, Any]:
         settings,
         num_classes=job.preset.data.num_classes,
         codebook_size=len(model.codebook_VC),
+        own=ranks.own,
     )
     trainer = Trainer(
-        model=model, batches=batches, settings=settings, folder=job.folder, ranks=ranks
+        model=model,
+        batches=batches,
+        settings=settings,
+        compute=job.preset.compute,
+        folder=job.folder,
+        ranks=ranks,
     )
     with job.progress("iterations", batches.iterations) as progress:
-        trainer.run(progress, job.preset.compute.checkpoint_seconds)
+        trainer.run(progress)
     ranks.wait()
     leave_ranks(ranks)
     if not ranks.first:

@@ -1,5 +1,7 @@
 """Batches: functions of (seed, iteration), with the rates and the block sizes of the recipe."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from pcb.data.shards import TokenCache
 from pcb.schedule import training_block_sizes
 from pcb.settings import Training
-from pcb.train.batches import Batches, model_inputs, random_schedule
+from pcb.train.batches import IMAGES, Batches, model_inputs, random_schedule
 from tests.train.tokens import CODES, SIZES, write_tokens
 
 CLASSES = 10
@@ -19,17 +21,16 @@ def cache(tmp_path):
     return TokenCache(tmp_path, SIZES)
 
 
-def batches(cache, **settings):
+def batches(cache, own=slice(None), **settings):
     base = {"epochs": 2, "batch_size": 16, "precision": "float32"}
-    return Batches(
-        cache, Training(**{**base, **settings}), num_classes=CLASSES, codebook_size=CODES
-    )
+    training = Training(**{**base, **settings})
+    return Batches(cache, training, num_classes=CLASSES, codebook_size=CODES, own=own)
 
 
 def same(one, other):
     return (
         torch.equal(one.labels_B, other.labels_B)
-        and one.schedule == other.schedule
+        and one.sequence.schedule == other.sequence.schedule
         and all(torch.equal(one.codes[s], other.codes[s]) for s in SIZES)
         and all(torch.equal(one.replaced[s], other.replaced[s]) for s in SIZES)
     )
@@ -44,6 +45,34 @@ def test_an_iteration_is_the_same_whenever_it_is_asked_for(cache):
     assert same(run[3], late)
     assert not same(run[0], run[2])
     assert not same(run[0], batches(cache, seed=1)[0])
+
+
+def test_ranks_take_shares_of_the_batch_that_one_would_draw(cache):
+    whole = batches(cache)[3]
+    for rank in range(2):
+        own = slice(rank, None, 2)
+        share = batches(cache, own=own)[3]
+        codes = {size: grid[own] for size, grid in whole.codes.items()}
+        replaced = {size: grid[own] for size, grid in whole.replaced.items()}
+        labels_B = whole.labels_B[own]
+        assert same(share, replace(whole, labels_B=labels_B, codes=codes, replaced=replaced))
+
+
+def test_an_order_is_drawn_once_an_epoch(cache, monkeypatch):
+    """A permutation of all of ImageNet for every batch would take longer than a step."""
+    run = batches(cache)
+    drawn = []
+    random = run._random
+
+    def counting(purpose, counter):
+        if purpose == IMAGES:
+            drawn.append(counter)
+        return random(purpose, counter)
+
+    monkeypatch.setattr(run, "_random", counting)
+    for iteration in range(run.iterations):
+        run[iteration]
+    assert drawn == [0, 1]
 
 
 def test_an_epoch_draws_every_image_once(cache):
@@ -101,7 +130,8 @@ def test_inputs_are_in_the_order_of_the_sequence(cache):
     run = batches(cache, random_replace=0)
     batch = run[0]
     codebook = torch.nn.functional.normalize(torch.randn(CODES, 8), dim=1)
-    inputs, codes_BT, sequence = model_inputs(batch, codebook)
+    inputs, codes_BT = model_inputs(batch, codebook)
+    sequence = batch.sequence
     flat = torch.cat([batch.codes[size].flatten(1) for size in SIZES], dim=1)
     assert torch.equal(codes_BT, flat[:, sequence.rows_L[1:]])
     assert not inputs.source_BTC[:, 0].any(), "the first scale has no source"

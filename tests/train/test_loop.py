@@ -8,7 +8,8 @@ from pcb.device import compute_exactly
 from pcb.errors import UserError
 from pcb.model.weights import load_weights, save_weights
 from pcb.progress import Progress
-from pcb.settings import Training
+from pcb.settings import Compute, Training
+from pcb.train import loop
 from pcb.train.batches import Batches
 from pcb.train.loop import Trainer
 from tests.models import tiny_model
@@ -29,21 +30,27 @@ def tokens(tmp_path_factory):
     return folder
 
 
-def trainer(tokens, folder, **settings):
+def trainer(tokens, folder, compute=None, **settings):
     folder.mkdir(exist_ok=True)
     base = {"epochs": 12, "batch_size": 16, "learning_rate": 3e-3, "ema": 0.9}
     training = Training(**{**base, "precision": "float32", **settings})
     model = tiny_model(codes=CODES, classes=10, layers=2)
     cache = TokenCache(tokens, SIZES)
     batches = Batches(cache, training, num_classes=10, codebook_size=CODES)
-    return Trainer(model=model, batches=batches, settings=training, folder=folder)
+    return Trainer(
+        model=model,
+        batches=batches,
+        settings=training,
+        compute=compute or Compute(checkpoint_seconds=1e9),
+        folder=folder,
+    )
 
 
 class Killed(Exception):
     """Stands for SIGKILL: nothing after it runs."""
 
 
-def run(trainer, *, stop_at=None, checkpoint_seconds=1e9):
+def run(trainer, *, stop_at=None):
     step = trainer.step
 
     def step_or_die(batch):
@@ -53,7 +60,7 @@ def run(trainer, *, stop_at=None, checkpoint_seconds=1e9):
 
     trainer.step = step_or_die
     with Progress("train/test", "iterations", trainer.batches.iterations) as progress:
-        trainer.run(progress, checkpoint_seconds)
+        trainer.run(progress)
 
 
 def test_the_loss_falls(tokens, tmp_path):
@@ -66,12 +73,13 @@ def test_the_loss_falls(tokens, tmp_path):
     assert row["loss"] == pytest.approx(mean)
 
 
-@pytest.mark.parametrize("stop_at", [1, 7, 23])
+@pytest.mark.parametrize("stop_at", [2, 8, 22])
 def test_killed_and_started_again_ends_where_an_unbroken_run_does(tokens, tmp_path, stop_at):
     unbroken = trainer(tokens, tmp_path / "unbroken")
     run(unbroken)
+    always = Compute(checkpoint_seconds=1e-9)
     with pytest.raises(Killed):
-        run(trainer(tokens, tmp_path / "killed"), stop_at=stop_at, checkpoint_seconds=0)
+        run(trainer(tokens, tmp_path / "killed", always), stop_at=stop_at)
     resumed = trainer(tokens, tmp_path / "killed")
     assert resumed.iteration == stop_at
     run(resumed)
@@ -79,6 +87,54 @@ def test_killed_and_started_again_ends_where_an_unbroken_run_does(tokens, tmp_pa
     for name, tensor in unbroken.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], tensor), name
         assert torch.equal(resumed.average.state[name], unbroken.average.state[name]), name
+
+
+@pytest.mark.parametrize("compute", [{"prefetch": 0}, {"prefetch": 5}, {"recompute": True}])
+def test_how_it_is_computed_changes_no_bit(tokens, tmp_path, compute):
+    usual, other = (
+        trainer(tokens, tmp_path / "a", epochs=3),
+        trainer(tokens, tmp_path / "b", Compute(**compute), epochs=3),
+    )
+    run(usual)
+    run(other)
+    assert other.log == usual.log
+    for name, tensor in usual.model.state_dict().items():
+        assert torch.equal(other.model.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("micro_batch", [1, 5, 16, 100])
+def test_gradients_add_up_to_those_of_the_batch(tokens, tmp_path, micro_batch):
+    whole, parts = (
+        trainer(tokens, tmp_path / "a", epochs=3),
+        trainer(tokens, tmp_path / "b", Compute(micro_batch=micro_batch), epochs=3),
+    )
+    run(whole)
+    run(parts)
+    assert parts.log[-1]["loss"] == pytest.approx(whole.log[-1]["loss"], abs=1e-5)
+    for name, tensor in whole.model.state_dict().items():
+        torch.testing.assert_close(parts.model.state_dict()[name], tensor, atol=1e-4, rtol=1e-3)
+
+
+def test_an_error_while_a_batch_is_made_ahead_reaches_the_user(tokens, tmp_path, monkeypatch):
+    training = trainer(tokens, tmp_path / "run")
+    codes = training.batches.cache.codes
+
+    def codes_or_error(images, crops):
+        if training.iteration:
+            raise UserError("tokens/s004/00001.npy: damaged")
+        return codes(images, crops)
+
+    monkeypatch.setattr(training.batches.cache, "codes", codes_or_error)
+    with pytest.raises(UserError, match=r"^tokens/s004/00001\.npy: damaged$"):
+        run(training)
+
+
+def test_a_long_run_keeps_a_log_of_bounded_length(tokens, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_ROWS", 5)
+    long = trainer(tokens, tmp_path / "run", epochs=60)
+    run(long)
+    assert long.batches.iterations == 120
+    assert [row["iteration"] for row in long.log] == [24, 48, 72, 96, 120]
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

@@ -60,6 +60,6 @@ def test_moving_average_is_the_geometric_sum():
     for value in (1.0, 2.0):
         with torch.no_grad():
             model.weight.fill_(value)
-        average.update(model)
+        average.update()
     expected = 0.9 * (0.1 * 1.0) + 0.1 * 2.0
     torch.testing.assert_close(average.state["weight"], torch.full((1, 2), expected))

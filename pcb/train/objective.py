@@ -1,0 +1,73 @@
+"""What training minimises: the loss of every token, by the fastest way that a device offers.
+
+Whichever way it is computed - mask as tiles or dense, compiled or not, layers kept or computed
+again - the result is the same up to float rounding.
+
+Letters: B images, T tokens in the order of the sequence.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
+
+from pcb.device import can_compile
+from pcb.errors import UserError
+from pcb.model.layers import Attending
+from pcb.model.mask import tiled_mask
+from pcb.model.sequence import Sequence
+from pcb.model.transformer import Inputs, Transformer
+from pcb.settings import Compute
+from pcb.train.loss import cross_entropies, token_losses
+
+
+class Objective(nn.Module):
+    """A transformer and its loss, as one module that ranks can share (`Ranks.parallel`)."""
+
+    def __init__(self, model: Transformer, compute: Compute) -> None:
+        """Set a model up for training on the device where it is.
+
+        Raises UserError if the settings ask for what the device cannot do.
+        """
+        super().__init__()
+        self.model = model
+        model.recompute = compute.recompute
+        self._losses = cross_entropies
+        able = can_compile(model.codebook_VC.device)
+        if compute.compile is True and not able:
+            raise UserError(
+                "compute.compile = true: needs a GPU that triton knows; set it to auto or false"
+            )
+        compiled = able and compute.compile is not False
+        if compute.attention == "flex" and not compiled:
+            raise UserError(
+                "compute.attention = 'flex': only compiled attention skips tiles, and this is not "
+                "compiled (compute.compile, or no GPU that triton knows); set it to auto or dense"
+            )
+        self.tiled = compiled and compute.attention != "dense"
+        if compiled:
+            self.compile_parts()
+
+    def forward(self, inputs: Inputs, codes_BT: Tensor, mask: Tensor | BlockMask) -> Tensor:
+        """Return the cross-entropy of every token, mean over the images, in nats: (T,)."""
+        hidden_BTD = self.model.hidden(inputs, Attending(mask=mask))
+        weight_VD, bias_V = self.model.head_weight(), self.model.head.bias
+        losses_N = token_losses(
+            hidden_BTD.flatten(0, 1), weight_VD, bias_V, codes_BT.flatten(), self._losses
+        )
+        return losses_N.view(codes_BT.shape).mean(0)
+
+    def mask(self, sequence: Sequence) -> Tensor | BlockMask:
+        """Return the block-causal mask in the form that is fastest here."""
+        return tiled_mask(sequence.blocks_L) if self.tiled else sequence.mask_LL()
+
+    def compile_parts(self, backend: str = "inductor") -> None:
+        """Compile each layer, and the loss of some tokens.
+
+        Layer by layer, since all share one graph, and so that each hands its gradients to the
+        other ranks while those of the layers before it are computed.
+        """
+        # It would cut a layer's graph where a bucket of gradients ends, and refuses FlexAttention.
+        torch._dynamo.config.optimize_ddp = False
+        for layer in self.model.layers:
+            layer.compile(dynamic=False, backend=backend)
+        self._losses = torch.compile(cross_entropies, dynamic=False, backend=backend)

@@ -1,0 +1,70 @@
+"""A rank of a training of a tiny model: ``python -m tests.train.rank TOKENS FOLDER CASE...``.
+
+A case is JSON: settings of `Compute`, the `folder` below FOLDER where it runs and, as `stop`, the
+iteration after which the last rank is told to leave.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from pcb import interrupt
+from pcb.data.shards import TokenCache
+from pcb.progress import Progress
+from pcb.settings import Compute, Training
+from pcb.train.batches import Batches
+from pcb.train.loop import Trainer
+from pcb.train.ranks import Ranks, join_ranks, leave_ranks
+from tests.models import tiny_model
+from tests.train.tokens import CODES, SIZES
+
+SETTINGS = Training(epochs=6, batch_size=8, learning_rate=1e-3, precision="float32")
+
+
+class Left(Exception):
+    """Stands for the end of the process, after a cluster's warning."""
+
+
+def train(tokens: Path, folder: Path, ranks: Ranks, *, stop: int = 0, **compute) -> None:
+    """Train; leave the weights and what there is to say of them in the folder."""
+    folder.mkdir(exist_ok=True)
+    batches = Batches(
+        TokenCache(tokens, SIZES), SETTINGS, num_classes=10, codebook_size=CODES, own=ranks.own
+    )
+    trainer = Trainer(
+        model=tiny_model(codes=CODES, classes=10, layers=2, heads=2),
+        batches=batches,
+        settings=SETTINGS,
+        compute=Compute(**compute),
+        folder=folder,
+        ranks=ranks,
+    )
+    begun = trainer.iteration
+    last = ranks.rank == ranks.world - 1
+    interrupt.due = lambda: bool(stop) and last and trainer.iteration >= stop
+    try:
+        with Progress("train", "iterations", batches.iterations) as progress:
+            trainer.run(progress)
+    except Left:
+        pass
+    save_file(trainer.model.state_dict(), folder / f"rank{ranks.rank}.safetensors")
+    said = {"begun": begun, "ended": trainer.iteration, "log": trainer.log}
+    (folder / f"rank{ranks.rank}.json").write_text(json.dumps(said))
+
+
+def leave() -> None:
+    raise Left
+
+
+if __name__ == "__main__":
+    tokens, root, *cases = sys.argv[1:]
+    torch.set_num_threads(1)
+    ranks = join_ranks(torch.device("cpu"), SETTINGS.batch_size)
+    interrupt.hand_over = leave
+    for case in map(json.loads, cases):
+        train(Path(tokens), Path(root) / case.pop("folder"), ranks, **case)
+    ranks.wait()
+    leave_ranks(ranks)

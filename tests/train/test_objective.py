@@ -1,0 +1,118 @@
+"""The objective: every way of computing it gives the same, and none is taken where it can't be."""
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from pcb.errors import UserError
+from pcb.settings import Compute
+from pcb.train import objective as module
+from pcb.train.objective import Objective
+from tests.models import random_inputs, tiny_model
+
+
+def objective_of(**compute):
+    return Objective(tiny_model(seed=1, layers=4), Compute(**compute))
+
+
+def inputs_of(objective, blocks=2):
+    torch.manual_seed(blocks)
+    inputs, sequence = random_inputs(objective.model, batch=4, blocks=blocks)
+    codes_BT = torch.randint(len(objective.model.codebook_VC), inputs.source_BTC.shape[:2])
+    return inputs, codes_BT, sequence
+
+
+def losses_and_gradients(objective, blocks=2):
+    inputs, codes_BT, sequence = inputs_of(objective, blocks)
+    losses_T = objective(inputs, codes_BT, objective.mask(sequence))
+    return losses_T, torch.autograd.grad(losses_T.mean(), list(objective.parameters()))
+
+
+def test_recomputed_layers_give_the_same_and_keep_less():
+    kept, forgetful = objective_of(), objective_of(recompute=True)
+    torch.testing.assert_close(losses_and_gradients(forgetful), losses_and_gradients(kept))
+    assert bytes_kept(forgetful) < bytes_kept(kept) / 2
+
+
+def bytes_kept(objective):
+    """Size of what the forward pass leaves for the gradients, each storage once."""
+    storages = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    own = {p.untyped_storage().data_ptr() for p in objective.parameters()}
+    inputs, codes_BT, sequence = inputs_of(objective)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        losses = objective(inputs, codes_BT, objective.mask(sequence))
+    assert losses.requires_grad
+    return sum(size for place, size in storages.items() if place not in own)
+
+
+def test_compiled_layers_share_graphs_and_serve_every_schedule():
+    """Two graphs for the layers, one with keys of their own phases; none for another schedule."""
+    plain, compiled = objective_of(), objective_of()
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled.compile_parts(counter)
+    for blocks in (2, 1, 4):
+        torch.testing.assert_close(
+            losses_and_gradients(compiled, blocks), losses_and_gradients(plain, blocks)
+        )
+    assert counter.frame_count == 3, "and one for the loss"
+
+
+def test_compiled_tiles_serve_every_schedule_with_one_graph():
+    compiled = objective_of()
+    compiled.tiled = True
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("eager")
+    compiled.compile_parts(counter)
+    plain = objective_of()
+    with torch.no_grad():
+        for blocks in (2, 1, 4):
+            inputs, codes_BT, sequence = inputs_of(plain, blocks)
+            expected = plain(inputs, codes_BT, plain.mask(sequence))
+            torch.testing.assert_close(
+                compiled(inputs, codes_BT, compiled.mask(sequence)), expected
+            )
+    assert counter.frame_count == 3
+
+
+def test_compiled_layers_keep_their_names_and_can_be_recomputed():
+    plain, compiled = objective_of(), objective_of(recompute=True)
+    torch._dynamo.reset()
+    compiled.compile_parts("aot_eager")
+    assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
+    torch.testing.assert_close(losses_and_gradients(compiled), losses_and_gradients(plain))
+
+
+@pytest.mark.parametrize(
+    ("compute", "able", "compiled", "tiled"),
+    [
+        ({}, False, False, False),
+        ({}, True, True, True),
+        ({"attention": "dense"}, True, True, False),
+        ({"compile": False}, True, False, False),
+        ({"compile": True, "attention": "flex"}, True, True, True),
+    ],
+)
+def test_the_fastest_way_that_the_device_offers(monkeypatch, compute, able, compiled, tiled):
+    done = []
+    monkeypatch.setattr(module, "can_compile", lambda device: able)
+    monkeypatch.setattr(Objective, "compile_parts", lambda self: done.append(True))
+    assert (objective_of(**compute).tiled, bool(done)) == (tiled, compiled)
+
+
+@pytest.mark.parametrize(
+    ("compute", "words"),
+    [
+        ({"compile": True}, r"compute\.compile = true: needs a GPU"),
+        ({"attention": "flex"}, r"compute\.attention = 'flex': only compiled attention"),
+    ],
+)
+def test_what_the_device_cannot_do_is_refused(compute, words):
+    with pytest.raises(UserError, match=words):
+        objective_of(**compute)
