@@ -12,6 +12,7 @@ import yaml
 from pcb.audit import DAMAGED, NOT_MADE, OK, STALE, Finding, audit, print_findings
 from pcb.effective import settings_file, write_settings
 from pcb.errors import UserError
+from pcb.files import PINS
 from pcb.manifest import made_by
 from pcb.params import PRESET_VARIABLE, load_params
 from pcb.pipeline import REPORTS, RESULTS, Pipeline
@@ -68,7 +69,8 @@ def publish(pipeline: Pipeline) -> int:
     _dvc("commit", "--force")
     name = pipeline.name
     manifests = RESULTS / "manifests" / name
-    _git("add", "--", LOCK, settings_file(name), manifests, REPORTS / name)
+    pins = [PINS] if PINS.exists() else []
+    _git("add", "--", LOCK, settings_file(name), manifests, REPORTS / name, *pins)
     if _git("diff", "--cached", "--quiet", check=False) != 0:
         _git("commit", "--quiet", "-m", f"results: publish {name}")
     _dvc("push")

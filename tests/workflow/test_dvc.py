@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from pcb.files import PINS
 from tests.units import make_all, pipeline_of
 from tests.workflow.snakemake import NOTHING, copy_project, planned, snakemake
 
@@ -84,6 +85,7 @@ def published(project: Path) -> Path:
     run(project, "git", "remote", "add", "origin", str(team / "hub.git"))
     run(project, "git", "push", "--quiet", "--set-upstream", "origin", "main")
     dvc(project, "remote", "add", "--local", "--default", "team", str(team / "remote"))
+    PINS.write_text("{}")
     pcb(project, "publish")
     return project
 
@@ -144,6 +146,7 @@ def test_clone_of_what_was_published_is_restored_without_making_anything(
 ) -> None:
     clone = clone_of(published)
     assert not (clone / WEIGHTS).exists()
+    assert (clone / PINS).read_text() == "{}"
     out = pcb(clone, "restore")
     assert "all 21 units of smoke are here and whole" in out
     assert "making" not in out
