@@ -9,6 +9,9 @@ from torch import Tensor
 from pcb.errors import UserError
 from pcb.settings import Compute
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""What the settings called `precision` mean."""
+
 
 def pick_device(compute: Compute) -> torch.device:
     """Return the device that the settings ask for; `auto` takes a GPU where there is one."""

@@ -47,6 +47,7 @@ LAYERS = (
         " pcb.train.run pcb.train.released pcb.train.from_folder pcb.sample.run pcb.metrics.run"
         " pcb.report.build pcb.parity",
     ),
+    ("measuring", "pcb.bench pcb.bench.*"),
     ("jobs", "pcb.launch pcb.launch.*"),
     ("command line", "pcb.cli pcb.cli.* pcb.__main__"),
 )

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pcb.data.arrays import save_array
-from pcb.device import compute_exactly, pick_device
+from pcb.device import DTYPES, compute_exactly, pick_device
 from pcb.model.weights import build_model, load_weights
 from pcb.params import convert
 from pcb.sample.draw import labels, uniforms
@@ -21,7 +21,6 @@ from pcb.schedule import Schedule
 from pcb.settings import Sampling, SweepPoint
 from pcb.stage import Job, atomic
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STATISTICS = "stats.csv"
 
 

@@ -1,0 +1,1 @@
+"""Speed and memory of the program's parts, beside what the machine could do at best."""

@@ -1,0 +1,63 @@
+"""The least work of a part: operations by `pcb.flops`, and memory that no program could spare."""
+
+from pcb import flops
+from pcb.bench.case import Phase
+from pcb.schedule import Schedule
+from pcb.settings import Autoencoder, Model
+
+
+def sampling_phases(
+    model: Model,
+    codes: Autoencoder,
+    schedule: Schedule,
+    guided_from: int | None,
+    *,
+    batch: int,
+    value_bytes: int,
+) -> list[Phase]:
+    """Return a phase for every step of drawing a batch, and one that catches up with guidance.
+
+    A step reads the layers and the head, the keys and values of what was drawn, and writes its own
+    and the logits, `value_bytes` each. `guided_from` is as in `pcb.flops.sampling`.
+    """
+    phases, drawn, step = [], 1, 0
+    for blocks in schedule.blocks:
+        for size in blocks:
+            calls = 2 if guided_from is not None and step >= guided_from else 1
+            if step == guided_from:
+                phases.append(_pass(model, codes, batch, drawn, drawn, value_bytes, head=False))
+            phases.append(_pass(model, codes, calls * batch, size, drawn + size, value_bytes))
+            drawn, step = drawn + size, step + 1
+    return phases
+
+
+def _pass(
+    model: Model,
+    codes: Autoencoder,
+    rows: int,
+    tokens: int,
+    seen: int,
+    value_bytes: int,
+    *,
+    head: bool = True,
+) -> Phase:
+    """Return the phase of one call of the transformer, for `rows` sequences."""
+    width, logits = model.width, codes.codebook_size if head else 0
+    weights = model.layers * (4 * width * width + 3 * width * model.hidden) + width * logits
+    values = 2 * model.layers * width * seen + tokens * logits
+    return Phase(
+        flops=rows * flops.tokens_forward(model, codes, tokens, seen),
+        bytes=value_bytes * (weights + rows * values),
+    )
+
+
+def network_phase(
+    operations: int, *, weights: int, values: int, value_bytes: int, batch: int
+) -> list[Phase]:
+    """Return the phase of a network that reads its weights, and its inputs and outputs, once.
+
+    `operations` and `values`, of inputs and outputs together, are those of one item of the batch.
+    What passes between its layers is not counted: a bound that no program reaches.
+    """
+    moved = value_bytes * (weights + batch * values)
+    return [Phase(flops=batch * operations, bytes=moved)]

@@ -1,0 +1,109 @@
+"""What runs of the harness leave in git: rates for `pcb plan`, and ratios that must not be lost.
+
+Times depend on the machine; how many times longer the program takes without its optimisations, and
+the share of the machine's bound that it reaches, do so much less: they can be compared.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pcb.atomic import write_atomic
+from pcb.bench.case import BASELINE
+from pcb.bench.measure import Measured, Results
+from pcb.errors import UserError
+from pcb.rates import RATES, measured_rates
+
+RATIOS = Path("benchmarks") / "ratios.json"
+"""``{cpu or cuda: {part: {"baseline": ratio, "share": of the bound}}}``; in git."""
+ALLOWED_LOSS = 0.2
+Ratios = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A ratio that is smaller than the stored one by more than is allowed."""
+
+    part: str
+    what: str
+    stored: float
+    found: float
+
+    def __str__(self) -> str:
+        loss = 100 * (1 - self.found / self.stored)
+        return f"{self.part}: {self.what} {self.found:.3g}, was {self.stored:.3g} (-{loss:.0f} %)"
+
+
+def ratios_of(part: Measured) -> Ratios:
+    """Return what of a part can be compared between machines of a kind."""
+    found = {BASELINE: part.ratio(BASELINE), "share": part.share}
+    return {what: value for what, value in found.items() if value is not None}
+
+
+def losses(stored: dict[str, Ratios], results: Results) -> Iterator[Loss]:
+    """Yield every ratio that was lost; a part or ratio that is not stored cannot be."""
+    for part in results.parts:
+        found = ratios_of(part)
+        for what, before in stored.get(part.name, {}).items():
+            if what in found and found[what] < (1 - ALLOWED_LOSS) * before:
+                yield Loss(part=part.name, what=what, stored=before, found=found[what])
+
+
+def read_ratios(kind: str, path: Path = RATIOS) -> dict[str, Ratios]:
+    """Return the stored ratios of one kind of machine; raises UserError where there are none."""
+    found = _read(path).get(kind)
+    if not found:
+        raise UserError(f"{path}: holds no ratios of {kind}; store some with `pcb bench --record`")
+    return found
+
+
+def store_ratios(results: Results, path: Path = RATIOS) -> None:
+    """Put the ratios of a run among the stored ones."""
+    stored = _read(path)
+    own = stored.setdefault(results.machine.kind, {})
+    for part in results.parts:
+        if ratios_of(part):
+            own[part.name] = {what: round(value, 4) for what, value in ratios_of(part).items()}
+    _write(path, stored)
+
+
+def store_rates(results: Results, path: Path = RATES) -> None:
+    """Put the rates of a run on a GPU among the measured ones: the best part's for each kind."""
+    if results.machine.kind != "cuda":
+        return
+    stored = measured_rates(path)
+    own = stored.setdefault(_short(results.machine.name), {})
+    # In ascending order: the fastest is written last.
+    for part in sorted((p for p in results.parts if p.flops), key=_rate):
+        if part.kind is not None:
+            what = f"`pcb bench {part.name}` on {results.machine.name}, {part.precision}"
+            own[part.kind] = {"flops_per_second": _rate(part), "measured": what}
+    _write(path, stored)
+
+
+def _rate(part: Measured) -> float:
+    assert part.flops is not None
+    return part.flops / part.median
+
+
+def _short(name: str) -> str:
+    """Return a GPU's name as people say it: `H100` of `NVIDIA H100 80GB HBM3`."""
+    words = [word for word in name.replace("-", " ").split() if word not in ("NVIDIA", "Tesla")]
+    return words[0]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); restore it with `git checkout`") from None
+    assert isinstance(found, dict)
+    return found
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    write_atomic(path, json.dumps(content, indent=2, sort_keys=True) + "\n")

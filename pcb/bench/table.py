@@ -1,0 +1,72 @@
+"""Results as text: Markdown tables, which read well in a terminal too."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from pcb.bench.machine import Machine
+from pcb.bench.measure import Measured, Results
+
+_MEBI = 2**20
+_HEADER = ("part", "median", "quartiles", "items/s", "least", "share", "peak memory")
+_RATIOS = ("part", "variant", "median", "ratio", "differences from the first")
+
+
+def table_lines(results: Results) -> Iterator[str]:
+    """Yield the machine, a row for each part, and one for each of its other variants."""
+    yield from machine_lines(results.machine)
+    yield ""
+    yield from _aligned([_HEADER, *map(_row, results.parts)])
+    others = [row for part in results.parts for row in _variant_rows(part)]
+    if others:
+        yield ""
+        yield from _aligned([_RATIOS, *others])
+
+
+def machine_lines(machine: Machine) -> Iterator[str]:
+    """Yield what was measured on, and its own rates."""
+    packages = ", ".join(f"{name} {machine.versions[name]}" for name in ("pcb", "python", "torch"))
+    threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
+    where = "" if machine.kind == "cuda" else f", {threads} on {machine.cores} cores"
+    yield f"{machine.name}{where}; {packages}."
+    rates = ", ".join(
+        f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in machine.matrix.items()
+    )
+    yield f"Matrix products {rates}; copies {machine.bandwidth / 1e9:,.1f} GB/s."
+
+
+def _row(part: Measured) -> tuple[str, ...]:
+    low, middle, high = part.variants[0].quartiles
+    return (
+        part.name,
+        _seconds(middle),
+        f"{_seconds(low)} .. {_seconds(high)}",
+        f"{part.items / middle:.3g} {part.item}/s",
+        "-" if part.bound is None else _seconds(part.bound),
+        "-" if part.share is None else f"{100 * part.share:.0f} %",
+        "-" if part.memory is None else f"{part.memory / _MEBI:,.0f} MiB",
+    )
+
+
+def _variant_rows(part: Measured) -> Iterator[tuple[str, ...]]:
+    for variant in part.variants[1:]:
+        differences = ", ".join(f"{k} {v:.2g}" for k, v in variant.differences.items())
+        median = _seconds(variant.quartiles[1])
+        yield part.name, variant.name, median, f"{variant.ratio:.2f}", differences or "-"
+
+
+def _seconds(seconds: float) -> str:
+    """Return a time with three digits and a unit that suits it."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} us"
+
+
+def _aligned(rows: Sequence[Iterable[str]]) -> Iterator[str]:
+    """Yield a Markdown table; the first row is its header, all columns but the first go right."""
+    cells = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    marks = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    for row in (cells[0], marks, *cells[1:]):
+        first, *rest = zip(row, widths, strict=True)
+        padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
+        yield f"| {' | '.join(padded)} |"

@@ -1,0 +1,140 @@
+"""The harness: its arithmetic on parts whose times are known, and one run of it on small ones."""
+
+import json
+import time
+
+import msgspec
+import pytest
+import torch
+
+from pcb.bench.case import BASELINE, FAST, Case, Part, Phase
+from pcb.bench.catalogue import all_parts, chosen_parts
+from pcb.bench.machine import Machine
+from pcb.bench.measure import Results, measure
+from pcb.bench.stored import losses, read_ratios, store_rates, store_ratios
+from pcb.bench.table import table_lines
+from pcb.bench.timing import peak_memory, quartiles, ratio
+from pcb.cli.main import main
+from pcb.errors import UserError
+from pcb.rates import Device, measured_rates
+
+CPU = torch.device("cpu")
+MACHINE = Machine(
+    kind="cuda",
+    name="NVIDIA H100 80GB HBM3",
+    cores=1,
+    threads=1,
+    versions={"pcb": "1", "python": "3", "torch": "2"},
+    commit=None,
+    modified=None,
+    matrix={"float32": 1e12, "bfloat16": 1e13},
+    bandwidth=1e11,
+)
+
+
+@pytest.fixture(scope="module")
+def slept() -> Results:
+    """Results of a part whose baseline sleeps four times as long."""
+    case = Case(
+        variants={FAST: lambda: time.sleep(0.01), BASELINE: lambda: time.sleep(0.04)},
+        items=5,
+        phases=(Phase(flops=1e6, bytes=1e3), Phase(flops=1e3, bytes=1e6)),
+        differences=lambda: {BASELINE: {"codes": 0.25}},
+    )
+    part = Part(name="sleeping/soundly", item="naps", make=lambda device: case, kind="sampling")
+    return measure([part], CPU, rounds=3, budget=10)
+
+
+def of_h100(results: Results) -> Results:
+    return msgspec.structs.replace(results, machine=MACHINE)
+
+
+def test_a_bound_is_the_longer_of_arithmetic_and_memory_phase_by_phase():
+    phases = [Phase(flops=2e12, bytes=1e11), Phase(flops=1e12, bytes=3e11)]
+    assert MACHINE.bound(phases, "float32") == pytest.approx(2 + 3)
+    assert MACHINE.bound(phases, "bfloat16") == pytest.approx(1 + 3)
+
+
+def test_a_part_is_timed_with_its_baseline_and_its_bound(slept):
+    (part,) = slept.parts
+    assert part.median == pytest.approx(0.01, rel=0.5)
+    assert part.ratio(BASELINE) == pytest.approx(4, rel=0.3)
+    assert part.flops == 1_001_000
+    machine = slept.machine
+    assert part.bound == pytest.approx(
+        max(1e6 / machine.matrix["float32"], 1e3 / machine.bandwidth)
+        + max(1e3 / machine.matrix["float32"], 1e6 / machine.bandwidth)
+    )
+    assert part.share == part.bound / part.median
+    text = "\n".join(table_lines(slept))
+    assert "naps/s" in text and "codes 0.25" in text and "GFLOP/s in float32" in text
+
+
+def test_a_ratio_is_that_of_rounds_that_ran_together():
+    """A machine that slows down tenfold in the second half leaves the ratio as it is."""
+    fast, slow = (1.0, 1.0, 10.0, 10.0), (3.0, 3.0, 30.0, 30.0)
+    assert ratio(slow, fast) == 3.0
+    assert quartiles((1.0, 2.0, 3.0)) == (1.5, 2.0, 2.5)
+
+
+def test_memory_counts_what_a_call_holds_for_a_while():
+    idle = peak_memory(lambda: None, CPU)
+    if idle is None:
+        pytest.skip("this system tells no peak memory")
+    busy = peak_memory(lambda: torch.ones(2**26, dtype=torch.uint8), CPU)
+    assert busy - idle == pytest.approx(2**26, rel=0.1)
+
+
+def test_a_lost_ratio_is_told_from_noise_and_from_what_is_not_stored(slept, tmp_path):
+    path = tmp_path / "ratios.json"
+    with pytest.raises(UserError, match="holds no ratios of cpu"):
+        read_ratios("cpu", path)
+    store_ratios(slept, path)
+    stored = read_ratios("cpu", path)
+    assert not list(losses(stored, slept))
+    stored["sleeping/soundly"][BASELINE] *= 1.2
+    assert not list(losses(stored, slept)), "17 % less is noise"
+    stored["sleeping/soundly"][BASELINE] *= 1.2
+    (loss,) = losses(stored, slept)
+    assert str(loss).startswith("sleeping/soundly: baseline ")
+    assert not list(losses({}, slept))
+
+
+def test_rates_of_a_gpu_are_what_the_plan_reads(slept, tmp_path):
+    path = tmp_path / "rates.json"
+    store_rates(slept, path)
+    assert not path.exists(), "a CPU's rates are no GPU's"
+    store_rates(of_h100(slept), path)
+    rate = measured_rates(path)["H100"]["sampling"]
+    assert rate["flops_per_second"] == pytest.approx(1_001_000 / slept.parts[0].median)
+    assert "sleeping/soundly" in rate["measured"]
+    assert Device(name="H100", utilisation=0.3).name in measured_rates(path)
+
+
+def test_parts_have_one_name_each_in_every_scope_and_are_chosen_by_its_beginning():
+    for scope in ("quick", "short", "full"):
+        names = [part.name for part in all_parts(scope)]
+        assert len(set(names)) == len(names)
+    chosen = chosen_parts("full", ["sampling/L-2x/b8", "loading"])
+    assert [part.name for part in chosen] == [
+        "sampling/L-2x/b8",
+        "sampling/L-2x/b8-guided",
+        "loading/tokens",
+    ]
+    with pytest.raises(UserError, match="bench nonsense: no part begins so"):
+        chosen_parts("quick", ["nonsense"])
+
+
+def test_the_command_measures_and_prints_json(capsys):
+    names = ["sampling/uniforms", "tokenizer", "loading", "program/order"]
+    assert main(["bench", "--quick", "--device", "cpu", "--json", *names]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [part["name"].split("/")[0] for part in results["parts"]] == [
+        "sampling",
+        "tokenizer",
+        "loading",
+        "program",
+    ]
+    decoding = results["parts"][1]
+    assert 0 < decoding["bound"] < decoding["variants"][0]["seconds"][0]
+    assert results["machine"]["bandwidth"] > 0
