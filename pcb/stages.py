@@ -17,8 +17,8 @@ ENTRIES = {
     "metrics": "pcb.metrics.run:run",
     "report": "pcb.report.build:build",
 }
-LAUNCHED = {"tokenizer", "reference", "tokens", "train", "sample", "metrics"}
-"""Stages that a launcher may run elsewhere; the others are light and run where they are called."""
+LAUNCHED = {"data", "tokenizer", "reference", "tokens", "train", "sample", "metrics"}
+"""Stages that a launcher may run elsewhere; the report is light and runs where it is called."""
 LAUNCHERS = ("debug", "local", "slurm")
 """`debug` computes in this process, `local` in several of this machine, `slurm` in jobs."""
 LAUNCHER_VARIABLE = "PCB_LAUNCHER"

@@ -114,7 +114,7 @@ def test_a_file_that_vanished_is_named(tmp_path):
     write_tree(tmp_path, oddities=False)
     file = training(tmp_path)[0]
     (tmp_path / file.path).unlink()
-    with fails(f"{file.path}: cannot be read .No such file.*pcb data --force"):
+    with fails(f"{file.path}: cannot be read .No such file.*`data` again with --force"):
         read_file(tmp_path, file)
 
 

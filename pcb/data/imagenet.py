@@ -77,14 +77,14 @@ class FileImages:
         if len(data) != file.bytes or zlib.crc32(data) != self.index.checksums[image]:
             raise UserError(
                 f"{self.root / file.path}: not the file that the stage `data` has entered, its "
-                f"content is another; restore it, or enter the files anew: `pcb data --force`"
+                f"content is another; restore it, or make the stage `data` again with --force"
             )
         try:
             return centre_square(decode_rgb(data), self.side)
         except UnreadableImageError as error:
             raise UserError(
                 f"{self.root / file.path}: cannot be decoded ({error}); replace it by a sound "
-                f"copy, or remove it, then enter the files anew: `pcb data --force`"
+                f"copy, or remove it; then make the stage `data` again with --force"
             ) from None
 
     def _crop(self, wanted: tuple[int, int]) -> NDArray[np.uint8]:

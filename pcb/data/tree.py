@@ -58,8 +58,8 @@ def read_file(root: Path, file: File) -> bytes:
             return archive.read(file.bytes)
     except OSError as error:
         raise UserError(
-            f"{place}: cannot be read ({error.strerror}); put it back, or index the images again: "
-            f"`pcb data --force`"
+            f"{place}: cannot be read ({error.strerror}); put it back, or make the stage `data` "
+            f"again with --force"
         ) from None
 
 
