@@ -1,0 +1,55 @@
+"""What documents point to exists, and the commands that they print are ones that there are."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pcb.cli.main import build_parser
+from tests.units import ROOT
+
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)[^)]*\)")
+COMMAND = re.compile(r"^\s*(?:\S+=\S+ )*pcb ([^#`\n]+)|`pcb ([^`\n]+)`", re.MULTILINE)
+TARGET = re.compile(r"\bmake ([a-z-]+)(?=[ `]|$)", re.MULTILINE)
+
+
+def ids(path: Path) -> str:
+    return path.name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
+def test_links_lead_somewhere(document: Path) -> None:
+    missing = [
+        link
+        for link in LINK.findall(document.read_text(encoding="utf-8"))
+        if not (document.parent / link).exists()
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
+def test_commands_are_ones_that_there_are(
+    document: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = build_parser()
+    for found in COMMAND.findall(document.read_text(encoding="utf-8")):
+        command = next(filter(None, found)).strip()
+        words = shlex.split(command.replace("...", "x"))
+        if len(words) == 1:
+            # A verb that is only named.
+            words.append("--help")
+        try:
+            parser.parse_args(words)
+        except SystemExit as stop:
+            assert stop.code == 0, f"pcb {command}: {capsys.readouterr().err}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
+def test_targets_of_make_are_ones_that_there_are(document: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    code = re.findall(r"```sh\n(.*?)```|`([^`\n]+)`", document.read_text(encoding="utf-8"), re.S)
+    named = {target for part in code for text in part for target in TARGET.findall(text)}
+    assert named <= targets, f"{document.name}: {named - targets}"
