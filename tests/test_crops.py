@@ -30,6 +30,11 @@ def resize_axis(pixels: np.ndarray, size: int) -> np.ndarray:
     return np.floor(np.array(rows) + 0.5).clip(0, 255)
 
 
+def pixels_of(image: Image.Image, side: int) -> np.ndarray:
+    """Return the square as PIL orders pixels: (side, side, 3)."""
+    return centre_square(image, side).transpose(1, 2, 0)
+
+
 def slow_square(image: Image.Image, side: int) -> np.ndarray:
     """Compute the square pixel by pixel, in floating point."""
     pixels = np.asarray(image).astype(float)
@@ -49,7 +54,7 @@ def slow_square(image: Image.Image, side: int) -> np.ndarray:
 @pytest.mark.parametrize("size", SIZES)
 def test_the_square_is_that_of_a_slow_computation(size):
     image = natural_image(1, size)
-    found = centre_square(image, SIDE)
+    found = pixels_of(image, SIDE)
     assert (found.shape, found.dtype) == ((SIDE, SIDE, 3), np.uint8)
     # PIL's weights have 22 bits: a value in the middle between two bytes may fall either way.
     difference = np.abs(found.astype(int) - slow_square(image, SIDE))
@@ -61,12 +66,12 @@ def test_sizes_and_offsets_are_rounded_down():
     # Halved once, 5 x 7 becomes 2 x 3, of which the upper two rows are the middle.
     image = natural_image(2, (5, 7))
     halved = np.asarray(image.resize((2, 3), Image.Resampling.BOX))
-    np.testing.assert_array_equal(centre_square(image, 2), halved[:2])
+    np.testing.assert_array_equal(pixels_of(image, 2), halved[:2])
     # As large as needed already: three rows too many are one above and two below.
     tall = natural_image(3, (4, 7))
-    np.testing.assert_array_equal(centre_square(tall, 4), np.asarray(tall)[1:5])
+    np.testing.assert_array_equal(pixels_of(tall, 4), np.asarray(tall)[1:5])
     wide = natural_image(4, (8, 5))
-    np.testing.assert_array_equal(centre_square(wide, 5), np.asarray(wide)[:, 1:6])
+    np.testing.assert_array_equal(pixels_of(wide, 5), np.asarray(wide)[:, 1:6])
 
 
 def test_an_image_is_halved_only_while_it_is_twice_as_large():
@@ -78,8 +83,8 @@ def test_an_image_is_halved_only_while_it_is_twice_as_large():
 
 
 def test_crops_are_corners_and_centre_then_their_mirror_images():
-    square = np.arange(25).reshape(5, 5, 1).repeat(3, 2).astype(np.uint8)
-    square[:, :, 1] += 100
+    square = np.arange(25).reshape(1, 5, 5).repeat(3, 0).astype(np.uint8)
+    square[1] += 100
     crops = np.stack([crop(square, 2, number) for number in range(TEN)])
     assert crops.shape == (10, 3, 2, 2)
     upper_left = [[0, 1], [5, 6]]

@@ -48,7 +48,7 @@ def _refusing() -> Iterator[None]:
 
 
 def centre_square(image: Image.Image, side: int) -> NDArray[np.uint8]:
-    """Bring the shorter side to `side` pixels and crop the middle: RGB to (side, side, 3).
+    """Bring an RGB image's shorter side to `side` pixels and crop the middle: (3, side, side).
 
     Halved by box filter while twice as large as needed, then resized bicubically.
     """
@@ -58,16 +58,17 @@ def centre_square(image: Image.Image, side: int) -> NDArray[np.uint8]:
     size = (round(image.width * scale), round(image.height * scale))
     pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
     top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
-    return pixels[top : top + side, left : left + side]
+    square = pixels[top : top + side, left : left + side]
+    return np.ascontiguousarray(square.transpose(2, 0, 1))
 
 
 def crop(square: NDArray[np.uint8], size: int, number: int) -> NDArray[np.uint8]:
-    """Cut one of the ten crops out of a (side, side, 3) square: (3, size, size).
+    """Return one of the ten crops of a (3, side, side) square, a view: (3, size, size).
 
     0 to 3 are the corners top left, top right, bottom left, bottom right, 4 is the centre; 5 to 9
     are these five, mirrored.
     """
-    last = len(square) - size
+    last = square.shape[1] - size
     top, left = ((0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2))[number % 5]
-    cut = square[top : top + size, left : left + size]
-    return np.ascontiguousarray((cut[:, ::-1] if number >= 5 else cut).transpose(2, 0, 1))
+    cut = square[:, top : top + size, left : left + size]
+    return cut[:, :, ::-1] if number >= 5 else cut

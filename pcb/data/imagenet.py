@@ -19,7 +19,7 @@ _AHEAD = 2
 
 
 class FileImages:
-    """Images in files, brought to (side, side) and cropped to (3, size, size).
+    """Images in files, brought to (3, side, side) and cropped to (3, size, size).
 
     Threads decode: PIL works without Python's lock. The order is that of what is asked for.
     """
@@ -71,7 +71,7 @@ class FileImages:
         return in_order(self._pool, self._all, images, self._ahead)
 
     def square(self, image: int) -> NDArray[np.uint8]:
-        """Return what an image is cropped from: (side, side, 3)."""
+        """Return what an image is cropped from: (3, side, side)."""
         file = self.index.file(image)
         data = read_file(self.root, file)
         if len(data) != file.bytes or zlib.crc32(data) != self.index.checksums[image]:

@@ -94,7 +94,7 @@ def open_images(folder: Path, preset: Preset, split: Split) -> Images:
     return FileImages(
         root,
         index,
-        side=int(data.crop_factor * data.image_size) if train else data.image_size,
+        side=data.side if train else data.image_size,
         size=data.image_size,
         crops=TEN if train else 1,
         workers=preset.compute.workers,

@@ -56,5 +56,10 @@ class ImageNet(
     refused_share: Share = 0.0001
     """Share of the images that may be unreadable; they are listed and left out."""
 
+    @property
+    def side(self) -> int:
+        """Side in pixels of the square that ten crops are cut from."""
+        return int(self.crop_factor * self.image_size)
+
 
 Data = Digits | ImageNet

@@ -115,7 +115,7 @@ def test_parts_have_one_name_each_in_every_scope_and_are_chosen_by_its_beginning
     for scope in ("quick", "short", "full"):
         names = [part.name for part in all_parts(scope)]
         assert len(set(names)) == len(names)
-    chosen = chosen_parts("full", ["sampling/L-2x/b8", "loading"])
+    chosen = chosen_parts("full", ["sampling/L-2x/b8", "loading/tokens"])
     assert [part.name for part in chosen] == [
         "sampling/L-2x/b8",
         "sampling/L-2x/b8-guided",
@@ -132,6 +132,7 @@ def test_the_command_measures_and_prints_json(capsys):
     assert [part["name"].split("/")[0] for part in results["parts"]] == [
         "sampling",
         "tokenizer",
+        "loading",
         "loading",
         "program",
     ]
