@@ -121,6 +121,8 @@ def needed_files(preset: Preset) -> tuple[str, ...]:
     needed = {*released, *map(config_of, released)}
     if preset.metrics.extractor == "inception":
         needed |= {"inception", "adm-reference"}
-    if preset.tokenizer.source == "requantise":
-        needed.add("llamagen")
+    if preset.tokenizer.requantisation is not None:
+        needed |= (
+            {"llamagen", "inception"} if preset.tokenizer.requantisation.rfid else {"llamagen"}
+        )
     return tuple(name for name in CATALOGUE if name in needed)

@@ -11,7 +11,15 @@ from pcb.params import convert
 from pcb.pipeline import Unit
 from pcb.rates import Device, Kind, Rate
 from pcb.schedule import num_tokens
-from pcb.settings import Digits, ImageNet, ModelRun, Preset, SweepPoint
+from pcb.settings import (
+    Digits,
+    ImageNet,
+    ModelRun,
+    Preset,
+    Requantisation,
+    SweepPoint,
+    TokenizerTraining,
+)
 from pcb.size import num_parameters
 
 CROPS = 10
@@ -96,21 +104,39 @@ def checkpoint_bytes(preset: Preset) -> int:
 
 
 def _tokenizer_work(preset: Preset) -> Iterator[Work]:
-    settings = preset.tokenizer
-    codes = settings.autoencoder
-    recipe = settings.training or settings.requantisation
+    codes, recipe = preset.tokenizer.autoencoder, preset.tokenizer.training
+    if preset.tokenizer.requantisation is not None:
+        yield from _requantisation_work(preset, preset.tokenizer.requantisation)
     if recipe is None:
         return
-    finest, share = recipe.scales[-1], recipe.scale_probability / len(recipe.scales)
     images = recipe.iterations * recipe.batch_size
-    encoded = (1 - recipe.scale_probability) * flops.encode(codes, finest)
-    encoded += sum(share * flops.encode(codes, size) for size in recipe.scales)
-    if settings.training is None:
-        yield Work(kind="encoding", flops=images * encoded)
-        return
+    encoded = _drawn(preset, recipe)
     # The decoder costs about what the encoder does, with one block more a level.
+    finest = recipe.scales[-1]
     decoded = encoded * flops.decode(codes, finest) / flops.encode(codes, finest)
     yield Work(kind="training", flops=3 * images * (encoded + decoded))
+
+
+def _requantisation_work(preset: Preset, recipe: Requantisation) -> Iterator[Work]:
+    """Latents of what is drawn, or of a cache; then both codebooks at every scale."""
+    codes = preset.tokenizer.autoencoder
+    start = recipe.start_batches if recipe.mode == "as_intended" else 1
+    drawn = (recipe.iterations + start) * recipe.batch_size * _drawn(preset, recipe)
+    cached = (recipe.cached_images or 0) * _pyramid(preset, recipe.scales)
+    sizes = tuple({*recipe.scales, *preset.all_sizes})
+    images = recipe.measured_images
+    yield Work(kind="encoding", flops=(cached or drawn) + images * _pyramid(preset, sizes))
+    decoded = sum(flops.decode(codes, size) for size in sizes)
+    yield Work(kind="decoding", flops=2 * images * decoded)
+    if recipe.rfid:
+        yield Work(kind="features", flops=3 * images * len(sizes) * flops.INCEPTION)
+
+
+def _drawn(preset: Preset, recipe: TokenizerTraining | Requantisation) -> float:
+    """Return the operations of encoding an image of a scale that is drawn, on average."""
+    codes, uniform = preset.tokenizer.autoencoder, recipe.scale_probability / len(recipe.scales)
+    finest = (1 - recipe.scale_probability) * flops.encode(codes, recipe.scales[-1])
+    return finest + uniform * _pyramid(preset, recipe.scales)
 
 
 def _training_work(preset: Preset, model: str) -> Iterator[Work]:

@@ -1,7 +1,9 @@
 """The stage `tokenizer` for LlamaGen's file and for the released one."""
 
+from collections.abc import Mapping
 from contextlib import chdir
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from safetensors.torch import load_file
 from pcb.data import images
 from pcb.errors import UserError
 from pcb.manifest import Manifest
+from pcb.metrics.features import Extractor, Layers
 from pcb.params import convert, load_params, merge, parse_preset
 from pcb.pipeline import Pipeline
 from pcb.report.build import write_report
@@ -110,7 +113,9 @@ def vq(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_llamagen(tmp_path_factory.mktemp("llamagen") / "vq.pt", settings)
 
 
-def requantise(vq: Path, **settings: object) -> Pipeline:
+def requantise(
+    vq: Path, own: Mapping[str, Path] = MappingProxyType({}), **settings: object
+) -> Pipeline:
     base = {
         "iterations": 50,
         "batch_size": 8,
@@ -125,7 +130,7 @@ def requantise(vq: Path, **settings: object) -> Pipeline:
         "autoencoder": SMALL,
         "requantisation": {**base, **settings},
     }
-    return pipeline(tokenizer, {"llamagen": vq})
+    return pipeline(tokenizer, {"llamagen": vq, **own})
 
 
 def make(units: Pipeline) -> Manifest:
@@ -232,6 +237,27 @@ def test_without_held_out_images_training_images_are_measured(
     monkeypatch.setattr(stage, "open_images", open_images)
     facts = make(units).facts
     assert (facts["measured_on"], facts["measured_images"]) == ("training images", 5)
+
+
+def test_rfid_needs_inceptions_weights_before_anything_is_trained(vq: Path, folder: Path):
+    units = requantise(vq, rfid=True)
+    with pytest.raises(UserError, match="pcb fetch inception"):
+        make(units)
+    assert not list(units.unit("tokenizer").artifact.glob(".checkpoint*"))
+
+
+def test_rfid_is_measured_of_both_codebooks(
+    vq: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def load_inception(path: Path, device: torch.device) -> Extractor:
+        return lambda pixels: Layers(pixels.float().mean((2, 3)), pixels.float())
+
+    (folder / "weights.pth").touch()
+    monkeypatch.setattr(stage, "load_inception", load_inception)
+    units = requantise(vq, {"inception": folder / "weights.pth"}, iterations=1, rfid=True)
+    facts = make(units).facts
+    assert facts["rfid"].keys() == facts["rfid_before"].keys() == {"1", "2", "3", "4", "8"}
+    assert "rfid after" in scales_table(facts).header
 
 
 def test_the_file_must_be_there(folder: Path, vq: Path):

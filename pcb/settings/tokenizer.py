@@ -81,6 +81,8 @@ class Requantisation(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
     every batch as it is drawn."""
     measured_images: Positive = 50_000
     """Held-out images, at most, on which both codebooks are measured."""
+    rfid: bool = False
+    """Whether that includes rFID, which needs the Inception weights of `pcb fetch`."""
     seed: Count = 0
 
 

@@ -1,6 +1,6 @@
 """Batches of images for the tokenizer's trainings: one scale a batch (METHOD section 3)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pcb.data.arrays import from_uint8
 from pcb.data.images import Images
+from pcb.progress import Progress
 from pcb.tokenizer.pyramid import resize_bilinear
 
 
@@ -40,6 +41,15 @@ def in_batches(
     for start in range(0, len(chosen), batch):
         part = chosen[start : start + batch]
         yield images.read(part, np.zeros_like(part))
+
+
+def counted(
+    batches: Iterable[NDArray[np.uint8]], progress: Progress
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield batches, and count the images of each when it has been dealt with."""
+    for pixels in batches:
+        yield pixels
+        progress.advance(len(pixels))
 
 
 def evenly(images: Images, count: int) -> NDArray[np.int64]:

@@ -5,15 +5,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pcb.data.arrays import save_array
 from pcb.data.images import Images, first_images, open_images
-from pcb.device import compute_exactly, pick_device
+from pcb.device import compute_exactly, forbid_tf32, pick_device
 from pcb.errors import UserError
 from pcb.files import external_file, external_sha256
+from pcb.metrics.features import Extractor
+from pcb.metrics.inception import load_inception
 from pcb.model.weights import save_weights
 from pcb.stage import Entry, Job
-from pcb.tokenizer.batches import evenly, in_batches
+from pcb.tokenizer.batches import counted, evenly, in_batches
 from pcb.tokenizer.latents import CachedLatents, EncodedLatents, Latents, fill_cache
 from pcb.tokenizer.llamagen import load_llamagen
 from pcb.tokenizer.load import TOKENIZER_FILE
@@ -79,6 +82,10 @@ def _requantise(job: Job) -> dict[str, Any]:
     compute_exactly(device, compute.threads)
     own = load_llamagen(external_file(job.preset.files, "llamagen"), autoencoder).to(device)
     own.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    extractor = None
+    if settings.rfid:
+        # Before the training: what is missing shows now.
+        extractor = load_inception(external_file(job.preset.files, "inception"), device)
     trainer = Requantiser(
         latents=_latents(job, own),
         settings=settings,
@@ -91,19 +98,31 @@ def _requantise(job: Job) -> dict[str, Any]:
     codes = trainer.codes_VC().detach()
     save_weights(job.folder / TOKENIZER_FILE, {**own.state_dict(), "codebook": codes})
     write_log(job.folder / LOG, trainer.log)
+    return _measure_both(job, own, codes, extractor)
+
+
+def _measure_both(
+    job: Job, own: Tokenizer, codes: Tensor, extractor: Extractor | None
+) -> dict[str, Any]:
+    """Measure LlamaGen's own codebook and the new one; write some reconstructions by both."""
+    settings, batch = job.preset.tokenizer.requantisation, job.preset.compute.encoding_batch
+    assert settings is not None
+    forbid_tf32()
     codebooks = {"_before": own.codebook, "": codes}
     where, images = _held_out(job)
     chosen = evenly(images, settings.measured_images)
-    shown = next(in_batches(images, evenly(images, _SHOWN), _SHOWN))
+    shown = next(in_batches(images, evenly(images, min(_SHOWN, len(chosen))), _SHOWN))
     pictures = reconstructions(own, shown, list(codebooks.values()))
     save_array(job.folder / RECONSTRUCTIONS, pictures)
-    found = measure(
-        own,
-        in_batches(images, chosen, compute.encoding_batch),
-        sorted({*settings.scales, *job.preset.all_sizes}),
-        codebooks=codebooks,
-        similarity=True,
-    )
+    with job.progress("images measured", len(chosen)) as progress:
+        found = measure(
+            own,
+            counted(in_batches(images, chosen, batch), progress),
+            sorted({*settings.scales, *job.preset.all_sizes}),
+            codebooks=codebooks,
+            similarity=True,
+            extractor=extractor,
+        )
     return {
         **found,
         "measured_on": where,
