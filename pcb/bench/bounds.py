@@ -4,6 +4,9 @@ from pcb import flops
 from pcb.bench.case import Phase
 from pcb.schedule import Schedule
 from pcb.settings import Autoencoder, Model
+from pcb.size import num_parameters
+
+_ADAMW_BYTES = 7 * 4
 
 
 def sampling_phases(
@@ -29,6 +32,21 @@ def sampling_phases(
             phases.append(_pass(model, codes, calls * batch, size, drawn + size, value_bytes))
             drawn, step = drawn + size, step + 1
     return phases
+
+
+def training_phases(
+    model: Model, codes: Autoencoder, sizes: tuple[int, ...], classes: int, *, batch: int
+) -> list[Phase]:
+    """Return the phases of a training step: products forwards and backwards, then the optimiser.
+
+    Attention counts as dense. AdamW reads weights, gradients and both moments, and writes all but
+    the gradients, in float32.
+    """
+    parameters = num_parameters(model, sizes, classes, codes)
+    return [
+        Phase(flops=batch * flops.training_step(model, codes, sizes), bytes=0),
+        Phase(flops=0, bytes=_ADAMW_BYTES * parameters),
+    ]
 
 
 def _pass(

@@ -11,16 +11,13 @@ import torch
 from PIL import Image
 
 from pcb.bench.case import FAST, Case, Part, Scope
-from pcb.data.arrays import save_array
+from pcb.bench.standins import RandomCache
 from pcb.data.crops import TEN
 from pcb.data.imagenet import FileImages
 from pcb.data.index import Index
-from pcb.data.shards import LABELS, TokenCache, token_shard
 from pcb.params import load_preset
 from pcb.settings import ImageNet
 
-_SHARDS = 4
-_CODES = 4096
 _JPEG_SIZE = (500, 375)
 """Width and height of many of ImageNet's files, and the grain that gives a file their length."""
 _GRAIN = 24.0
@@ -42,18 +39,11 @@ def _tokens(images: int, batch: int, _: torch.device) -> Case:
 
     The cache is small and new, so the system holds it in memory: this is the program's own time.
     """
-    sizes = load_preset("paper").sizes("l-2x")
-    folder = tempfile.TemporaryDirectory(prefix="pcb-bench-")
-    root, random = Path(folder.name), np.random.default_rng(0)
-    save_array(root / LABELS, np.zeros(images, np.int64))
-    for size in sizes:
-        for shard in range(_SHARDS):
-            shape = (images // _SHARDS, TEN, size, size)
-            save_array(token_shard(root, size, shard), random.integers(0, _CODES, shape, np.uint16))
-    cache = TokenCache(root, sizes)
+    preset, random = load_preset("paper"), np.random.default_rng(0)
+    codes = preset.tokenizer.autoencoder.codebook_size
+    cache = RandomCache(preset.sizes("l-2x"), images=images, crops=TEN, codes=codes)
 
-    def read(kept: object = folder) -> object:
-        """Read one batch; `kept` keeps the folder for as long as this can be called."""
+    def read() -> object:
         return cache.codes(random.integers(0, images, batch), random.integers(0, TEN, batch))
 
     return Case(variants={FAST: read}, items=batch, settings={"batch": batch, "images": images})
@@ -82,7 +72,7 @@ def _jpegs(images: int, workers: int, _: torch.device) -> Case:
     )
 
     def decode(kept: object = folder) -> object:
-        """Take all crops of all images; `kept` keeps the folder as above."""
+        """Take all crops of all images; `kept` keeps the folder while this can be called."""
         return sum(len(crops) for crops in files.all_crops(range(images)))
 
     mean = round(float(index.bytes.mean()))

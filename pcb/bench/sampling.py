@@ -8,14 +8,13 @@ import torch
 
 from pcb.bench.bounds import sampling_phases
 from pcb.bench.case import FAST, Case, Part, Precision, Scope
+from pcb.bench.standins import random_model
 from pcb.device import DTYPES
-from pcb.model.transformer import Transformer
 from pcb.params import load_preset
 from pcb.sample.draw import labels, uniforms
 from pcb.sample.guidance import Guidance
 from pcb.sample.sampler import Sampler
 from pcb.schedule import schedule_from_blocks
-from pcb.tokenizer.quantize import normalise
 
 _GUIDANCE = Guidance(weight=1.5, start_step=5)
 _RUNS = {
@@ -61,14 +60,10 @@ def _draw(
     """Draw one batch; the weights are random, on which time does not depend."""
     preset, name, blocks = _RUNS[run]
     settings = load_preset(preset)
-    codes, model_settings = settings.tokenizer.autoencoder, settings.models[name].model
     sizes, classes = settings.sizes(name), settings.data.num_classes
     schedule = schedule_from_blocks(sizes, blocks)
-    torch.manual_seed(0)
-    codebook = normalise(torch.randn(codes.codebook_size, codes.code_dim), dim=-1)
-    model = Transformer(model_settings, sizes, classes, codebook)
-    torch.nn.init.normal_(model.head.weight, std=model_settings.width**-0.5)
-    model = model.to(device, DTYPES[precision]).eval().requires_grad_(False)
+    model = random_model(settings, name, sizes).to(device, DTYPES[precision])
+    model = model.eval().requires_grad_(False)
     sampler = Sampler(model, schedule, guidance=guidance)
     images = np.arange(batch)
     classes_B = torch.from_numpy(labels(classes, images)).to(device)
@@ -79,8 +74,8 @@ def _draw(
         items=batch,
         phases=tuple(
             sampling_phases(
-                model_settings,
-                codes,
+                settings.models[name].model,
+                settings.tokenizer.autoencoder,
                 schedule,
                 guided_from,
                 batch=batch,

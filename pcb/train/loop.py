@@ -88,12 +88,33 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        self._pending.append(self._backward(batch.to(self.device)))
+        self._pending.append(self.backward(batch.to(self.device)))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
             self.average.update()
         self.iteration += 1
+
+    def backward(self, batch: Batch) -> Tensor:
+        """Add up the gradients of a batch; return the loss of every token in its order, (T,).
+
+        Both are means over the images, of this rank for the losses and of all for the gradients.
+        """
+        inputs, codes_BT = model_inputs(batch, self.model.codebook_VC)
+        mask = self.objective.mask(batch.sequence)
+        images = len(codes_BT)
+        size = self.compute.micro_batch or images
+        losses = []
+        for start in range(0, images, size):
+            some = slice(start, start + size)
+            share = len(codes_BT[some]) / images
+            last = start + size >= images
+            with nullcontext() if last else self.ranks.alone(self.parallel):
+                with self._autocast():
+                    losses_T = self.parallel(inputs.of(some), codes_BT[some], mask)
+                self.scaler.scale(losses_T.mean() * share).backward()
+            losses.append(losses_T.detach() * share)
+        return torch.stack(losses).sum(0)
 
     def save(self) -> None:
         """Write the checkpoint from which an equal run continues; a call of all ranks together.
@@ -116,27 +137,6 @@ class Trainer:
             "log": self.log,
             "pending": [losses.cpu() for losses in self._pending],
         }
-
-    def _backward(self, batch: Batch) -> Tensor:
-        """Add up the gradients of a batch; return the loss of every token in its order, (T,).
-
-        Both are means over the images, of this rank for the losses and of all for the gradients.
-        """
-        inputs, codes_BT = model_inputs(batch, self.model.codebook_VC)
-        mask = self.objective.mask(batch.sequence)
-        images = len(codes_BT)
-        size = self.compute.micro_batch or images
-        losses = []
-        for start in range(0, images, size):
-            some = slice(start, start + size)
-            share = len(codes_BT[some]) / images
-            last = start + size >= images
-            with nullcontext() if last else self.ranks.alone(self.parallel):
-                with self._autocast():
-                    losses_T = self.parallel(inputs.of(some), codes_BT[some], mask)
-                self.scaler.scale(losses_T.mean() * share).backward()
-            losses.append(losses_T.detach() * share)
-        return torch.stack(losses).sum(0)
 
     def _autocast(self) -> Any:
         dtype = AUTOCAST.get(self.settings.precision)
