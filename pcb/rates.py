@@ -42,7 +42,7 @@ class Device:
 
         Raises UserError for a device that was neither measured nor has a datasheet here.
         """
-        measured = measured_rates().get(self.name, {}).get(kind)
+        measured = read_stored(RATES).get(self.name, {}).get(kind)
         if measured is not None:
             return Rate(flops_per_second=measured["flops_per_second"], source=measured["measured"])
         if self.name not in PEAKS:
@@ -55,8 +55,11 @@ class Device:
         return Rate(flops_per_second=self.utilisation * peak, source=what)
 
 
-def measured_rates(path: Path = RATES) -> dict[str, dict[str, Any]]:
-    """Return what was measured, nothing if nothing was. Raises UserError if it cannot be read."""
+def read_stored(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what `pcb bench --record` has left in a file, nothing if nothing was.
+
+    Raises UserError if it cannot be read.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from pcb.atomic import write_atomic
 from pcb.bench.case import BASELINE
 from pcb.bench.measure import Measured, Results
 from pcb.errors import UserError
-from pcb.rates import RATES, measured_rates
+from pcb.rates import RATES, read_stored
 
 RATIOS = Path("benchmarks") / "ratios.json"
 """``{cpu or cuda: {part: {"baseline": ratio, "share": of the bound}}}``; in git."""
@@ -53,7 +53,7 @@ def losses(stored: dict[str, Ratios], results: Results) -> Iterator[Loss]:
 
 def read_ratios(kind: str, path: Path = RATIOS) -> dict[str, Ratios]:
     """Return the stored ratios of one kind of machine; raises UserError where there are none."""
-    found = _read(path).get(kind)
+    found = read_stored(path).get(kind)
     if not found:
         raise UserError(f"{path}: holds no ratios of {kind}; store some with `pcb bench --record`")
     return found
@@ -61,7 +61,7 @@ def read_ratios(kind: str, path: Path = RATIOS) -> dict[str, Ratios]:
 
 def store_ratios(results: Results, path: Path = RATIOS) -> None:
     """Put the ratios of a run among the stored ones."""
-    stored = _read(path)
+    stored = read_stored(path)
     own = stored.setdefault(results.machine.kind, {})
     for part in results.parts:
         if ratios_of(part):
@@ -73,7 +73,7 @@ def store_rates(results: Results, path: Path = RATES) -> None:
     """Put the rates of a run on a GPU among the measured ones: the best part's for each kind."""
     if results.machine.kind != "cuda":
         return
-    stored = measured_rates(path)
+    stored = read_stored(path)
     own = stored.setdefault(_short(results.machine.name), {})
     # In ascending order: the fastest is written last.
     for part in sorted((p for p in results.parts if p.flops), key=_rate):
@@ -92,17 +92,6 @@ def _short(name: str) -> str:
     """Return a GPU's name as people say it: `H100` of `NVIDIA H100 80GB HBM3`."""
     words = [word for word in name.replace("-", " ").split() if word not in ("NVIDIA", "Tesla")]
     return words[0]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); restore it with `git checkout`") from None
-    assert isinstance(found, dict)
-    return found
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

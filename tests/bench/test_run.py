@@ -16,7 +16,7 @@ from pcb.bench.table import table_lines
 from pcb.bench.timing import peak_memory, quartiles, ratio
 from pcb.cli.main import main
 from pcb.errors import UserError
-from pcb.rates import Device, measured_rates
+from pcb.rates import Device, read_stored
 
 CPU = torch.device("cpu")
 MACHINE = Machine(
@@ -105,10 +105,10 @@ def test_rates_of_a_gpu_are_what_the_plan_reads(slept, tmp_path):
     store_rates(slept, path)
     assert not path.exists(), "a CPU's rates are no GPU's"
     store_rates(of_h100(slept), path)
-    rate = measured_rates(path)["H100"]["sampling"]
+    rate = read_stored(path)["H100"]["sampling"]
     assert rate["flops_per_second"] == pytest.approx(1_001_000 / slept.parts[0].median)
     assert "sleeping/soundly" in rate["measured"]
-    assert Device(name="H100", utilisation=0.3).name in measured_rates(path)
+    assert Device(name="H100", utilisation=0.3).name in read_stored(path)
 
 
 def test_parts_have_one_name_each_in_every_scope_and_are_chosen_by_its_beginning():
