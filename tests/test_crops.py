@@ -115,7 +115,7 @@ def test_odd_files_are_read_as_pil_reads_them(kind):
 
 @pytest.mark.parametrize(
     ("kind", "why"),
-    list(zip(BROKEN, ("none of JPEG", "none of JPEG", "truncated"), strict=True)),
+    list(zip(BROKEN, ("empty", "none of JPEG, PNG", "truncated"), strict=True)),
 )
 def test_broken_files_are_refused_with_a_reason(kind, why):
     with pytest.raises(UnreadableImageError, match=why):

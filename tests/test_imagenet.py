@@ -15,7 +15,15 @@ from pcb.data.images import first_images, open_images
 from pcb.data.pool import in_order
 from pcb.data.prepare import prepare
 from pcb.errors import UserError
-from tests.imagenet import Tree, imagenet_preset, odd_file, write_tree, write_validation
+from tests.imagenet import (
+    Tree,
+    imagenet_preset,
+    jpeg,
+    natural_image,
+    odd_file,
+    write_tree,
+    write_validation,
+)
 from tests.units import job_of
 
 
@@ -154,3 +162,17 @@ def test_what_an_item_raises_comes_at_its_turn_and_ends_the_rest():
         with pytest.raises(UserError, match="item 2"):
             next(results)
     assert max(begun) <= 5
+
+
+def test_names_may_hold_anything_that_files_may_be_called(tmp_path):
+    names = ("NA/nan.JPEG", 'a, "b"/1;2,3.jpg', "ü #x/line\nbreak.JPEG", "z/.hidden.JPEG")
+    for k, name in enumerate(names):
+        place = tmp_path / "train" / name
+        place.parent.mkdir(parents=True)
+        place.write_bytes(jpeg(natural_image(k, (64, 64))))
+    (tmp_path / "train" / "z" / "seen.PNG").write_bytes(odd_file("png"))
+    preset = imagenet_preset(tmp_path / "train", num_classes=4, image_size=64)
+    prepare(job_of(preset, "data", tmp_path / "data"))
+    images = open_images(tmp_path / "data", preset, "train")
+    assert list(images.index.paths) == [*names[:2], "z/seen.PNG", names[2]]
+    assert len(list(images.all_crops(range(4)))) == 4

@@ -23,6 +23,8 @@ class UnreadableImageError(Exception):
 
 def open_image(data: bytes) -> Image.Image:
     """Read an image's header, not its pixels. Raises UnreadableImageError if it is no image."""
+    if not data:
+        raise UnreadableImageError("empty")
     with _refusing():
         return Image.open(io.BytesIO(data), formats=FORMATS)
 
