@@ -11,10 +11,10 @@ SET_PRESET := $(if $(PRESET),PCB_PRESET=$(PRESET))
 PROFILE := $(if $(filter slurm,$(LAUNCHER)),slurm,default)
 SNAKEMAKE := PCB_LAUNCHER=$(LAUNCHER) $(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE)
 
-.PHONY: help reproduce smoke report restore publish readme bench bench-check test lint format install lock clean
+.PHONY: help reproduce smoke report restore publish readme verify-metrics bench bench-check test lint format install lock clean
 
 help:  ## list these targets
-	@grep -E '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+	@grep -E '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 reproduce: $(INSTALLED)  ## run everything from data to report; the same command again goes on
 	$(SET_PRESET) $(SNAKEMAKE)
@@ -34,6 +34,10 @@ publish: $(INSTALLED)  ## record a finished preset in DVC and git, and push both
 
 readme: $(INSTALLED)  ## put the measured table and pictures of the report into README.md
 	$(SET_PRESET) $(BIN)/python -m pcb readme
+
+verify-metrics: $(INSTALLED)  ## download ADM's samples (12 GB); compare with its published scores
+	$(BIN)/python -m pcb fetch inception adm-reference adm-samples
+	$(BIN)/python -m pcb verify-metrics
 
 bench: $(INSTALLED)  ## time the program's parts, beside what this machine could do at best
 	$(BIN)/python -m pcb bench

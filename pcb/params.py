@@ -90,6 +90,11 @@ def load_cluster(path: Path = PARAMS_FILE) -> Cluster:
     return convert(load_params(path)["cluster"], Cluster, f"{path}: cluster")
 
 
+def load_files(path: Path = PARAMS_FILE) -> Files:
+    """Read where files from outside lie on this machine. Raises UserError as `load_preset`."""
+    return _files(load_params(path), str(path))
+
+
 def active_preset(params: Mapping[str, Any]) -> str:
     """Return the preset's name: the environment's PCB_PRESET, else the file's `preset`."""
     return os.environ.get(PRESET_VARIABLE) or str(params.get("preset", "mini"))

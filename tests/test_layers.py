@@ -43,6 +43,7 @@ LAYERS = (
     (
         "entries, one a stage",
         "pcb.data.prepare pcb.tokenizer.build pcb.metrics.classifier_build pcb.metrics.reference"
+        " pcb.metrics.evaluate pcb.metrics.golden"
         " pcb.tokens.build"
         " pcb.train.run pcb.train.released pcb.train.from_folder pcb.sample.run pcb.metrics.run"
         " pcb.report.build pcb.parity",

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pcb
 from pcb.atomic import explain_disk_error
-from pcb.cli import check, jobs, keep, make, outside, show, speed
+from pcb.cli import check, jobs, keep, make, measure, outside, show, speed
 from pcb.cli.verb import Formatter
 from pcb.errors import UserError
 
@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     jobs.add_verbs(verbs)
     keep.add_verbs(verbs)
     check.add_verbs(verbs)
+    measure.add_verbs(verbs)
     speed.add_verbs(verbs)
     return parser
 

@@ -64,13 +64,13 @@ def scores(
     if features.spatial is not None and target.spatial is not None:
         found["sfid"] = frechet_distance(features.spatial.statistics(), target.spatial)
     if settings.torch_fidelity:
-        own = torch_fidelity_scores(features, target, settings)
+        own = torch_fidelity_scores(features, target, settings, device)
         found |= {f"torch_fidelity_{name}": value for name, value in own.items()}
     return found
 
 
 def torch_fidelity_scores(
-    features: Features, target: Target, settings: Metrics
+    features: Features, target: Target, settings: Metrics, device: torch.device
 ) -> dict[str, float]:
     """Return what torch-fidelity's functions make of the same features, with its defaults.
 
@@ -84,7 +84,9 @@ def torch_fidelity_scores(
         kid_subset_size=settings.kid_subset_size,
         verbose=False,
     )
-    prc = prc_features_to_metric(features.pool, target.features, save_cpu_ram=True, verbose=False)
+    prc = prc_features_to_metric(
+        features.pool.to(device), target.features.to(device), save_cpu_ram=True, verbose=False
+    )
     # It insists on equal types; means of float32 features would be float32.
     own = fid_features_to_statistics(features.pool.double())
     theirs = {"mu": target.pool.mean, "sigma": target.pool.covariance}

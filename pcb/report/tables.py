@@ -14,6 +14,7 @@ NOTHING = "–"
 _TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "×": r"$\times$", "±": r"$\pm$"}
 _HEADINGS = {
     "fid": "FID",
+    "sfid": "sFID",
     "is": "IS",
     "precision": "precision",
     "recall": "recall",
@@ -44,8 +45,15 @@ def metrics_csv(rows: Sequence[Row]) -> str:
 
 
 def results_table(rows: Sequence[Row]) -> Table:
-    """Return the main table: a line for each model and sampling setting."""
-    extra = tuple(name for name in extra_columns(rows) if not name.endswith("_std"))
+    """Return the main table: a line for each model and sampling setting.
+
+    Deviations stand behind their scores, and torch-fidelity's own figures in `metrics.csv` alone.
+    """
+    extra = tuple(
+        name
+        for name in extra_columns(rows)
+        if not name.endswith("_std") and not name.startswith("torch_fidelity_")
+    )
     scores = (*SCORES, *extra)
     headings = tuple(_HEADINGS.get(name, name.replace("_", " ")) for name in scores)
     return Table(

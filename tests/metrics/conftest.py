@@ -15,6 +15,6 @@ def inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def adm_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a reference file in ADM's form, with eight images of 16x16 pixels."""
+    """Return a reference file in ADM's form, with four images of 16x16 pixels."""
     path = tmp_path_factory.mktemp("adm") / "reference.npz"
-    return write_adm_reference(path, random_images(8, seed=1))
+    return write_adm_reference(path, random_images(4, seed=1))

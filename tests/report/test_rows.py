@@ -31,6 +31,14 @@ def test_metrics_csv_has_the_agreed_columns_and_every_digit(mini: Pipeline) -> N
     assert (cells["images"], cells["sampling_seconds"]) == ("2000", "1000.0")
 
 
+def test_scores_of_the_full_size_have_columns_where_they_were_measured(mini: Pipeline) -> None:
+    row = a_row(mini, {**SCORES, "sfid": 6.25, "torch_fidelity_fid": 3.5})
+    (cells,) = read(metrics_csv([row]))
+    assert (cells["sfid"], cells["torch_fidelity_fid"]) == ("6.25", "3.5")
+    header = results_table([row]).header
+    assert "sFID" in header and "torch fidelity fid" not in header
+
+
 def test_a_row_that_was_not_run_says_so(mini: Pipeline) -> None:
     row = a_row(mini, None)
     (cells,) = read(metrics_csv([row]))

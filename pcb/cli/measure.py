@@ -1,0 +1,84 @@
+"""The verbs that measure images from outside."""
+
+import argparse
+import json
+from pathlib import Path
+
+from pcb.cli.verb import Verbs, add_verb
+from pcb.params import PARAMS_FILE, load_files
+from pcb.settings import Sampling
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Add `evaluate` and `verify-metrics`."""
+    evaluate = add_verb(
+        verbs,
+        "evaluate",
+        _evaluate,
+        "measure any model's images of ImageNet 256x256 as the paper does",
+        "pcb evaluate --images samples.npz --json scores.json\n"
+        "  pcb evaluate --images folder/ --count 10000",
+    )
+    evaluate.add_argument(
+        "--images", type=Path, required=True, metavar="PATH", help="a folder of PNG files or .npz"
+    )
+    evaluate.add_argument(
+        "--count",
+        type=int,
+        default=Sampling().images,
+        metavar="N",
+        help="images expected (%(default)s)",
+    )
+    evaluate.add_argument(
+        "--inception", type=Path, metavar="FILE", help="weights; default: what `pcb fetch` got"
+    )
+    evaluate.add_argument(
+        "--reference", type=Path, metavar="FILE", help="ADM's .npz; default: what `pcb fetch` got"
+    )
+    evaluate.add_argument(
+        "--torch-fidelity", action="store_true", help="also print torch-fidelity's own figures"
+    )
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write this file")
+    verify = add_verb(
+        verbs,
+        "verify-metrics",
+        _verify,
+        "compare with ADM's published scores of its samples (exit status 1 if any is out)",
+        "pcb verify-metrics",
+    )
+    for parser in (evaluate, verify):
+        parser.add_argument("--params", type=Path, default=PARAMS_FILE, metavar="FILE")
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from pcb.atomic import write_atomic
+    from pcb.files import external_file
+    from pcb.metrics.evaluate import evaluate
+
+    # Files from outside are looked for only if their paths are not given.
+    inception, reference = (
+        given or external_file(load_files(arguments.params), name)
+        for given, name in (
+            (arguments.inception, "inception"),
+            (arguments.reference, "adm-reference"),
+        )
+    )
+    found = evaluate(
+        arguments.images,
+        inception,
+        reference,
+        count=arguments.count,
+        torch_fidelity=arguments.torch_fidelity,
+    )
+    for name, value in found.items():
+        if isinstance(value, int | float):
+            print(f"{name:<26} {value:.6g}")
+    if arguments.json is not None:
+        write_atomic(arguments.json, json.dumps(found, indent=1) + "\n")
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from pcb.metrics.golden import verify_metrics
+
+    return verify_metrics(load_files(arguments.params))

@@ -1,0 +1,142 @@
+"""`pcb evaluate` and `pcb verify-metrics`, whole, on tiny files of the real ones' form."""
+
+import json
+import re
+import shutil
+
+import msgspec
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import pcb.metrics.evaluate as evaluation
+import pcb.metrics.golden as golden
+from pcb.cli.main import main
+from pcb.errors import UserError
+from pcb.metrics.evaluate import protocol
+from pcb.metrics.golden import PUBLISHED, compare, comparison_lines
+from tests.inception import random_images
+from tests.units import ROOT
+
+COUNT = 4
+
+
+@pytest.fixture(autouse=True)
+def small(folder, monkeypatch):
+    """A protocol for a handful of images, in an empty folder."""
+    few = msgspec.structs.replace(evaluation.PROTOCOL, kid_subsets=2, bootstrap=2)
+    monkeypatch.setattr(evaluation, "PROTOCOL", few)
+    monkeypatch.setattr(evaluation, "SPLIT_IMAGES", 2)
+
+
+def command(samples, inception, reference, *more, count=COUNT):
+    paths = ["--images", samples, "--inception", inception, "--reference", reference]
+    return main([*map(str, ("evaluate", *paths, "--count", count)), *more])
+
+
+def one_line(capsys):
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.slow
+def test_a_folder_and_a_file_of_the_same_images_score_the_same(
+    folder, inception, adm_reference, capsys, monkeypatch
+):
+    """A folder by `evaluate`, a file by `verify-metrics`, which says how far ADM's scores are."""
+    pixels = random_images(COUNT)
+    (folder / "images").mkdir()
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / "images" / f"{number:06d}.png")
+    assert command("images", inception, adm_reference, "--json", "scores.json") == 0
+    found = json.loads((folder / "scores.json").read_text())
+    printed = dict(re.findall(r"^(\w+) +(\S+)$", capsys.readouterr().out, re.MULTILINE))
+    scores = {"fid", "fid_std", "sfid", "is", "is_std", "precision", "recall", "kid", "kid_std"}
+    for name in scores:
+        assert float(printed[name]) == pytest.approx(found[name], rel=1e-5), name
+    assert (found["images"], found["settings"]["splits"]) == (COUNT, 2)
+    assert len(found["reference"]["sha256"]) == 64
+
+    shutil.copy(ROOT / "params.yaml", folder)
+    np.savez(folder / "samples.npz", pixels, np.array([0, 1, 0, 1]))
+    own = {"adm-samples": "samples.npz", "adm-reference": adm_reference, "inception": inception}
+    local = {"files": {"own": {name: str(path) for name, path in own.items()}}}
+    (folder / "params.local.yaml").write_text(yaml.safe_dump(local))
+    monkeypatch.setattr(golden, "IMAGES", COUNT)
+    assert main(["verify-metrics"]) == 1
+    out = capsys.readouterr().out
+    assert "0 of 5 measured scores are within 1%" in out
+    line = r"^(\w+) +(\S+) +(\S+) \(.*%\) .* out of tolerance$"
+    beside = {name: values for name, *values in re.findall(line, out, re.MULTILINE)}
+    assert beside.keys() == PUBLISHED.keys()
+    for name, values in beside.items():
+        expected = [PUBLISHED[name], found[name]]
+        assert [float(value) for value in values] == pytest.approx(expected, rel=1e-4), name
+
+
+def test_scores_are_compared_relatively_and_torch_fidelitys_stand_beside():
+    found = {name: value * 1.004 for name, value in PUBLISHED.items()}
+    found["fid"] = PUBLISHED["fid"] * 0.98
+    found["torch_fidelity_is"] = PUBLISHED["is"] * 1.002
+    comparisons = compare(found, PUBLISHED)
+    assert [one.name for one in comparisons if not one.passes] == ["fid"]
+    lines = comparison_lines(comparisons)
+    assert re.search(r"fid +3\.9426 +3\.8637 \(-2\.00%\) +-  out of tolerance", lines[1])
+    assert re.search(r"is +215\.84 +216\.7 \(\+0\.40%\) +216\.27 \(\+0\.20%\)", lines[3])
+    assert lines[-1] == "4 of 5 measured scores are within 1%"
+
+
+@pytest.mark.parametrize("found", [0, COUNT - 1, COUNT + 1])
+def test_another_number_of_images_than_named_is_an_error(
+    folder, inception, adm_reference, capsys, found
+):
+    np.savez(folder / "images.npz", random_images(COUNT + 1)[:found])
+    assert command("images.npz", inception, adm_reference) == 1
+    line = one_line(capsys)
+    assert f"images.npz: holds {found} images where {COUNT} are expected" in line
+    assert f"--count {found}" in line
+
+
+def test_images_of_another_size_than_the_references_are_an_error(
+    folder, inception, adm_reference, capsys
+):
+    np.savez(folder / "images.npz", random_images(COUNT, size=8))
+    assert command("images.npz", inception, adm_reference) == 1
+    assert "images of 8x8 pixels, but reference.npz has 16x16" in one_line(capsys)
+
+
+def test_files_that_were_not_fetched_are_asked_for(folder, adm_reference, capsys):
+    shutil.copy(ROOT / "params.yaml", folder)
+    np.savez(folder / "images.npz", random_images(COUNT))
+    assert main(["evaluate", "--images", "images.npz", "--reference", str(adm_reference)]) == 1
+    assert "pcb fetch inception" in one_line(capsys)
+
+
+def test_sorted_labels_are_warned_of_before_anything_is_computed(
+    folder, inception, adm_reference, capsys, monkeypatch
+):
+    labels = np.repeat(np.arange(4), 10)
+    np.savez(folder / "images.npz", random_images(40), labels)
+    monkeypatch.setattr(evaluation, "SPLIT_IMAGES", 10)
+    monkeypatch.setattr(evaluation, "load_inception", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        command("images.npz", inception, adm_reference, count=40)
+    assert "the order of the labels looks sorted by class" in one_line(capsys)
+
+
+@pytest.mark.parametrize(("count", "splits"), [(50_000, 10), (10_000, 2), (5000, 1), (4999, 1)])
+def test_splits_are_of_the_protocols_size(monkeypatch, count, splits):
+    monkeypatch.setattr(evaluation, "SPLIT_IMAGES", 5000)
+    found = protocol(count, 10_000, torch_fidelity=False)
+    assert (found.splits, found.kid_subset_size) == (splits, 1000)
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [(50_048, "no multiple of 5000"), (3, "3 images are too few"), (0, "0 images are too few")],
+)
+def test_a_number_that_the_protocol_cannot_take_is_refused(monkeypatch, count, message):
+    monkeypatch.setattr(evaluation, "SPLIT_IMAGES", 5000)
+    with pytest.raises(UserError, match=message):
+        protocol(count, 10_000, torch_fidelity=False)
