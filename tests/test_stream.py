@@ -1,5 +1,6 @@
 """Codes of ImageNet's crops: in the cache or encoded as they are drawn, they are the same."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,17 @@ def test_a_cache_that_was_cut_keeps_its_shards_and_ends_the_same(root, tmp_path,
     assert read == [(range(8, 12), [2, 4]), (range(12, 16), [1, 2, 4]), (range(16, 17), [1, 2, 4])]
     assert {path: path.stat().st_ino for path in before} == before
     assert shards(tmp_path / "tokens") == shards(root / "tokens")
+
+
+def test_jobs_that_share_the_shards_fill_the_same_cache(root, tmp_path, monkeypatch):
+    inputs = {"data": root / "data", "tokenizer": root / "tokenizer"}
+    job = job_of(preset_of(root), "tokens", tmp_path / "tokens", **inputs)
+    for share, shards_made in (((1, 2), 2), ((0, 2), 5)):
+        build(replace(job, share=share))
+        assert len(list((job.folder / "s004").iterdir())) == shards_made
+    monkeypatch.setattr(module, "encode_shard", None)
+    build(job)
+    assert shards(job.folder) == shards(root / "tokens")
 
 
 def test_a_broken_image_stops_the_cache_with_its_name(root, tmp_path):

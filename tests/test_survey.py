@@ -152,6 +152,16 @@ def test_another_tree_does_not_continue_the_index_of_the_first(trees, tmp_path):
     assert rows(tmp_path / "data" / "train.csv")[0]["bytes"] == str(len(odd_file("png")))
 
 
+def test_labels_of_an_interrupted_index_follow_the_classes_that_there_are(tmp_path, monkeypatch):
+    write_tree(tmp_path / "train", per_class=2, oddities=False)
+    monkeypatch.setattr(module, "CHUNK", 2)
+    survey(tmp_path / "data", imagenet_preset(tmp_path / "train"))
+    shutil.copytree(tmp_path / "train" / wnid(0), tmp_path / "train" / "a")
+    survey(tmp_path / "data", imagenet_preset(tmp_path / "train", num_classes=4))
+    labels = [row["label"] for row in rows(tmp_path / "data" / "train.csv")]
+    assert labels == ["0", "0", "1", "1", "2", "2", "3", "3"]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -137,8 +137,8 @@ def _check_count(root: Path, files: Sequence[File], expected: int | None, settin
 
 def _chunk(folder: Path, root: Path, files: Sequence[File]) -> Path:
     """Return where the rows of these files, at this place, are kept until all are there."""
-    names = [f"{file.path} {file.offset} {file.bytes}" for file in files]
-    return folder / _CHUNKS / f"{content_hash([str(root.resolve()), names])}.csv"
+    known = [[file.path, file.label, file.offset, file.bytes] for file in files]
+    return folder / _CHUNKS / f"{content_hash([str(root.resolve()), known])}.csv"
 
 
 def _counted(rows: Iterable[Row], progress: Progress) -> Iterator[Row]:
