@@ -88,9 +88,13 @@ def open_images(folder: Path, preset: Preset, split: Split) -> Images:
         return ArrayImages(pixels[:, None], _load(folder / REFERENCE_LABELS))
     train = split == "train"
     index = read_index(folder / (TRAIN_INDEX if train else VALIDATION_INDEX))
-    name = "imagenet" if train else "imagenet_validation"
+    place, setting = (
+        (files.imagenet, "files.imagenet")
+        if train
+        else (files.imagenet_validation, "files.imagenet_validation")
+    )
     # Where there is nothing to read, it need not lie anywhere.
-    root = tree_root(getattr(files, name), f"files.{name}") if len(index) else Path()
+    root = tree_root(place, setting) if len(index) else Path()
     return FileImages(
         root,
         index,
