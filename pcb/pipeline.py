@@ -25,7 +25,7 @@ REPORTS = Path("reports")
 VERSIONS = {
     "data": 2,
     "tokenizer": 1,
-    "reference": 1,
+    "reference": 2,
     "tokens": 1,
     "train": 1,
     "sample": 1,

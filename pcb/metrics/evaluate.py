@@ -51,6 +51,7 @@ def evaluate(
         features = extract(extractor, tensors(given, BATCH, device), progress.advance)
     if not labelled:
         _warn(order_warning(features.logits, settings.splits))
+    print("evaluate: scoring, which takes minutes without a GPU", flush=True)
     return {
         "images": count,
         **scores(features, target, settings, device),

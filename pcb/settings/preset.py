@@ -22,6 +22,7 @@ class Compute(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sampling_batch: Positive = 64
     encoding_batch: Positive = 64
     feature_batch: Positive = 250
+    """Images decoded and seen by the metrics' extractor at a time."""
     checkpoint_seconds: PositiveFloat = 60.0
     """Longest time between two checkpoints of a training run."""
     compile: bool | Literal["auto"] = "auto"

@@ -158,6 +158,21 @@ def test_inception_score_spans_one_to_the_number_of_classes(sets):
     assert sets.scores()["is"] < 2.1
 
 
+def test_distances_are_never_whole_in_memory(sets, monkeypatch):
+    cdist, rows = torch.cdist, []
+
+    def watched(part, points):
+        rows.append(len(part))
+        return cdist(part, points)
+
+    monkeypatch.setattr(torch, "cdist", watched)
+    monkeypatch.setattr(precision_recall, "ROWS", 20)
+    sets.scores()
+    assert max(rows) == 20
+    # Radii of both sets, and each set against the other: 80 generated points, 90 of the reference.
+    assert sum(rows) == 2 * (80 + 90)
+
+
 def test_chunks_leave_no_trace(sets, monkeypatch):
     whole = sets.scores()
     monkeypatch.setattr(precision_recall, "ROWS", 7)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from pcb.device import forbid_tf32
 from pcb.errors import UserError
 from pcb.metrics.features import extract, join_features, load_features, save_features
 from pcb.metrics.inception import load_inception
@@ -77,6 +78,22 @@ def test_one_pass_gathers_all_and_parts_join_to_the_whole(extractor, tmp_path):
     one, other = joined.spatial.statistics(), whole.spatial.statistics()
     np.testing.assert_allclose(one.mean, other.mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(one.covariance, other.covariance, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_sees_what_the_cpu_sees(inception, layers):
+    forbid_tf32()
+    found = load_inception(inception, torch.device("cuda"))(pixels_of(2).cuda())
+    for one, other in zip(found, layers, strict=True):
+        torch.testing.assert_close(one.cpu(), other, rtol=1e-3, atol=1e-4)
+
+
+def test_weights_in_pytorchs_old_file_format_are_read(inception, layers, tmp_path):
+    """Published before the present one became the default."""
+    state, path = torch.load(inception, weights_only=True), tmp_path / "old.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    torch.testing.assert_close(load_inception(path, CPU)(pixels_of(2)).pool, layers.pool)
 
 
 class _Command:
