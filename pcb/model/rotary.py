@@ -22,7 +22,8 @@ class RotaryPhases(nn.Module):
         super().__init__()
         angles = initial_angles(sizes, head_dim)
         self.phases = nn.Parameter(torch.stack([angles.cos(), angles.sin()], dim=-1))
-        self.mixing = nn.Parameter(torch.zeros(mixing_layers, heads))
+        # Of no layer it is empty and gets no gradient, for which ranks would wait.
+        self.mixing = nn.Parameter(torch.zeros(mixing_layers, heads), bool(mixing_layers))
 
     def forward(self, rows_L: Tensor, before_rows_L: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the phases of queries, (L, 1, H, 2), and of the keys of each mixing layer.

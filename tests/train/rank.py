@@ -1,7 +1,7 @@
 """A rank of a training of a tiny model: ``python -m tests.train.rank TOKENS FOLDER CASE...``.
 
-A case is JSON: settings of `Compute`, the `folder` below FOLDER where it runs and, as `stop`, the
-iteration after which the last rank is told to leave.
+A case is JSON: settings of `Compute`, the `folder` below FOLDER where it runs, those of the `model`
+and, as `stop`, the iteration after which the last rank is told to leave.
 """
 
 import json
@@ -23,19 +23,23 @@ from tests.train.tokens import CODES, SIZES
 
 SETTINGS = Training(epochs=6, batch_size=8, learning_rate=1e-3, precision="float32")
 
+MODEL = {"layers": 2, "heads": 2}
+
 
 class Left(Exception):
     """Stands for the end of the process, after a cluster's warning."""
 
 
-def train(tokens: Path, folder: Path, ranks: Ranks, *, stop: int = 0, **compute) -> None:
+def train(
+    tokens: Path, folder: Path, ranks: Ranks, *, stop: int = 0, model: dict = MODEL, **compute
+) -> None:
     """Train; leave the weights and what there is to say of them in the folder."""
     folder.mkdir(exist_ok=True)
     batches = Batches(
         TokenCache(tokens, SIZES), SETTINGS, num_classes=10, codebook_size=CODES, own=ranks.own
     )
     trainer = Trainer(
-        model=tiny_model(codes=CODES, classes=10, layers=2, heads=2),
+        model=tiny_model(codes=CODES, classes=10, **model),
         batches=batches,
         settings=SETTINGS,
         compute=Compute(**compute),

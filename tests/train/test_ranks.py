@@ -26,6 +26,8 @@ CASES = (
     {"folder": "interrupted", "stop": 5},
     {"folder": "interrupted-and-resumed", "stop": 5},
     {"folder": "interrupted-and-resumed"},
+    # Its mixing weights are none, and get no gradient.
+    {"folder": "unmixed", "model": {"layers": 1, "mixing_layers": 0}},
 )
 
 
@@ -62,7 +64,7 @@ def test_two_ranks_train_what_one_does(trained: Path, case: str) -> None:
     alone = load_file(trained / "alone" / "rank0.safetensors")
     first, second = (load_file(trained / case / f"rank{k}.safetensors") for k in (0, 1))
     moved = 0.0
-    start = rank.tiny_model(codes=64, classes=10, layers=2, heads=2).state_dict()
+    start = rank.tiny_model(codes=64, classes=10, **rank.MODEL).state_dict()
     for name, tensor in alone.items():
         torch.testing.assert_close(first[name], tensor, atol=2e-4, rtol=1e-3)
         torch.testing.assert_close(first[name], second[name], atol=0, rtol=0)
@@ -71,6 +73,10 @@ def test_two_ranks_train_what_one_does(trained: Path, case: str) -> None:
     rows = [said(trained / name)["log"] for name in ("alone", case)]
     for row, expected in zip(*rows, strict=True):
         assert row == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_model_without_mixing_layers_trains_on_two_ranks(trained: Path) -> None:
+    assert said(trained / "unmixed")["ended"] == 24
 
 
 def test_all_ranks_leave_when_one_is_told_to(trained: Path) -> None:
