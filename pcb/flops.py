@@ -18,16 +18,20 @@ INCEPTION = 11_426_464_960
 _IMAGE_CHANNELS = 3
 
 
-def tokens_forward(model: Model, codes: Autoencoder, tokens: int, attended: int) -> int:
+def tokens_forward(
+    model: Model, codes: Autoencoder, tokens: int, attended: int, *, classes: int = 1
+) -> int:
     """Return the operations of `tokens` tokens that each attend to `attended` positions.
 
-    The head is in it; AdaLN, which every image takes once a call, is `modulation`.
+    With two `classes`, an image's own and none, only what enters the layers is shared. The head is
+    in it; AdaLN, which every image takes once a call, is `modulation`.
     """
     width = model.width
     code_mlp = CODE_MLP * (codes.code_dim + CODE_MLP + width)
     inputs = 2 * code_mlp + width * width + 4 * width * width
     layer = 4 * width * width + 3 * width * model.hidden + 2 * attended * width
-    return 2 * tokens * (inputs + model.layers * layer + width * codes.codebook_size)
+    each = model.layers * layer + width * codes.codebook_size
+    return 2 * tokens * (inputs + classes * each)
 
 
 def modulation(model: Model) -> int:
@@ -63,8 +67,8 @@ def sampling(
             guided = guided_from is not None and step >= guided_from
             if step == guided_from:
                 total += tokens_forward(model, codes, drawn, drawn) + modulation(model)
-            calls = 2 if guided else 1
-            total += calls * tokens_forward(model, codes, size, drawn + size)
+            classes = 2 if guided else 1
+            total += tokens_forward(model, codes, size, drawn + size, classes=classes)
             drawn, step = drawn + size, step + 1
     return total
 

@@ -49,8 +49,8 @@ def test_guidance_costs_what_its_steps_and_one_catching_up_take(paper):
         drawn(f"t17{guided}") for guided in ("", "-cfg1.5-start5", "-cfg1.5-start0")
     )
     assert plain < staged
-    # From the first step on there is nothing to catch up: twice the calls, the class token too.
-    assert constant == pytest.approx(2 * plain, rel=0.01)
+    # From the first step on there is nothing to catch up: all twice but what enters the layers.
+    assert 1.95 * plain < constant < 2 * plain
     assert staged == pytest.approx(constant, rel=0.05)
 
 

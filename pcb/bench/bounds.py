@@ -26,10 +26,10 @@ def sampling_phases(
     phases, drawn, step = [], 1, 0
     for blocks in schedule.blocks:
         for size in blocks:
-            calls = 2 if guided_from is not None and step >= guided_from else 1
+            classes = 2 if guided_from is not None and step >= guided_from else 1
             if step == guided_from:
-                phases.append(_pass(model, codes, batch, drawn, drawn, value_bytes, head=False))
-            phases.append(_pass(model, codes, calls * batch, size, drawn + size, value_bytes))
+                phases.append(_pass(model, codes, batch, drawn, drawn, value_bytes))
+            phases.append(_pass(model, codes, batch, size, drawn + size, value_bytes, classes))
             drawn, step = drawn + size, step + 1
     return phases
 
@@ -52,20 +52,19 @@ def training_phases(
 def _pass(
     model: Model,
     codes: Autoencoder,
-    rows: int,
+    batch: int,
     tokens: int,
     seen: int,
     value_bytes: int,
-    *,
-    head: bool = True,
+    classes: int = 1,
 ) -> Phase:
-    """Return the phase of one call of the transformer, for `rows` sequences."""
-    width, logits = model.width, codes.codebook_size if head else 0
+    """Return the phase of one call of the transformer; `classes` as in `flops.tokens_forward`."""
+    width, logits = model.width, codes.codebook_size
     weights = model.layers * (4 * width * width + 3 * width * model.hidden) + width * logits
     values = 2 * model.layers * width * seen + tokens * logits
     return Phase(
-        flops=rows * flops.tokens_forward(model, codes, tokens, seen),
-        bytes=value_bytes * (weights + rows * values),
+        flops=batch * flops.tokens_forward(model, codes, tokens, seen, classes=classes),
+        bytes=value_bytes * (weights + classes * batch * values),
     )
 
 

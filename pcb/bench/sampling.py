@@ -1,22 +1,27 @@
-"""Parts of the stage `sample`: whole batches and random numbers."""
+"""Parts of the stage `sample`: whole batches, single steps, random numbers."""
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import torch
+from torch import Tensor
 
 from pcb.bench.bounds import sampling_phases
-from pcb.bench.case import FAST, Case, Part, Precision, Scope
+from pcb.bench.case import BASELINE, FAST, Case, Part, Precision, Scope
 from pcb.bench.standins import random_model
 from pcb.device import DTYPES
 from pcb.params import load_preset
 from pcb.sample.draw import labels, uniforms
+from pcb.sample.drawing import StepLogits
 from pcb.sample.guidance import Guidance
 from pcb.sample.sampler import Sampler
 from pcb.schedule import schedule_from_blocks
+from pcb.settings import Speed
+from pcb.settings.speed import BASELINE as NO_SPEED
 
-_GUIDANCE = Guidance(weight=1.5, start_step=5)
+GUIDANCE = Guidance(weight=1.5, start_step=5)
 _RUNS = {
     # name: preset, its model, blocks a scale
     "mini": ("mini", "ratio2", 4),
@@ -24,72 +29,157 @@ _RUNS = {
     "L-2x": ("paper", "l-2x", 4),
     "L-4x": ("paper", "l-4x", 8),
 }
-_UNIFORMS_IMAGES = 64
+_UNIFORMS_IMAGES = 250
+_COMPARED = 8
+"""Images whose logits are compared, all steps of them in memory."""
 
 
 def parts(scope: Scope) -> Iterator[Part]:
-    """Yield whole batches: the paper's sizes on a GPU, the miniature's and a small S on a CPU."""
+    """Yield whole batches: the paper's sizes on a GPU, the miniature's and a small S on a CPU.
+
+    Every optimisation is also switched off alone in one size; on a CPU, L takes a single step.
+    """
     if scope == "full":
         for run in ("S-2x", "L-2x", "L-4x"):
             for batch in (1, 8, 64, 256):
-                yield _batch(run, batch, Guidance(), "bfloat16")
-                yield _batch(run, batch, _GUIDANCE, "bfloat16")
+                yield _Sampling(run, batch, Guidance(), "bfloat16").part()
+                yield _Sampling(run, batch, GUIDANCE, "bfloat16", each=batch == 64).part()
+        yield _Sampling("L-2x", 64, GUIDANCE, "bfloat16", each=True, step=16).part()
     elif scope == "short":
-        yield _batch("mini", 2, _GUIDANCE)
-        yield _batch("mini", 64, _GUIDANCE)
-        yield _batch("S-2x", 2, _GUIDANCE)
+        yield _Sampling("mini", 2, GUIDANCE, each=True).part()
+        yield _Sampling("mini", 64, GUIDANCE).part()
+        yield _Sampling("S-2x", 2, Guidance()).part()
+        yield _Sampling("L-2x", 2, GUIDANCE, step=8).part()
     else:
-        yield _batch("mini", 2, _GUIDANCE)
+        yield _Sampling("mini", 2, GUIDANCE).part()
     yield Part(name="sampling/uniforms", item="images", make=_uniforms)
 
 
-def _batch(run: str, batch: int, guidance: Guidance, precision: Precision = "float32") -> Part:
-    guided = "-guided" if guidance.weight else ""
-    return Part(
-        name=f"sampling/{run}/b{batch}{guided}",
-        item="images",
-        make=partial(_draw, run, batch, guidance, precision),
-        precision=precision,
-        kind="sampling",
-    )
+@dataclass(frozen=True)
+class _Sampling:
+    """One batch of one model, or one step of it; `each` adds a variant for each optimisation."""
+
+    run: str
+    batch: int
+    guidance: Guidance
+    precision: Precision = "float32"
+    each: bool = False
+    step: int | None = None
+
+    def part(self) -> Part:
+        """Return the part by its name."""
+        name = f"sampling/{self.run}/b{self.batch}"
+        name += "-guided" if self.guidance.weight else ""
+        return Part(
+            name=name if self.step is None else f"{name}/step{self.step}",
+            item="images",
+            make=self.make,
+            precision=self.precision,
+            kind="sampling" if self.step is None else None,
+        )
+
+    def make(self, device: torch.device) -> Case:
+        """Make the model ready; its weights are random, on which time does not depend."""
+        preset, name, blocks = _RUNS[self.run]
+        settings = load_preset(preset)
+        codes, run = settings.tokenizer.autoencoder, settings.models[name].model
+        schedule = schedule_from_blocks(settings.sizes(name), blocks)
+        model = random_model(settings, name, schedule.sizes).to(device).eval().requires_grad_(False)
+        model.round_to(DTYPES[self.precision])
+        images = np.arange(self.batch)
+        classes_B = torch.from_numpy(labels(model.num_classes, images)).to(device)
+        uniforms_BT = torch.from_numpy(uniforms(0, images, model.sizes)).to(device)
+        samplers = {
+            name: Sampler(model, schedule, guidance=self.guidance, speed=speed)
+            for name, speed in _speeds(self.each, device).items()
+        }
+        guided_from = self.guidance.start_step if self.guidance.weight else None
+        phases = sampling_phases(
+            run,
+            codes,
+            schedule,
+            guided_from,
+            batch=self.batch,
+            value_bytes=model.head.weight.element_size(),
+        )
+        return Case(
+            variants={
+                name: self._call(sampler, classes_B, uniforms_BT)
+                for name, sampler in samplers.items()
+            },
+            items=self.batch,
+            phases=tuple(phases if self.step is None else phases[self._phase(guided_from)]),
+            settings={
+                "blocks": blocks,
+                "steps": schedule.steps,
+                "guidance": self.guidance.weight,
+                "guided_from": guided_from,
+            },
+            differences=None
+            if self.step is not None
+            else lambda: _differences(samplers, classes_B, uniforms_BT),
+        )
+
+    def _call(
+        self, sampler: Sampler, classes_B: Tensor, uniforms_BT: Tensor
+    ) -> Callable[[], object]:
+        """Return what draws the batch, or takes its step over and over."""
+        step = self.step
+        if step is None:
+            return lambda: sampler.draw(classes_B, uniforms_BT)
+        drawing = sampler.begin(classes_B, uniforms_BT)
+        return lambda: sampler.step(drawing, step)
+
+    def _phase(self, guided_from: int | None) -> slice:
+        """Return which of a batch's phases is the step's."""
+        assert self.step is not None and self.step != guided_from
+        place = self.step + (guided_from is not None and self.step > guided_from)
+        return slice(place, place + 1)
 
 
-def _draw(
-    run: str, batch: int, guidance: Guidance, precision: Precision, device: torch.device
-) -> Case:
-    """Draw one batch; the weights are random, on which time does not depend."""
-    preset, name, blocks = _RUNS[run]
-    settings = load_preset(preset)
-    sizes, classes = settings.sizes(name), settings.data.num_classes
-    schedule = schedule_from_blocks(sizes, blocks)
-    model = random_model(settings, name, sizes).to(device, DTYPES[precision])
-    model = model.eval().requires_grad_(False)
-    sampler = Sampler(model, schedule, guidance=guidance)
-    images = np.arange(batch)
-    classes_B = torch.from_numpy(labels(classes, images)).to(device)
-    numbers = torch.from_numpy(uniforms(0, images, sizes)).to(device)
-    guided_from = guidance.start_step if guidance.weight else None
-    return Case(
-        variants={FAST: lambda: sampler.draw(classes_B, numbers)},
-        items=batch,
-        phases=tuple(
-            sampling_phases(
-                settings.models[name].model,
-                settings.tokenizer.autoencoder,
-                schedule,
-                guided_from,
-                batch=batch,
-                value_bytes=model.head.weight.element_size(),
-            )
-        ),
-        settings={
-            "batch": batch,
-            "blocks": blocks,
-            "guidance": guidance.weight,
-            "guided_from": guided_from,
-            "steps": schedule.steps,
-        },
-    )
+def _speeds(each: bool, device: torch.device) -> dict[str, Speed]:
+    """Return the variants: all optimisations, none, and if asked for all but one."""
+    found = {FAST: Speed(), BASELINE: NO_SPEED}
+    if each:
+        elsewhere = {"cpu": "graphs", "cuda": "small_batches"}[device.type]
+        for name in Speed.__struct_fields__:
+            if name != elsewhere:
+                found[f"without {name}"] = msgspec.structs.replace(Speed(), **{name: False})
+    return found
+
+
+def _differences(
+    samplers: dict[str, Sampler], classes_B: Tensor, uniforms_BT: Tensor
+) -> dict[str, dict[str, float]]:
+    """Compare some images' codes and logits with the first sampler's, from the same numbers.
+
+    Logits count up to the first code that differs: what follows that is another image.
+    """
+    some = slice(0, _COMPARED)
+    seen = {name: _seen(s, classes_B[some], uniforms_BT[some]) for name, s in samplers.items()}
+    codes, logits = next(iter(seen.values()))
+    found = {}
+    for name, (other_codes, other) in seen.items():
+        differs_BT = codes != other_codes
+        same_BT = (differs_BT.cumsum(1) - differs_BT.long()) == 0
+        found[name] = {
+            "logits": float((other - logits).abs().amax(-1)[same_BT].max()),
+            "codes": float(differs_BT.double().mean()),
+        }
+    return found
+
+
+def _seen(sampler: Sampler, classes_B: Tensor, uniforms_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Return codes and logits of all tokens in the order in which they are drawn."""
+    codes: list[Tensor] = []
+    logits: list[Tensor] = []
+
+    def observe(step: StepLogits) -> None:
+        codes.append(step.codes_Bn.clone())
+        logits.append(step.logits_BnV.float().clone())
+
+    sampler.draw(classes_B, uniforms_BT, observe)
+    return torch.cat(codes, dim=1), torch.cat(logits, dim=1)
 
 
 def _uniforms(device: torch.device) -> Case:

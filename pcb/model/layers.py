@@ -29,6 +29,12 @@ class Attending:
     start: int = 0
 
 
+Modulation = tuple[Tensor, Tensor]
+"""Shift and scale of one adaptive norm, (B, 1, D) each."""
+Condition = Tensor | tuple[Modulation, Modulation]
+"""The class embedding after SiLU, (B, D), or what a layer's two norms have computed from it."""
+
+
 class AdaptiveNorm(nn.Module):
     """RMSNorm, then x * scale + shift with (shift, scale) linear in the class (no gate)."""
 
@@ -43,10 +49,15 @@ class AdaptiveNorm(nn.Module):
             with torch.no_grad():
                 self.modulation.bias[width:] = 1.0
 
-    def forward(self, x_BLD: Tensor, condition_BD: Tensor) -> Tensor:
-        """`condition_BD` is the class embedding after SiLU."""
-        shift, scale = self.modulation(condition_BD)[:, None].chunk(2, dim=-1)
+    def forward(self, x_BLD: Tensor, condition: Tensor | Modulation) -> Tensor:
+        """Return (B, L, D); `condition` is the class embedding after SiLU, or `modulated` of it."""
+        shift, scale = condition if isinstance(condition, tuple) else self.modulated(condition)
         return torch.addcmul(shift, self.norm(x_BLD), scale)
+
+    def modulated(self, condition_BD: Tensor) -> Modulation:
+        """Return the shift and scale of a class embedding after SiLU."""
+        shift, scale = self.modulation(condition_BD)[:, None].chunk(2, dim=-1)
+        return shift, scale
 
 
 class Attention(nn.Module):
@@ -101,13 +112,18 @@ class Layer(nn.Module):
     def forward(
         self,
         x_BLD: Tensor,
-        condition_BD: Tensor,
+        condition: Condition,
         query_phases: Tensor,
         key_phases: Tensor,
         attending: Attending,
         i: int,
     ) -> Tensor:
         """Return (B, L, D); the arguments are those of `Attention.forward`."""
-        h = self.attention_norm(x_BLD, condition_BD)
+        first, second = condition if isinstance(condition, tuple) else (condition, condition)
+        h = self.attention_norm(x_BLD, first)
         x_BLD = x_BLD + self.attention(h, query_phases, key_phases, attending, i)
-        return x_BLD + self.mlp(self.mlp_norm(x_BLD, condition_BD))
+        return x_BLD + self.mlp(self.mlp_norm(x_BLD, second))
+
+    def modulations(self, condition_BD: Tensor) -> tuple[Modulation, Modulation]:
+        """Return the shifts and scales of both norms for a class embedding after SiLU."""
+        return self.attention_norm.modulated(condition_BD), self.mlp_norm.modulated(condition_BD)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pcb.model.layers import Attending, Attention, Layer, SwiGLU
+from pcb.model.layers import Attending, Attention, Condition, Layer, SwiGLU
 from pcb.model.rotary import RotaryPhases
 from pcb.settings import Model
 
@@ -151,13 +151,29 @@ class Transformer(nn.Module):
             x_BLD = torch.cat([label_BD[:, None].to(x_BLD.dtype), x_BLD], dim=1)
             rows_L = F.pad(rows_L, (1, 0), value=self.class_row)
             before_rows_L = F.pad(before_rows_L, (1, 0), value=self.empty_row)
-        query_phases, mixed = self.rotary(rows_L, before_rows_L)
-        condition_BD = F.silu(label_BD)
-        for i, layer in enumerate(self.layers):
-            key_phases = mixed[i] if i < len(mixed) else query_phases
-            call = (x_BLD, condition_BD, query_phases, key_phases, attending, i)
-            x_BLD = _call_again_for_gradients(layer, *call) if self.recompute else layer(*call)
+        conditions = [F.silu(label_BD)] * len(self.layers)
+        phases = self.rotary(rows_L, before_rows_L)
+        x_BLD = self.run_layers(x_BLD, conditions, phases, attending)
         return self.norm(x_BLD[:, 1:] if inputs.with_class else x_BLD)
+
+    def run_layers(
+        self,
+        x_BLD: Tensor,
+        conditions: Items[Condition],
+        phases: tuple[Tensor, Items[Tensor]],
+        attending: Attending,
+    ) -> Tensor:
+        """Return (B, L, D): `x_BLD` after all layers, each with a condition of its own.
+
+        `phases` are those of the queries and of the mixing layers' keys, as `RotaryPhases` returns
+        them.
+        """
+        query_phases, mixed = phases
+        for i, (layer, condition) in enumerate(zip(self.layers, conditions, strict=True)):
+            key_phases = mixed[i] if i < len(mixed) else query_phases
+            call = (x_BLD, condition, query_phases, key_phases, attending, i)
+            x_BLD = _call_again_for_gradients(layer, *call) if self.recompute else layer(*call)
+        return x_BLD
 
     def embed(self, inputs: Inputs) -> Tensor:
         """Return the (B, T, D) inputs: position, source, position and code one block earlier."""
@@ -181,7 +197,18 @@ class Transformer(nn.Module):
         """Return the head's weight, (V, D); the head MLP, if any, adds to it."""
         if self.head_mlp is None:
             return self.head.weight
-        return self.head.weight + self.head_mlp(self.codebook_VC)
+        return self.head.weight + self.head_mlp(self.codebook_VC.to(self.head.weight.dtype))
+
+    def round_to(self, dtype: torch.dtype) -> None:
+        """Round the weights to a type, but not the phases, nor the codebook, which is no weight.
+
+        As under autocast in training: both enter in float32, and are rounded where they are used.
+        """
+        for part in self.children():
+            if part is not self.rotary:
+                part.to(dtype)
+        for parameter in self.parameters(recurse=False):
+            parameter.data = parameter.data.to(dtype)
 
     def num_parameters(self) -> int:
         """Number of trainable parameters."""

@@ -55,5 +55,7 @@ def draw_codes(logits_BnV: Tensor, uniforms_Bn: Tensor, temperature: float) -> T
     """Draw one code a token: (B, n) int64. Temperature 0 takes the likeliest code."""
     if temperature == 0:
         return logits_BnV.argmax(-1)
-    probabilities = torch.softmax(logits_BnV.float() / temperature, dim=-1)
+    if temperature != 1:
+        logits_BnV = logits_BnV.float() / temperature
+    probabilities = torch.softmax(logits_BnV, dim=-1, dtype=torch.float32)
     return codes_from_uniforms(probabilities, uniforms_Bn)

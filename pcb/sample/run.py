@@ -15,8 +15,9 @@ from pcb.device import DTYPES, compute_exactly, pick_device
 from pcb.model.weights import build_model, load_weights
 from pcb.params import convert
 from pcb.sample.draw import labels, uniforms
+from pcb.sample.drawing import StepLogits
 from pcb.sample.guidance import Guidance
-from pcb.sample.sampler import Sampler, StepLogits
+from pcb.sample.sampler import Sampler
 from pcb.schedule import Schedule
 from pcb.settings import Sampling, SweepPoint
 from pcb.stage import Job, atomic
@@ -34,10 +35,17 @@ def run(job: Job) -> dict[str, Any]:
     compute_exactly(device, 1)
     model = build_model(job.preset, name, job.inputs["tokenizer"])
     load_weights(job.inputs["train"], model)
-    model = model.to(device, DTYPES[sampling.precision]).eval().requires_grad_(False)
+    model = model.to(device).eval().requires_grad_(False)
+    model.round_to(DTYPES[sampling.precision])
     schedule = point.schedule(job.preset.sizes(name))
     guidance = Guidance(weight=point.cfg, start_step=point.cfg_start_step)
-    sampler = Sampler(model, schedule, guidance=guidance, temperature=sampling.temperature)
+    sampler = Sampler(
+        model,
+        schedule,
+        guidance=guidance,
+        temperature=sampling.temperature,
+        speed=job.preset.compute.speed,
+    )
     own = [indices for k, indices in enumerate(shards(sampling)) if job.makes(k)]
     with job.progress("images", sum(map(len, own))) as progress:
         for indices in own:

@@ -13,6 +13,7 @@ from pcb.settings.images import Data, Digits, ImageNet
 from pcb.settings.model import LearningRateStep, Model, ModelRun, Training
 from pcb.settings.preset import Compute, Preset
 from pcb.settings.scores import Claims, Classifier, Metrics
+from pcb.settings.speed import Speed
 from pcb.settings.sweep import Sampling, Sweep, SweepPoint
 from pcb.settings.tokenizer import (
     Autoencoder,
@@ -41,6 +42,7 @@ __all__ = [
     "Resources",
     "Sampling",
     "Settings",
+    "Speed",
     "Sweep",
     "SweepPoint",
     "Tokenizer",

@@ -7,6 +7,7 @@ from pcb.settings.files import Files
 from pcb.settings.images import Data
 from pcb.settings.model import ModelRun
 from pcb.settings.scores import Claims, Classifier, Metrics
+from pcb.settings.speed import Speed
 from pcb.settings.sweep import Sampling, Sweep, SweepPoint
 from pcb.settings.tokenizer import Tokenizer, Tokens
 
@@ -20,6 +21,7 @@ class Compute(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     workers: Positive = 4
     """Threads that read and decode ImageNet's files, beside those."""
     sampling_batch: Positive = 64
+    speed: Speed = Speed()
     encoding_batch: Positive = 64
     feature_batch: Positive = 250
     """Images decoded and seen by the metrics' extractor at a time."""
