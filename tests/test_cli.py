@@ -17,7 +17,17 @@ from pcb.pipeline import VERSIONS
 from pcb.stages import ENTRIES
 from tests.units import ROOT, make_all, pipeline_of
 
-VERBS = [*STAGES, "order", "schedule", "doctor", "parity", "fetch", "import"]
+VERBS = [
+    *STAGES,
+    "order",
+    "schedule",
+    "doctor",
+    "parity",
+    "fetch",
+    "import",
+    "evaluate",
+    "verify-metrics",
+]
 
 
 @pytest.fixture
