@@ -34,7 +34,7 @@ LAYERS = (
         " pcb.model.mask pcb.device pcb.train.loss"
         " pcb.model.transformer pcb.tokenizer pcb.tokenizer.autoencoder pcb.tokenizer.quantize"
         " pcb.tokenizer.pyramid pcb.tokenizer.ssim pcb.tokenizer.vq pcb.sample pcb.sample.draw"
-        " pcb.sample.guidance"
+        " pcb.sample.guidance pcb.sample.philox"
         " pcb.metrics pcb.metrics.statistics pcb.metrics.frechet pcb.metrics.inception_score"
         " pcb.metrics.precision_recall pcb.metrics.kid"
         " pcb.train pcb.train.optim pcb.data pcb.data.crops pcb.tokens pcb.report",

@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcb.sample.philox import FLOATS, blocks, floats
+
 
 def labels(num_classes: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the class of each image: round-robin, so that every prefix is balanced."""
@@ -27,19 +29,17 @@ def uniforms(seed: int, indices: NDArray[np.int64], sizes: Items[int]) -> NDArra
     A scale's numbers depend on its side, not on its place in the pyramid: the 8x8 scale of a 2x
     and of a 4x model share them.
     """
-    rows = [_uniforms_of_image(seed, int(index), sizes) for index in indices]
-    return np.stack(rows) if rows else np.empty((0, sum(s * s for s in sizes)), np.float32)
-
-
-def _uniforms_of_image(seed: int, index: int, sizes: Items[int]) -> NDArray[np.float32]:
-    """Philox is a block cipher of a counter: key (seed, image), counter (position, scale)."""
-    key = np.array([seed, index], dtype=np.uint64)
-    parts = []
-    for size in sizes:
-        counter = np.array([0, size, 0, 0], dtype=np.uint64)
-        generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
-        parts.append(generator.random(size * size, dtype=np.float32))
-    return np.concatenate(parts)
+    # Philox is a block cipher of a counter: key (seed, image), counter (position, scale, 0, 0).
+    # A position gives `FLOATS` numbers, and NumPy's generator begins at position 1.
+    counts = [-(-size * size // FLOATS) for size in sizes]
+    positions = np.concatenate([np.arange(1, count + 1, dtype=np.uint64) for count in counts])
+    scales = np.repeat(np.array(sizes, np.uint64), counts)
+    words = blocks((seed, indices.astype(np.uint64)[:, None]), (positions, scales))
+    numbers = floats(words).reshape(len(indices), FLOATS * len(positions))
+    starts = FLOATS * np.cumsum([0, *counts])
+    return np.concatenate(
+        [numbers[:, i : i + size * size] for i, size in zip(starts, sizes, strict=False)], axis=1
+    )
 
 
 def codes_from_uniforms(probabilities_BnV: Tensor, uniforms_Bn: Tensor) -> Tensor:

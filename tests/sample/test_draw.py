@@ -1,6 +1,7 @@
 """Random numbers that belong to an image, and the inverse of a cumulative distribution."""
 
 import numpy as np
+import pytest
 import torch
 
 from pcb.sample.draw import codes_from_uniforms, draw_codes, labels, uniforms
@@ -15,6 +16,24 @@ def test_numbers_depend_on_seed_image_scale_and_cell_alone():
     np.testing.assert_array_equal(some[1, :1], again[0, :1])
     assert not np.array_equal(some[0], some[1])
     assert not np.array_equal(some[0], uniforms(4, np.array([5]), (1, 2, 8))[0])
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**64 - 1])
+def test_numbers_are_those_of_numpys_generators(seed):
+    """One generator an image and scale, as NumPy makes them; all of a batch at once, here."""
+    indices, sizes = np.array([0, 1, 49_999, 2**40]), (1, 2, 3, 5, 8, 16)
+    found = uniforms(seed, indices, sizes)
+    assert found.dtype == np.float32
+    for row, index in zip(found, indices, strict=True):
+        key = np.array([seed, index], dtype=np.uint64)
+        expected = [
+            np.random.Generator(np.random.Philox(key=key, counter=[0, size, 0, 0])).random(
+                size * size, dtype=np.float32
+            )
+            for size in sizes
+        ]
+        np.testing.assert_array_equal(row, np.concatenate(expected))
+    assert uniforms(seed, indices[:0], sizes).shape == (0, 359)
 
 
 def test_numbers_are_uniform_and_uncorrelated_between_scales_and_images():
