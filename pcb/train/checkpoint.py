@@ -20,11 +20,15 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
         torch.save(dict(state), path)
 
 
-def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Return the folder's checkpoint, or None if training has not got so far."""
+def load_checkpoint(folder: Path, *, mapped: bool = False) -> dict[str, Any] | None:
+    """Return the folder's checkpoint on the CPU, or None if training has not got so far.
+
+    `mapped` reads a tensor when it is copied elsewhere, so that ranks of one machine do not fill
+    its memory; none may be kept, since the next checkpoint takes the file's place.
+    """
     path = folder / CHECKPOINT
     if not path.exists():
         return None
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     assert isinstance(state, dict)
     return state

@@ -171,7 +171,7 @@ class Trainer:
 
     def _resume(self) -> None:
         """Take over the folder's checkpoint, if there is one."""
-        state = load_checkpoint(self.folder)
+        state = load_checkpoint(self.folder, mapped=self.device.type == "cuda")
         if state is None:
             return
         self.model.load_state_dict(state["model"])

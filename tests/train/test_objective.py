@@ -6,6 +6,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from pcb.errors import UserError
 from pcb.settings import Compute
+from pcb.train import loss
 from pcb.train import objective as module
 from pcb.train.objective import Objective
 from tests.models import random_inputs, tiny_model
@@ -81,7 +82,8 @@ def test_compiled_tiles_serve_every_schedule_with_one_graph():
     assert counter.frame_count == 3
 
 
-def test_compiled_layers_keep_their_names_and_can_be_recomputed():
+def test_compiled_parts_keep_their_names_and_can_be_recomputed(monkeypatch):
+    monkeypatch.setattr(loss, "PART_LOGITS", 500)
     plain, compiled = objective_of(), objective_of(recompute=True)
     torch._dynamo.reset()
     compiled.compile_parts("aot_eager")
