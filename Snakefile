@@ -16,6 +16,7 @@ sys.path.insert(0, workflow.basedir)
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 from pcb.plan import Plan, hold_workflow, recap
+from pcb.stages import launcher_of
 
 PLAN = Plan()
 PRESET = PLAN.name
@@ -48,7 +49,16 @@ include: "workflow/rules/report.smk"
 
 onstart:
     hold_workflow()
+    if launcher_of("train") == "slurm":
+        # Only here: who computes on this machine needs no submitit.
+        from pcb.launch.terminal import show_jobs
+
+        show_jobs()
 
 
 onerror:
     print(recap([Path(path) for path in log]), file=sys.stderr, flush=True)
+    if launcher_of("train") == "slurm":
+        from pcb.launch.terminal import ask_about_jobs
+
+        ask_about_jobs(PRESET)

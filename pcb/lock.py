@@ -26,3 +26,15 @@ def hold(path: Path, waiting: str | None, *, shared: bool = False) -> Iterator[N
                 print(waiting, flush=True)
             fcntl.flock(file, kind)
         yield
+
+
+def is_held(path: Path) -> bool:
+    """Say whether a process holds a lock."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

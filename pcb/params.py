@@ -24,6 +24,7 @@ LOCAL_FILE = "params.local.yaml"
 """Facts of this machine, not in git; beside params.yaml, of which it overrides `MACHINE` keys."""
 MACHINE = ("cluster", "files")
 PRESET_VARIABLE = "PCB_PRESET"
+INTERRUPT_VARIABLE = "PCB_ON_INTERRUPT"
 T = TypeVar("T")
 
 
@@ -86,8 +87,15 @@ def _read(path: Path) -> Any:
 
 
 def load_cluster(path: Path = PARAMS_FILE) -> Cluster:
-    """Read and check `cluster`. Raises UserError naming the file and the key's path."""
-    return convert(load_params(path)["cluster"], Cluster, f"{path}: cluster")
+    """Read and check `cluster`; PCB_ON_INTERRUPT, where it is set, decides instead of its key.
+
+    Raises UserError naming the file and the key's path.
+    """
+    tree = load_params(path)["cluster"]
+    choice = os.environ.get(INTERRUPT_VARIABLE)
+    if choice:
+        tree = {**tree, "on_interrupt": choice}
+    return convert(tree, Cluster, f"{path}: cluster")
 
 
 def load_files(path: Path = PARAMS_FILE) -> Files:

@@ -22,6 +22,9 @@ LAUNCHED = {"data", "tokenizer", "reference", "tokens", "train", "sample", "metr
 LAUNCHERS = ("debug", "local", "slurm")
 """`debug` computes in this process, `local` in several of this machine, `slurm` in jobs."""
 LAUNCHER_VARIABLE = "PCB_LAUNCHER"
+TABLE_VARIABLE = "PCB_TABLE"
+"""Set where a table of all jobs shows on the terminal what heads would else print: the workflow's
+process id."""
 SHARDED = {"tokens", "sample", "metrics"}
 """Stages whose shards several jobs can make at the same time."""
 # Read when torch, NumPy or SciPy is loaded.

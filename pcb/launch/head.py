@@ -1,35 +1,29 @@
 """The head process of one unit: submit once, watch, find again, finish. It computes nothing.
 
-One head a unit, held by a lock. The record of its jobs is written right after submission, so that
-a head which is killed leaves jobs that the next one finds. Jobs that die are submitted again up to
-a set number of times; what a user has to put right is not.
+One head a unit, held by a lock. The record of its jobs is written before and after submission, so
+that a head which is killed leaves jobs that the next one finds. Jobs that die are submitted again
+up to a set number of times; what a user has to put right is not.
 """
 
+import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from pcb.errors import UserError
-from pcb.launch.record import (
-    Record,
-    Submitted,
-    read_record,
-    record_path,
-    remove_record,
-    write_record,
-)
-from pcb.launch.squeue import GONE, JobState, job_states
-from pcb.launch.submit import job_of, log_of, submit
+from pcb.launch.chunk import submit_together
+from pcb.launch.outcome import Outcome, log_of, outcome_of, progress, tail
+from pcb.launch.record import WHOLE, Record, Submitted, all_records, read_record
+from pcb.launch.squeue import CANCELLED, GONE, JobState, cancel_named, job_named, job_states
+from pcb.launch.submit import announce, numbered, submit
 from pcb.launch.work import Work
 from pcb.lock import hold
 from pcb.manifest import made_by
 from pcb.pipeline import Unit
 from pcb.settings.cluster import Cluster
 from pcb.stage import already_made
-from pcb.stages import shares_of
+from pcb.stages import TABLE_VARIABLE, shares_of
 
 DONE = "done"
 _UNSEEN = 3
@@ -54,31 +48,49 @@ class Head:
 
         Raises UserError if a job fails for good, KeyboardInterrupt if a person stops the waiting.
         """
-        lock = record_path(self.unit).with_suffix(".lock")
+        record = Record.of(self.unit)
         waiting = f"{self.unit.name}: another process watches its jobs; waiting for that"
-        with hold(lock, waiting):
+        with hold(record.lock, waiting):
             try:
                 self._attach()
                 if not self.jobs and not self.force and already_made(self.unit):
                     return
                 # Forced, the last job begins from nothing: shares would be made for nothing.
-                if not self.force and not any(job.share == (0, 1) for job in self.jobs):
+                if not self.force and not any(job.share == WHOLE for job in self.jobs):
                     resources = self.cluster.resources(self.unit.stage)
                     self._bring_home(shares_of(self.unit.stage, resources))
-                self._bring_home([(0, 1)])
+                self._bring_home([WHOLE])
             except KeyboardInterrupt:
                 self._interrupted()
                 raise
-            remove_record(self.unit)
+            record.remove()
 
     def _attach(self) -> None:
         """Take over the jobs of an earlier head, if they make the same thing."""
-        record = read_record(record_path(self.unit))
+        record = read_record(Record.of(self.unit).path)
         if record is None or record.key != self.unit.key:
             return
-        self.jobs = list(record.jobs)
+        self.jobs = self._known(record.jobs)
+        self._record()
         for job in self.jobs:
             self._say(f"re-attached to job {job.job_id}")
+
+    def _known(self, jobs: Sequence[Submitted]) -> list[Submitted]:
+        """Return jobs with the ids that nobody lived to write down, without those never submitted.
+
+        Their names tell: each is one submission's.
+        """
+        found = [job for job in jobs if job.job_id]
+        for name in dict.fromkeys(job.name for job in jobs if not job.job_id):
+            together = [job for job in jobs if job.name == name]
+            number, asked = job_named(name), 1
+            # What a killed head has just sent may be under way.
+            while number is None or (number == GONE and asked < _UNSEEN):
+                time.sleep(self.cluster.poll_seconds)
+                number, asked = job_named(name), asked + 1
+            if number != GONE:
+                found += numbered(together, number)
+        return found
 
     def _bring_home(self, shares: Sequence[tuple[int, int]]) -> None:
         """Have these shares made: submit those that no job makes, wait for all."""
@@ -86,7 +98,7 @@ class Head:
         mine = [job for job in self.jobs if job.share in wanted]
         missing = [share for share in shares if share not in {job.share for job in mine}]
         if missing:
-            mine += self._submit(missing, [1] * len(missing))
+            mine += self._submit(missing)
         waiting = {job.share: job for job in mine}
         while waiting:
             states = job_states(job.job_id for job in waiting.values())
@@ -104,9 +116,9 @@ class Head:
 
         Raises UserError with the job's own words if trying again would not help.
         """
-        slurm = job_of(job)
-        if slurm.paths.result_pickle.exists():
-            return self._result(job, slurm)
+        outcome = outcome_of(job, self.unit.name)
+        if outcome is not None:
+            return self._told(job, outcome)
         if state is None:
             return None
         self._show(job, state)
@@ -119,38 +131,69 @@ class Head:
             return None
         return "unknown to the cluster" if state.state == GONE else state.state
 
-    def _result(self, job: Submitted, slurm: Any) -> str:
-        """Read what a job returned: nothing, what a user has to put right, or an exception."""
-        outcome, value = slurm._get_outcome_and_result()
-        if outcome == "success" and value is None:
+    def _told(self, job: Submitted, outcome: Outcome) -> str:
+        """Act on what a job says of itself."""
+        if outcome.wrong is None and not outcome.failed:
             self._say(f"job {job.job_id} is done")
             return DONE
         self._forget(job)
-        if outcome == "success":
-            raise UserError(str(value))
+        if outcome.wrong is not None:
+            raise UserError(outcome.wrong)
         return "FAILED"
 
     def _again(self, job: Submitted, state: str) -> Submitted:
-        """Submit a share again, or give up after the set number of tries."""
+        """Submit a share again, alone, or give up: after the set number of tries, or at once."""
+        if state == CANCELLED:
+            # `pcb jobs --cancel` has struck it from the record, and all that goes with it.
+            if read_record(Record.of(self.unit).path) is not None:
+                self._forget(job)
+            raise UserError(
+                f"{self.unit.name}: slurm job {job.job_id} was cancelled; "
+                f"the same command submits it anew"
+            )
         if job.tries >= self.cluster.tries:
             self._forget(job)
             raise UserError(
                 f"{self.unit.name}: slurm job {job.job_id} failed (state {state}), "
                 f"as did {job.tries - 1} before it\n"
-                + "".join(f"  {line}\n" for line in tail(log_of(job)))
+                + "".join(f"  {line}\n" for line in tail(job, _TAIL))
                 + f"  log: {log_of(job)}\n  alone: {made_by(self.unit)}"
             )
         self._say(f"job {job.job_id} ended as {state}; trying again")
-        return self._submit([job.share], [job.tries + 1])[0]
+        return self._submit([job.share], job.tries + 1)[0]
 
-    def _submit(self, shares: Sequence[tuple[int, int]], tries: Sequence[int]) -> list[Submitted]:
-        works = [Work.on(self.unit, share, force=self.force) for share in shares]
-        new = submit(self.unit, works, self.cluster, tries)
-        self.jobs = [job for job in self.jobs if job.share not in set(shares)] + list(new)
+    def _submit(self, shares: Sequence[tuple[int, int]], tries: int = 1) -> list[Submitted]:
+        """Submit shares, or the whole unit, which may share a job with others."""
+        self.jobs = [job for job in self.jobs if job.share not in set(shares)]
+        chunk = self.cluster.resources(self.unit.stage).chunk
+        if chunk > 1 and tries == 1 and not self.force:
+            new: list[Submitted] = []
+            while not new:
+                new = self._known(submit_together(Record.of(self.unit), self.cluster))
+        else:
+            new = self._submit_alone(shares, tries)
+        self.jobs += new
         self._record()
         for job in new:
-            part = "" if job.share == (0, 1) else f" (share {job.share[0] + 1} of {job.share[1]})"
+            part = "" if job.share == WHOLE else f" (share {job.share[0] + 1} of {job.share[1]})"
+            part = f" (one of {len(job.units)} units)" if job.units else part
             self._say(f"submitted job {job.job_id}{part}, log {log_of(job)}")
+        return new
+
+    def _submit_alone(self, shares: Sequence[tuple[int, int]], tries: int) -> list[Submitted]:
+        """Submit jobs that make nothing but this unit."""
+        before = self.jobs
+        works = [Work.on(self.unit, share, force=self.force) for share in shares]
+        named = announce(self.unit, shares, tries)
+        self.jobs = [*before, *named]
+        self._record()
+        try:
+            new = submit(self.unit.stage, named, works, self.cluster)
+        except UserError:
+            self.jobs = before
+            self._record()
+            raise
+        self.jobs = before
         return list(new)
 
     def _forget(self, job: Submitted) -> None:
@@ -159,22 +202,21 @@ class Head:
         self._record()
 
     def _record(self) -> None:
-        write_record(
-            self.unit,
-            Record(
-                unit=self.unit.name,
-                preset=self.unit.preset,
-                key=self.unit.key,
-                jobs=tuple(self.jobs),
-            ),
-        )
+        """Write the record, or remove it where no job is left."""
+        record = Record.of(self.unit, tuple(self.jobs))
+        if self.jobs:
+            record.write()
+        else:
+            record.remove()
 
     def _show(self, job: Submitted, state: JobState) -> None:
-        """Print a job's state, and its last progress, when they change."""
+        """Print a job's state when it changes, and its last progress, unless a table shows that."""
         where = f" on {state.node}" if state.node else ""
         why = f" ({state.reason})" if state.state == "PENDING" and state.reason != "None" else ""
-        progress = next(iter(tail(log_of(job), 1)), "") if state.state == "RUNNING" else ""
-        line = f"job {job.job_id} {state.state}{where}{why}{'  ' if progress else ''}{progress}"
+        said = ""
+        if state.state == "RUNNING" and TABLE_VARIABLE not in os.environ:
+            said = progress(job, self.unit.name)
+        line = f"job {job.job_id} {state.state}{where}{why}{'  ' if said else ''}{said}"
         if self._shown.get(job.job_id) != line:
             self._shown[job.job_id] = line
             self._say(line)
@@ -184,36 +226,27 @@ class Head:
 
     def _interrupted(self) -> None:
         """Leave the jobs to themselves, or cancel them: asked where a person can answer."""
-        if not self.jobs:
+        # What stands on record: another head may have submitted for this one.
+        record = read_record(Record.of(self.unit).path)
+        if record is None or not record.jobs:
+            Record.of(self.unit).remove()
             return
         choice = self.cluster.on_interrupt
-        if sys.stdin.isatty() and sys.stderr.isatty():
-            answer = input(f"\n{self.unit.name}: cancel its {len(self.jobs)} jobs? [y/N] ")
+        if choice == "ask" and sys.stdin.isatty() and sys.stderr.isatty():
+            answer = input(f"\n{self.unit.name}: cancel its {len(record.jobs)} jobs? [y/N] ")
             choice = "cancel" if answer.strip().lower().startswith("y") else "leave"
-        if choice == "cancel":
-            cancel(self.jobs)
-            remove_record(self.unit)
+        if choice != "cancel":
+            self._say("its jobs go on; the same command finds them, `pcb jobs` shows them")
+        elif give_up(record):
             self._say("its jobs are cancelled")
         else:
-            self._say("its jobs go on; the same command finds them, `pcb jobs` shows them")
+            self._say("its job goes on, since it makes other units too")
 
 
-def cancel(jobs: Sequence[Submitted]) -> None:
-    """Cancel jobs; those that ended already stay as they are."""
-    for job in jobs:
-        job_of(job).cancel(check=False)
-
-
-def tail(log: Path, lines: int = _TAIL) -> list[str]:
-    """Return the last lines of a job's log, without those of the tools that ran it."""
-    noise = ("submitit", "srun:", "slurmstepd")
-    found: list[str] = []
-    for path in (log, log.with_suffix(".err")):
-        try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            continue
-        found += [line for line in text.replace("\r", "\n").split("\n") if line.strip()]
-        if lines == 1:
-            break
-    return [line for line in found if not line.startswith(noise)][-lines:]
+def give_up(record: Record) -> bool:
+    """Forget a unit's jobs and cancel those that make no other unit; say whether that is all."""
+    record.remove()
+    shared = {job.name for other in all_records() for job in other.jobs}
+    own = {job.name for job in record.jobs}
+    cancel_named(own - shared)
+    return not own & shared

@@ -1,8 +1,9 @@
-"""Job records: what was submitted for a unit, from submission until it is done. No torch.
+"""Job records: what was submitted for a unit, from before submission until it is done. No torch.
 
 A record is how a new head process finds the jobs of one that died. It stands in
 ``.pcb/jobs/PRESET/STAGE/VARIANT.json``, and names a folder that no other submission shares: job ids
-come round again.
+come round again. It is written before the cluster is asked, with the name that the job will have in
+the queue, and again with the job's id: a head that dies in between leaves a name to look for.
 """
 
 from collections.abc import Iterator
@@ -14,30 +15,67 @@ from pcb.atomic import write_atomic
 from pcb.pipeline import Unit
 
 JOBS = Path(".pcb") / "jobs"
+WHOLE = (0, 1)
+"""The share that is the whole unit."""
 
 
 class Submitted(msgspec.Struct, frozen=True, kw_only=True):
     """One job: which share of the unit's shards it makes."""
 
-    job_id: str
+    name: str
+    """Its name in the queue, which no other submission has."""
+    job_id: str = ""
+    """Empty until the cluster has answered."""
     folder: str
     share: tuple[int, int]
-    """(i, n): every n-th shard from i on; (0, 1) is the whole unit."""
+    """(i, n): every n-th shard from i on."""
     tries: int = 1
+    units: tuple[str, ...] = ()
+    """Names of the units that it makes one after another, if they are several."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """The jobs of one unit."""
+    """The jobs of one unit. Without jobs it says that a head asks for one (`pcb.launch.chunk`)."""
 
-    unit: str
     preset: str
+    stage: str
+    variant: str
     key: str
-    jobs: tuple[Submitted, ...]
+    jobs: tuple[Submitted, ...] = ()
 
+    @classmethod
+    def of(cls, unit: Unit, jobs: tuple[Submitted, ...] = ()) -> "Record":
+        """Return the record of a unit."""
+        return cls(
+            preset=unit.preset, stage=unit.stage, variant=unit.variant, key=unit.key, jobs=jobs
+        )
 
-def record_path(unit: Unit) -> Path:
-    """Return where a unit's record stands."""
-    return JOBS / unit.preset / unit.stage / f"{unit.variant}.json"
+    @property
+    def unit(self) -> str:
+        """The unit's name: `train/ratio2`."""
+        return self.stage if self.variant == "all" else f"{self.stage}/{self.variant}"
+
+    @property
+    def path(self) -> Path:
+        """Where it stands."""
+        return JOBS / self.preset / self.stage / f"{self.variant}.json"
+
+    @property
+    def lock(self) -> Path:
+        """What the unit's head holds."""
+        return self.path.with_suffix(".lock")
+
+    def with_jobs(self, jobs: tuple[Submitted, ...]) -> "Record":
+        """Return the same unit's record with these jobs."""
+        return msgspec.structs.replace(self, jobs=jobs)
+
+    def write(self) -> None:
+        """Write it, whole or not at all."""
+        write_atomic(self.path, msgspec.json.format(msgspec.json.encode(self)))
+
+    def remove(self) -> None:
+        """Forget the unit's jobs."""
+        self.path.unlink(missing_ok=True)
 
 
 def read_record(path: Path) -> Record | None:
@@ -48,19 +86,9 @@ def read_record(path: Path) -> Record | None:
         return None
 
 
-def write_record(unit: Unit, record: Record) -> None:
-    """Write a unit's record, whole or not at all."""
-    write_atomic(record_path(unit), msgspec.json.format(msgspec.json.encode(record)))
-
-
-def remove_record(unit: Unit) -> None:
-    """Forget a unit's jobs."""
-    record_path(unit).unlink(missing_ok=True)
-
-
-def all_records() -> Iterator[Record]:
-    """Yield the records in this folder."""
-    for path in sorted(JOBS.rglob("*.json")):
+def all_records(folder: Path = JOBS) -> Iterator[Record]:
+    """Yield the records below a folder."""
+    for path in sorted(folder.rglob("*.json")):
         record = read_record(path)
         if record is not None:
             yield record

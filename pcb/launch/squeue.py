@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 GONE = "GONE"
 """Neither squeue nor sacct knows the job."""
+CANCELLED = "CANCELLED"
 ALIVE = {
     "PENDING",
     "RUNNING",
@@ -67,6 +68,28 @@ def job_states(ids: Iterable[str]) -> dict[str, JobState] | None:
     if forgotten:
         found |= _from_accounting(forgotten)
     return {job: found.get(job, JobState(state=GONE)) for job in wanted}
+
+
+def job_named(name: str) -> str | None:
+    """Return the id of the job (the array) of this name, GONE if there is none.
+
+    None if the controller does not answer.
+    """
+    queue = _run(["squeue", "-r", "-h", "-t", "all", "-o", "%i", "-n", name])
+    if queue is None:
+        return None
+    # Without a time sacct tells of today's jobs alone.
+    told = queue or _run(
+        ["sacct", "-n", "-X", "-P", "-o", "JobID", "-S", "now-90days", "--name", name]
+    )
+    ids = (told or "").split()
+    return ids[0].partition("_")[0] if ids else GONE
+
+
+def cancel_named(names: Iterable[str]) -> None:
+    """Cancel the jobs of these names; those that ended already stay as they are."""
+    for name in sorted(set(names)):
+        _run(["scancel", "--name", name])
 
 
 def _from_accounting(ids: list[str]) -> dict[str, JobState]:

@@ -1,85 +1,112 @@
-"""Submission through submitit: settings become a job, and a job is found again."""
+"""Submission through submitit: settings become a job, under a name that is known before it."""
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import submitit
+from submitit.core.utils import DelayedSubmission, FailedJobError
 
 from pcb.errors import UserError
-from pcb.launch.record import JOBS, Submitted
-from pcb.launch.work import Work
+from pcb.launch.record import JOBS, Record, Submitted
 from pcb.pipeline import Unit
 from pcb.settings.cluster import Cluster, Resources
 
 # Without this every poll prints warnings where there is no accounting.
 logging.getLogger("submitit").propagate = False
 
+_REQUEUES = 100
+"""How often a job may reach its time limit."""
 
-def submit(
-    unit: Unit, works: Sequence[Work], cluster: Cluster, tries: Sequence[int]
+
+def announce(
+    about: Unit | Record,
+    shares: Sequence[tuple[int, int]],
+    tries: int = 1,
+    *,
+    units: tuple[str, ...] = (),
 ) -> tuple[Submitted, ...]:
-    """Submit jobs for a unit, as one array if there are several.
-
-    Raises UserError with the cluster's own words if it refuses.
-    """
-    # Never shared with another submission: job ids come round again, and results would be mixed up.
-    folder = (JOBS / unit.preset / unit.stage / f"{unit.variant}-{uuid4().hex[:8]}").resolve()
-    executor = submitit.SlurmExecutor(folder=folder / "%j", max_num_timeout=100)
-    executor.update_parameters(**parameters(unit, cluster))
-    try:
-        with _outside_any_job():
-            if len(works) == 1:
-                jobs: list[Any] = [executor.submit(works[0])]
-            else:
-                jobs = executor.map_array(_call, works)
-    except (submitit.core.utils.FailedJobError, FileNotFoundError) as error:
-        words = str(error).strip().splitlines()
-        raise UserError(
-            f"{unit.name}: the cluster refused the job: {words[-1] if words else error}; see "
-            f"`cluster` in params.yaml and params.local.yaml"
-        ) from None
+    """Return jobs as they go on record before they are submitted: named, without an id."""
+    mark = uuid4().hex[:8]
+    label = f"{about.stage}/{'chunk' if units else about.variant}"
     return tuple(
-        Submitted(job_id=str(job.job_id), folder=str(folder / "%j"), share=work.share, tries=count)
-        for job, work, count in zip(jobs, works, tries, strict=True)
+        Submitted(
+            name=f"pcb-{label.removesuffix('/all').replace('/', '-')}-{mark}",
+            # Never shared with another submission: ids come round, and results would be mixed up.
+            folder=str((JOBS / about.preset / f"{label}-{mark}").resolve()),
+            share=share,
+            tries=tries,
+            units=units,
+        )
+        for share in shares
     )
 
 
-def parameters(unit: Unit, cluster: Cluster) -> dict[str, Any]:
-    """Return what submitit's SlurmExecutor is told for a unit."""
-    resources = cluster.resources(unit.stage)
+def submit(
+    stage: str, jobs: Sequence[Submitted], works: Sequence[Callable[[], object]], cluster: Cluster
+) -> tuple[Submitted, ...]:
+    """Submit announced jobs, as one array if there are several, and return them with their ids.
+
+    Raises UserError with the cluster's own words if it refuses.
+    """
+    name, folder = jobs[0].name, Path(jobs[0].folder)
+    told = parameters(stage, cluster, name, folder)
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=_REQUEUES, python=cluster.python)
+    executor.update_parameters(**told)
+    folder.mkdir(parents=True)
+    for index, work in enumerate(works):
+        delayed = DelayedSubmission(work)
+        delayed.set_timeout(told["time"], _REQUEUES)
+        delayed.dump(folder / f"work-{index}.pkl")
+    try:
+        with _outside_any_job(), executor.batch():
+            found = [executor.submit(work) for work in works]
+    except (FailedJobError, FileNotFoundError) as error:
+        words = str(error).strip().splitlines()
+        raise UserError(
+            f"{name}: the cluster refused the job: {words[-1] if words else error}; see "
+            f"`cluster` in params.yaml and params.local.yaml"
+        ) from None
+    return numbered(jobs, str(found[0].job_id).partition("_")[0])
+
+
+def numbered(jobs: Sequence[Submitted], job_id: str) -> tuple[Submitted, ...]:
+    """Return the jobs of one submission with the ids that they have in the queue."""
+    ids = [f"{job_id}_{k}" for k in range(len(jobs))] if len(jobs) > 1 else [job_id]
+    return tuple(
+        msgspec.structs.replace(job, job_id=own) for job, own in zip(jobs, ids, strict=True)
+    )
+
+
+def parameters(stage: str, cluster: Cluster, name: str, folder: Path) -> dict[str, Any]:
+    """Return what submitit's SlurmExecutor is told for a job of a stage."""
+    resources = cluster.resources(stage)
     found: dict[str, Any] = {
-        "job_name": f"pcb-{unit.name.replace('/', '-')}",
+        "job_name": name,
         "time": max(1, round(60 * resources.hours)),
         "nodes": resources.nodes,
-        "ntasks_per_node": resources.tasks(unit.stage),
+        "ntasks_per_node": resources.tasks(stage),
         "cpus_per_task": resources.cpus,
         "signal_delay_s": cluster.signal_seconds,
         "array_parallelism": cluster.array_parallelism,
         # One task that died would leave the others waiting for it until the time is up.
         "srun_args": ["--kill-on-bad-exit=1"],
-        "setup": list(cluster.setup) or None,
+        "setup": [*cluster.setup, *_take_work(folder)],
         **_asked(resources),
     }
+    if cluster.sbatch:
+        found["additional_parameters"] = dict(cluster.sbatch)
     for name in ("partition", "account", "qos", "constraint"):
         value = getattr(cluster, name)
         if value is not None:
             found[name] = value
     return found
-
-
-def job_of(submitted: Submitted) -> "submitit.SlurmJob[Any]":
-    """Return a job that was submitted, whoever did it: its first task, which speaks for all."""
-    return submitit.SlurmJob(folder=submitted.folder, job_id=submitted.job_id, tasks=[0])
-
-
-def log_of(submitted: Submitted) -> Path:
-    """Return the path of a job's own log."""
-    return Path(str(job_of(submitted).paths.stdout))
 
 
 def _asked(resources: Resources) -> dict[str, Any]:
@@ -91,9 +118,18 @@ def _asked(resources: Resources) -> dict[str, Any]:
     return asked
 
 
-def _call(work: Work) -> str | None:
-    """Run one work of an array."""
-    return work()
+def _take_work(folder: Path) -> list[str]:
+    """Return the shell lines by which a job takes up its work, unless it did before a requeue.
+
+    submitit hands work over once the cluster has answered, which who submits may not live to do.
+    """
+    element = "${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}"
+    return [
+        f"here={shlex.quote(str(folder))}",
+        f"taken={element}",
+        'taken="$here/${taken:-$SLURM_JOB_ID}_submitted.pkl"',
+        '[ -e "$taken" ] || cp "$here/work-${SLURM_ARRAY_TASK_ID:-0}.pkl" "$taken"',
+    ]
 
 
 @contextmanager

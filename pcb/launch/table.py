@@ -1,55 +1,141 @@
-"""What a person sees of the jobs, from any terminal: a line a job."""
+"""What a person sees of the jobs, from any terminal: a line a job, and how many do what."""
+
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
 
 from pcb.errors import UserError
-from pcb.launch.head import cancel, tail
-from pcb.launch.record import JOBS, Record, all_records
-from pcb.launch.squeue import JobState, job_states
-from pcb.launch.submit import log_of
+from pcb.launch.outcome import progress
+from pcb.launch.record import WHOLE, Record, Submitted, all_records
+from pcb.launch.squeue import JobState, cancel_named, job_states
+from pcb.stages import TABLE_VARIABLE
 
-_HEADER = ("unit", "preset", "job", "share", "try", "state", "node", "progress")
+_HEADER = ("unit", "preset", "job", "part", "try", "state", "node", "progress")
+_LOOK = 5.0
+"""Seconds between two looks at the queue beside a workflow."""
+_NOTHING = "no jobs were submitted from this folder, or all are done"
 
 
 def print_jobs() -> int:
     """Print the jobs of this folder and return 0; what the controller does not say is `unknown`."""
-    records = list(all_records())
-    states = job_states(job.job_id for record in records for job in record.jobs) or {}
-    lines = [_HEADER, *(line for record in records for line in _lines(record, states))]
-    if len(lines) == 1:
-        print("no jobs were submitted from this folder, or all are done")
-        return 0
-    widths = [max(len(line[k]) for line in lines) for k in range(len(_HEADER))]
-    for line in lines:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        )
+    print("\n".join(_table() or [_NOTHING]))
     return 0
 
 
-def cancel_jobs(unit: str) -> int:
-    """Cancel the jobs of one unit, by name, or of all; return 0.
+def watch_jobs(seconds: float) -> int:
+    """Print the table every so many seconds until no job is left or Ctrl-C, and return 0.
 
-    Raises UserError if there are none.
+    A terminal shows it in place. On one that a workflow prints to as well (`TABLE_VARIABLE`), it is
+    printed below the rest where it has changed, until the workflow ends.
     """
-    chosen = [record for record in all_records() if unit in ("", record.unit)]
-    if not any(record.jobs for record in chosen):
+    try:
+        if TABLE_VARIABLE in os.environ:
+            _accompany(int(os.environ[TABLE_VARIABLE]), seconds)
+        else:
+            _watch(seconds)
+    except KeyboardInterrupt:
+        print()
+    return 0
+
+
+def cancel_jobs(unit: str = "", preset: str = "") -> int:
+    """Cancel the jobs of one unit, by name, of a preset, or of all; return 0.
+
+    What else these jobs make is told of too. Raises UserError if there are none.
+    """
+    records = [record for record in all_records() if record.jobs]
+    names = {
+        job.name
+        for record in records
+        if unit in ("", record.unit) and preset in ("", record.preset)
+        for job in record.jobs
+    }
+    if not names:
         raise UserError(
             f"no jobs of {unit or 'this folder'} to cancel; `pcb jobs` shows what there is"
         )
-    for record in chosen:
-        cancel(record.jobs)
-        stage, _, variant = record.unit.partition("/")
-        (JOBS / record.preset / stage / f"{variant or 'all'}.json").unlink(missing_ok=True)
-        print(f"{record.unit}: {len(record.jobs)} jobs cancelled")
+    for record in records:
+        own = [job for job in record.jobs if job.name in names]
+        if own:
+            record.remove()
+            print(f"{record.unit}: {len(own)} jobs cancelled")
+    cancel_named(names)
     return 0
 
 
-def _lines(record: Record, states: dict[str, JobState]) -> list[tuple[str, ...]]:
-    """Return a line for each job of a unit."""
-    found: list[tuple[str, ...]] = []
-    for job in record.jobs:
-        state = states.get(job.job_id, JobState(state="unknown"))
-        share = "all" if job.share == (0, 1) else f"{job.share[0] + 1} of {job.share[1]}"
-        said = next(iter(tail(log_of(job), 1)), "")
-        told = (record.unit, record.preset, job.job_id, share, str(job.tries))
-        found.append((*told, state.state, state.node, said))
-    return found
+def _watch(seconds: float) -> None:
+    """Print the table again and again, over itself on a terminal."""
+    above = 0
+    while lines := _table():
+        if sys.stdout.isatty():
+            above = _redraw(lines, above)
+        else:
+            print("\n".join(lines), flush=True)
+        time.sleep(seconds)
+    print(_NOTHING)
+
+
+def _accompany(parent: int, seconds: float) -> None:
+    """Print the table for as long as this process's parent lives.
+
+    At once where jobs begin, change state or end, and every so many seconds for their progress.
+    """
+    before: list[str] = []
+    due = looked = 0.0
+    while os.getppid() == parent:
+        now = time.monotonic()
+        if now - looked >= min(_LOOK, seconds):
+            lines, looked = _table(), now
+            if lines[-1:] != before[-1:] or (now >= due and lines != before):
+                if lines:
+                    print("\n".join(["", *lines, ""]), flush=True)
+                before, due = lines, now + seconds
+        time.sleep(min(1.0, seconds))
+
+
+def _table() -> list[str]:
+    """Return the table's lines; none if there are no jobs."""
+    jobs = [(record, job) for record in all_records() for job in record.jobs]
+    if not jobs:
+        return []
+    states = job_states(job.job_id for _, job in jobs if job.job_id) or {}
+    cells = [_cells(record, job, states) for record, job in jobs]
+    widths = [max(map(len, column)) for column in zip(_HEADER, *cells, strict=True)]
+    lines = [_HEADER, *cells]
+    counts = Counter(line[_HEADER.index("state")].lower() for line in cells)
+    return [
+        *("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines),
+        ", ".join(f"{number} {state}" for state, number in counts.most_common()),
+    ]
+
+
+def _cells(record: Record, job: Submitted, states: dict[str, JobState]) -> tuple[str, ...]:
+    """Return the line of one job of a unit, cell by cell."""
+    part = "all"
+    if job.share != WHOLE:
+        part = f"share {job.share[0] + 1} of {job.share[1]}"
+    elif job.units:
+        part = f"unit {job.units.index(record.unit) + 1} of {len(job.units)}"
+    told = (record.unit, record.preset, job.job_id or "?", part, str(job.tries))
+    if not job.job_id:
+        return (*told, "SUBMITTING", "", "")
+    state = states.get(job.job_id, JobState(state="unknown"))
+    said = progress(job, record.unit)
+    if job.units and state.state == "RUNNING":
+        said = said or "waits for its turn in the job"
+    return (*told, state.state, state.node, said)
+
+
+def _redraw(lines: Sequence[str], above: int) -> int:
+    """Print lines over as many that stand above; return how many stand there now.
+
+    What the terminal has no room for is left out: it would scroll away instead of being replaced.
+    """
+    columns, rows = shutil.get_terminal_size()
+    fitting = [line[: columns - 1] for line in lines[: rows - 1]]
+    start = f"\x1b[{above}A\x1b[J" if above else ""
+    print(start + "\n".join(fitting), flush=True)
+    return len(fitting)

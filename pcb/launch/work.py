@@ -14,6 +14,8 @@ from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 
 from pcb import interrupt
 from pcb.errors import UserError
+from pcb.launch.outcome import keep_outcome
+from pcb.launch.record import Record
 from pcb.params import load_preset
 from pcb.pipeline import Pipeline, Unit
 from pcb.stage import follow_unit, run_share, run_unit
@@ -36,7 +38,9 @@ class Work(Checkpointable):
     force: bool = False
 
     @classmethod
-    def on(cls, unit: Unit, share: tuple[int, int] = (0, 1), *, force: bool = False) -> "Work":
+    def on(
+        cls, unit: Unit | Record, share: tuple[int, int] = (0, 1), *, force: bool = False
+    ) -> "Work":
         """Return the work of making a unit, or a share of it, in this folder."""
         return cls(
             root=str(Path.cwd().resolve()),
@@ -82,6 +86,22 @@ class Work(Checkpointable):
             run_unit(unit, preset, entry, force=self.force)
         else:
             run_share(unit, preset, entry, self.share)
+
+
+@dataclass(kw_only=True)
+class Chunk(Checkpointable):
+    """Several units in one job, one after another; one that fails does not keep the next."""
+
+    works: tuple[Work, ...]
+    units: tuple[str, ...]
+    """Their names, as in the job's record."""
+    folder: str
+    """The submission's, where outcomes go. After a requeue, units that have one are done with."""
+
+    def __call__(self) -> None:
+        """Make the units."""
+        for unit, work in zip(self.units, self.works, strict=True):
+            keep_outcome(self.folder, unit, work)
 
 
 def _join_tasks() -> int:

@@ -8,6 +8,9 @@ StageName = Literal[
     "data", "tokenizer", "reference", "tokens", "train", "sample", "metrics", "report"
 ]
 
+CHUNKED = ("sample", "metrics")
+"""Stages of many short units, of which one job may make several."""
+
 
 class Resources(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one job of a stage asks for."""
@@ -25,6 +28,8 @@ class Resources(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Time limit. A job that reaches it saves, is requeued and goes on."""
     array: Positive = 1
     """Jobs among which the shards of one unit are dealt out."""
+    chunk: Positive = 1
+    """Units that one job makes, one after another."""
 
     def tasks(self, stage: str) -> int:
         """Return the tasks a node: in training one a GPU, elsewhere one."""
@@ -38,8 +43,12 @@ class Cluster(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
+    sbatch: dict[str, str | int] = {}
+    """Further options of sbatch, by their long names: `{reservation: spring, exclude: node7}`."""
     setup: tuple[str, ...] = ()
-    """Shell lines before the job's own: `module load cuda`, a container's start."""
+    """Shell lines before the job's own: `module load cuda`."""
+    python: str | None = None
+    """Command that starts Python in a job, as in a container; None is the one that submits."""
     array_parallelism: Positive = 16
     """Jobs of one array that run at the same time."""
     signal_seconds: Positive = 90
@@ -47,10 +56,17 @@ class Cluster(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tries: Positive = 3
     """Submissions of a job that dies, before its stage stops."""
     poll_seconds: PositiveFloat = 5.0
-    on_interrupt: Literal["leave", "cancel"] = "leave"
-    """What Ctrl-C does to running jobs where nobody can be asked."""
+    on_interrupt: Literal["ask", "leave", "cancel"] = "ask"
+    """What Ctrl-C does to jobs. Where nobody can be asked, they are left."""
     default: Resources = Resources()
     stages: dict[StageName, Resources] = {}
+
+    def __post_init__(self) -> None:
+        for stage, own in self.stages.items():
+            if own.chunk > 1 and stage not in CHUNKED:
+                raise ValueError(f"{stage}.chunk: expected for {' and '.join(CHUNKED)} alone")
+            if own.chunk > 1 and own.array > 1:
+                raise ValueError(f"{stage}: array cuts units up, chunk puts them together; set one")
 
     def resources(self, stage: str) -> Resources:
         """Return what a stage asks for."""

@@ -3,14 +3,17 @@
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
-import submitit
+from submitit.core.utils import DelayedSubmission
 
 from pcb.errors import UserError
-from pcb.launch.record import Record, Submitted, all_records, read_record, record_path, write_record
-from pcb.launch.submit import parameters
+from pcb.launch.record import WHOLE, Record, Submitted, all_records, read_record
+from pcb.launch.submit import announce, submit
+from pcb.launch.work import Work
 from pcb.params import load_cluster
 from pcb.settings import Cluster, Resources
+from tests.launch.conftest import StandIn
 from tests.units import ROOT, pipeline_of
 
 RECORDED = """\
@@ -22,7 +25,7 @@ RECORDED = """\
 #SBATCH --cpus-per-task=8
 #SBATCH --error=FOLDER/%j_0_log.err
 #SBATCH --gpus-per-node=4
-#SBATCH --job-name=pcb-train-ratio2
+#SBATCH --job-name=pcb-train-ratio2-0a1b2c3d
 #SBATCH --mem=524288M
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4
@@ -30,24 +33,30 @@ RECORDED = """\
 #SBATCH --output=FOLDER/%j_0_log.out
 #SBATCH --partition=gpu
 #SBATCH --qos=high
+#SBATCH --reservation=spring
 #SBATCH --signal=USR2@120
 #SBATCH --time=1440
 #SBATCH --wckey=submitit
 
 # setup
 module load cuda
+here=FOLDER
+taken=${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+taken="$here/${taken:-$SLURM_JOB_ID}_submitted.pkl"
+[ -e "$taken" ] || cp "$here/work-${SLURM_ARRAY_TASK_ID:-0}.pkl" "$taken"
 
 # command
 export SUBMITIT_EXECUTOR=slurm
 """
 COMMAND = (
     "srun --unbuffered --output FOLDER/%j_%t_log.out --error FOLDER/%j_%t_log.err"
-    " --kill-on-bad-exit=1 RUN"
+    " --kill-on-bad-exit=1"
+    " apptainer exec --nv pcb.sif python -u -m submitit.core._submit FOLDER"
 )
 
 
 def test_script_of_a_training_on_two_nodes_is_the_recorded_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stand_in: StandIn
 ) -> None:
     resources = Resources(nodes=2, gpus=4, cpus=8, memory_gb=512, hours=24)
     cluster = Cluster(
@@ -56,14 +65,24 @@ def test_script_of_a_training_on_two_nodes_is_the_recorded_one(
         qos="high",
         constraint="h100",
         setup=("module load cuda",),
+        sbatch={"reservation": "spring"},
+        python="apptainer exec --nv pcb.sif python",
         signal_seconds=120,
         stages={"train": resources},
     )
-    monkeypatch.setattr(submitit.SlurmExecutor, "affinity", classmethod(lambda _: 1))
-    executor = submitit.SlurmExecutor(folder=tmp_path)
-    executor.update_parameters(**parameters(pipeline_of().unit("train", "ratio2"), cluster))
-    text = executor._make_submission_file_text("RUN", "uid")
-    assert text.replace(str(tmp_path), "FOLDER").strip() == RECORDED + COMMAND
+    stand_in("srun", "exit 1")
+    stand_in("sbatch", f'cp "$1" {tmp_path}/script; echo Submitted batch job 12')
+    unit = pipeline_of().unit("train", "ratio2")
+    named = msgspec.structs.replace(
+        announce(unit, [WHOLE])[0], name="pcb-train-ratio2-0a1b2c3d", folder=str(tmp_path / "x")
+    )
+    (job,) = submit("train", [named], [Work.on(unit)], cluster)
+    assert job == msgspec.structs.replace(named, job_id="12")
+    script = (tmp_path / "script").read_text()
+    assert script.replace(named.folder, "FOLDER").strip() == RECORDED + COMMAND
+    # The work is there before the cluster is asked, and again where submitit looks for it.
+    for name in ("work-0.pkl", "12_submitted.pkl"):
+        assert DelayedSubmission.load(tmp_path / "x" / name).function == Work.on(unit)
 
 
 def test_stages_but_training_take_one_task() -> None:
@@ -89,6 +108,9 @@ def test_local_file_overrides_key_by_key(tmp_path: Path) -> None:
     [
         ("cluster: {partitoin: gpu}", "did you mean `partition`"),
         ("cluster: {tries: 0}", "cluster.tries = 0"),
+        ("cluster: {stages: {sample: {array: 2, chunk: 2}}}", "sample: array cuts units up"),
+        ("cluster: {stages: {train: {chunk: 2}}}", "train.chunk: expected for sample and metrics"),
+        ("cluster: {on_interrupt: stay}", "cluster.on_interrupt = 'stay'"),
         ("presets: {}", "expected `cluster` and `files` alone"),
     ],
 )
@@ -102,13 +124,13 @@ def test_wrong_facts_are_refused_with_their_place(tmp_path: Path, text: str, mes
 
 def test_records_are_read_back_and_damaged_ones_count_as_none(folder: Path) -> None:
     unit = pipeline_of().unit("train", "ratio2")
-    job = Submitted(job_id="7_1", folder="here", share=(1, 2), tries=2)
-    record = Record(unit=unit.name, preset="smoke", key=unit.key, jobs=(job,))
-    write_record(unit, record)
-    assert read_record(record_path(unit)) == record
+    job = Submitted(name="pcb-train-0", job_id="7_1", folder="here", share=(1, 2), tries=2)
+    record = Record.of(unit, (job,))
+    record.write()
+    assert read_record(record.path) == record
     assert list(all_records()) == [record]
-    record_path(unit).write_text("{")
-    assert read_record(record_path(unit)) is None
+    record.path.write_text("{")
+    assert read_record(record.path) is None
     assert list(all_records()) == []
 
 
@@ -120,3 +142,12 @@ def test_launcher_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) 
         launcher_of("train")
     monkeypatch.setenv("PCB_LAUNCHER", "slurm")
     assert (launcher_of("train"), launcher_of("report")) == ("slurm", "debug")
+
+
+def test_what_ctrl_c_does_can_be_said_for_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_cluster(ROOT / "params.yaml").on_interrupt == "ask"
+    monkeypatch.setenv("PCB_ON_INTERRUPT", "cancel")
+    assert load_cluster(ROOT / "params.yaml").on_interrupt == "cancel"
+    monkeypatch.setenv("PCB_ON_INTERRUPT", "stay")
+    with pytest.raises(UserError, match="cluster.on_interrupt = 'stay'"):
+        load_cluster(ROOT / "params.yaml")

@@ -1,0 +1,93 @@
+"""How a job ended for one unit: in its own words, not in the cluster's. No torch.
+
+A job of one unit leaves submitit's result. A job of several says of each how it ended as soon as it
+did, in a file: whatever waits for the first need not wait for the last.
+"""
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import submitit
+
+from pcb.atomic import write_atomic
+from pcb.launch.record import Submitted
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a unit's making ended; without words it is made."""
+
+    wrong: str | None = None
+    """What a user has to put right: trying again would not help."""
+    failed: bool = False
+    """Whether an exception ended it."""
+
+
+def job_of(job: Submitted) -> "submitit.SlurmJob[object]":
+    """Return a job that was submitted, whoever did it: its first task, which speaks for all."""
+    return submitit.SlurmJob(folder=job.folder, job_id=job.job_id, tasks=[0])
+
+
+def log_of(job: Submitted) -> Path:
+    """Return the path of a job's own log."""
+    return Path(str(job_of(job).paths.stdout))
+
+
+def outcome_of(job: Submitted, unit: str) -> Outcome | None:
+    """Return how a job ended for a unit, None if it did not say so yet."""
+    if job.units:
+        try:
+            return msgspec.json.decode(_path(job.folder, unit).read_bytes(), type=Outcome)
+        except FileNotFoundError:
+            return None
+    slurm = job_of(job)
+    if not slurm.paths.result_pickle.exists():
+        return None
+    end, value = slurm._get_outcome_and_result()
+    if end == "success":
+        return Outcome(wrong=None if value is None else str(value))
+    return Outcome(failed=True)
+
+
+def keep_outcome(folder: str, unit: str, make: Callable[[], str | None]) -> None:
+    """Make a unit unless its outcome is there, and write that down, whatever it is.
+
+    `make` returns what a user has to put right. Its exceptions go into the log.
+    """
+    path = _path(folder, unit)
+    if path.exists():
+        return
+    try:
+        outcome = Outcome(wrong=make())
+    except Exception:
+        traceback.print_exc()
+        outcome = Outcome(failed=True)
+    write_atomic(path, msgspec.json.encode(outcome))
+
+
+def _path(folder: str, unit: str) -> Path:
+    return Path(folder) / "outcomes" / unit
+
+
+def tail(job: Submitted, lines: int) -> list[str]:
+    """Return the last lines of a job's log, without those of the tools that ran it."""
+    noise = ("submitit", "srun:", "slurmstepd")
+    log = log_of(job)
+    found = [*_lines(log), *_lines(log.with_suffix(".err"))]
+    return [line for line in found if not line.startswith(noise)][-lines:]
+
+
+def progress(job: Submitted, unit: str) -> str:
+    """Return the last that a job's log says of a unit, without the unit's name; perhaps nothing."""
+    said = [line for line in _lines(log_of(job)) if line.startswith(f"{unit}: ")]
+    return said[-1].removeprefix(f"{unit}: ") if said else ""
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a log that have anything on them."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    return [line for line in text.replace("\r", "\n").split("\n") if line.strip()]
