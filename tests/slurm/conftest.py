@@ -1,28 +1,52 @@
 """A Slurm for all tests of this folder, and projects that talk to it."""
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
+from pcb.launch.record import Record, read_record
+from pcb.manifest import result_files
+from pcb.params import merge
+from pcb.pipeline import Unit
 from tests.slurm.cluster import MiniSlurm, why_not
+from tests.units import pipeline_of
+
+TRAIN = pipeline_of().unit("train", "ratio2")
+
+
+def run_slurm(running: MiniSlurm) -> Iterator[MiniSlurm]:
+    """Yield a Slurm while it runs; skip where there can be none."""
+    why = why_not(accounting=running.accounting)
+    if why is not None:
+        pytest.skip(why)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniSlurm]:
-    """Return a running Slurm; skip where there can be none."""
-    why = why_not()
-    if why is not None:
-        pytest.skip(why)
-    running = MiniSlurm(folder=tmp_path_factory.mktemp("slurm") / "cluster")
-    running.start()
-    yield running
-    running.stop()
+    """Return a running Slurm without accounting."""
+    yield from run_slurm(MiniSlurm(folder=tmp_path_factory.mktemp("slurm") / "cluster"))
+
+
+@pytest.fixture(scope="session")
+def accounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniSlurm]:
+    """Return a running Slurm with accounting, whose controller soon forgets what has ended."""
+    folder = tmp_path_factory.mktemp("slurm") / "accounted"
+    yield from run_slurm(MiniSlurm(folder=folder, accounting=True, remembers=2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +66,15 @@ class Login:
             "PYTHONUNBUFFERED": "1",
         }
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Start a `pcb` command in a session of its own."""
+    def start(self, *arguments: str, path: Path | None = None) -> "subprocess.Popen[str]":
+        """Start a `pcb` command in a session of its own; commands in `path` hide the cluster's."""
+        environment = self.environment
+        if path is not None:
+            environment["PATH"] = f"{path}{os.pathsep}{environment['PATH']}"
         return subprocess.Popen(
             [sys.executable, "-m", "pcb", *arguments],
             cwd=self.project,
-            env=self.environment,
+            env=environment,
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -64,12 +91,25 @@ class Login:
         assert process.returncode == status, out
         return out
 
-    def change(self, old: str, new: str) -> None:
-        """Change the project's params.yaml."""
+    def record(self, unit: Unit = TRAIN) -> Path:
+        """Return where a unit's record stands."""
+        return self.project / Record.of(unit).path
+
+    def names(self) -> list[str]:
+        """Return the names of all submissions of the training that tests use."""
+        return [f"pcb-train-{path.name}" for path in self.record().parent.glob("ratio2-*")]
+
+    def ids(self, unit: Unit = TRAIN) -> list[str]:
+        """Return the ids of the jobs on a unit's record, in order."""
+        record = read_record(self.record(unit))
+        return [job.job_id for job in record.jobs if job.job_id] if record else []
+
+    def change(self, **settings: dict[str, object]) -> None:
+        """Change settings of the project's preset."""
         path = self.project / "params.yaml"
-        text = path.read_text()
-        assert text.count(old) == 1, old
-        path.write_text(text.replace(old, new))
+        params = yaml.safe_load(path.read_text())
+        params["presets"]["smoke"] = merge(params["presets"]["smoke"], settings)
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
 
     def cluster(self, settings: str) -> None:
         """Write facts of the cluster into the untracked local file."""
@@ -78,6 +118,26 @@ class Login:
     def state(self, job: str) -> str:
         """Return what Slurm calls the state of a job."""
         return self.slurm.run("squeue", "-h", "-r", "-t", "all", "-o", "%T", "-j", job).strip()
+
+    def log(self, job: str) -> str:
+        """Return what a job has printed so far."""
+        folder = self.project / ".pcb" / "jobs"
+        return "".join(path.read_text() for path in folder.rglob(f"{job}_0_log.out"))
+
+    def send(self, job: str, number: signal.Signals) -> None:
+        """Send a signal to the process of a job that runs, without Slurm knowing."""
+        array, _, element = job.partition("_")
+        wanted = {f"SLURM_CONF={self.slurm.folder}/slurm.conf"}
+        if element:
+            wanted |= {f"SLURM_ARRAY_JOB_ID={array}", f"SLURM_ARRAY_TASK_ID={element}"}
+        else:
+            wanted.add(f"SLURM_JOB_ID={job}")
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                command = (process / "cmdline").read_text().split("\0")
+                environment = (process / "environ").read_text().split("\0")
+                if "submitit.core._submit" in command[1:4] and wanted <= set(environment):
+                    os.kill(int(process.name), number)
 
     def jobs(self) -> list[str]:
         """Return the ids of all jobs that this project has submitted."""
@@ -89,8 +149,29 @@ class Login:
 @pytest.fixture
 def login(prepared: Path, slurm: MiniSlurm, tmp_path: Path) -> Login:
     """Return a copy of the prepared project on the cluster."""
-    project = tmp_path / "project"
-    shutil.copytree(prepared, project, symlinks=True)
+    return log_in(prepared, slurm, tmp_path)
+
+
+def log_in(source: Path, slurm: MiniSlurm, folder: Path) -> Login:
+    """Copy a project onto a cluster."""
+    project = folder / "project"
+    shutil.copytree(source, project, symlinks=True)
     here = Login(project=project, slurm=slurm)
     here.cluster("{poll_seconds: 0.5}")
     return here
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Wait until a condition holds."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def same_files(a: Path, b: Path, unit: Unit) -> bool:
+    """Say whether two projects hold the same bytes of a unit."""
+    names = result_files(a / unit.artifact)
+    assert names and names == result_files(b / unit.artifact)
+    folders = (a / unit.artifact, b / unit.artifact)
+    return all(len({(folder / name).read_bytes() for folder in folders}) == 1 for name in names)

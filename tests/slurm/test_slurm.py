@@ -1,56 +1,41 @@
 """Units as jobs of a real Slurm: made once, found again, tried again, and the same as elsewhere."""
 
+import fcntl
 import json
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from pcb.manifest import result_files
-from pcb.pipeline import Unit
+from pcb.train.checkpoint import CHECKPOINT
 from tests.slurm.cluster import MiniSlurm
-from tests.slurm.conftest import Login
+from tests.slurm.conftest import TRAIN, Login, log_in, same_files, wait_for
 from tests.units import pipeline_of
 from tests.workflow.snakemake import NOTHING, copy_project
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
-TRAIN = pipeline_of().unit("train", "ratio2")
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-
-
-def record_of(login: Login, unit: Unit = TRAIN) -> Path:
-    return login.project / ".pcb" / "jobs" / "smoke" / unit.stage / f"{unit.variant}.json"
-
-
-def same_files(a: Path, b: Path, unit: Unit) -> bool:
-    """Say whether two projects hold the same bytes of a unit."""
-    names = result_files(a / unit.artifact)
-    assert names and names == result_files(b / unit.artifact)
-    folders = (a / unit.artifact, b / unit.artifact)
-    return all(len({(folder / name).read_bytes() for folder in folders}) == 1 for name in names)
+PROFILE = ("--workflow-profile", "workflow/profiles/slurm")
 
 
 def test_smoke_runs_as_jobs_and_gives_the_same_bytes(
     slurm: MiniSlurm, finished: Path, tmp_path: Path
 ) -> None:
-    """The whole preset, tokens as an array, against a run without a cluster."""
+    """The whole preset, tokens as an array, metrics together, against a run without a cluster."""
     login = Login(project=copy_project(tmp_path / "project"), slurm=slurm)
-    login.cluster("{poll_seconds: 1, stages: {tokens: {array: 2}}}")
-    command = ["snakemake", "--workflow-profile", "workflow/profiles/slurm"]
+    login.cluster("{poll_seconds: 1, stages: {tokens: {array: 2}, metrics: {chunk: 5}}}")
+    command = ["snakemake", *PROFILE]
     environment = {
         **login.environment,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{login.environment['PATH']}",
@@ -83,14 +68,14 @@ def test_smoke_runs_as_jobs_and_gives_the_same_bytes(
 
 def test_head_that_is_killed_finds_its_job_again(login: Login, finished: Path) -> None:
     head = login.start("train", "ratio2")
-    wait_for(record_of(login).exists)
+    wait_for(login.ids)
     os.killpg(head.pid, signal.SIGKILL)
     head.wait()
     out = login.pcb("train", "ratio2")
     assert "train/ratio2: re-attached to job" in out
     assert len(login.jobs()) == 1
     assert same_files(login.project, finished, TRAIN)
-    assert not record_of(login).exists()
+    assert not login.record().exists()
 
 
 def test_two_heads_submit_one_job(login: Login) -> None:
@@ -107,16 +92,27 @@ def test_job_that_dies_is_tried_again_and_goes_on(login: Login, finished: Path) 
     login.pcb("train", "ratio2")
     unit = pipeline_of().unit("sample", "ratio2/t17")
     head = login.start("sample", unit.variant)
-    wait_for(record_of(login, unit).exists)
-    jobs = json.loads(record_of(login, unit).read_text())["jobs"]
-    assert [job["share"] for job in jobs] == [[0, 2], [1, 2]]
-    victim = jobs[1]["job_id"]
-    wait_for(lambda: login.state(victim) == "RUNNING")
-    login.slurm.run("scancel", "--full", "--signal=KILL", victim)
+    wait_for(lambda: login.ids(unit))
+    victim = login.ids(unit)[1]
+    assert victim.endswith("_1")
+    wait_for(lambda: "share 2 of 2" in login.log(victim))
+    login.send(victim, signal.SIGKILL)
     out, _ = head.communicate(timeout=300)
     assert head.returncode == 0, out
     assert re.search(rf"job {victim} ended as \w+; trying again", out), out
     assert out.count("trying again") == 1
+    assert same_files(login.project, finished, unit)
+
+
+def test_metrics_in_shares_are_those_of_one_process(
+    finished: Path, slurm: MiniSlurm, tmp_path: Path
+) -> None:
+    login = log_in(finished, slurm, tmp_path)
+    login.cluster("{poll_seconds: 0.5, stages: {metrics: {array: 2}}}")
+    unit = pipeline_of().unit("metrics", "ratio2/t17")
+    shutil.rmtree(login.project / unit.artifact)
+    login.pcb("metrics", unit.variant)
+    assert len(login.jobs()) == 3
     assert same_files(login.project, finished, unit)
 
 
@@ -140,26 +136,50 @@ def test_what_a_user_has_to_put_right_is_said_once(login: Login) -> None:
 
 def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, tmp_path: Path) -> None:
     """A minute's limit, told to save half a minute before it; the weights are an unbroken run's."""
-    old = "    training: {epochs: 1, warmup_epochs: 0.2, steps: null}"
-    login.change(old, old.replace("epochs: 1,", "epochs: 20,"))
-    unbroken = tmp_path / "unbroken"
-    shutil.copytree(login.project, unbroken, symlinks=True)
+    login.change(training={"epochs": 12})
     login.cluster("{poll_seconds: 0.5, signal_seconds: 30, stages: {train: {hours: 0.0167}}}")
     head = login.start("train", "ratio2")
-    out, _ = head.communicate(timeout=500)
-    assert head.returncode == 0, out
+    with unbroken(login.project, tmp_path) as other:
+        out, _ = head.communicate(timeout=500)
+        assert head.returncode == 0, out
     folder = next((login.project / ".pcb" / "jobs" / "smoke" / "train").glob("ratio2-*"))
     logs = "".join(path.read_text() for path in folder.rglob("*_log.*"))
     assert "requeu" in logs.lower(), logs
-    environment = {**os.environ, "PCB_PRESET": "smoke"}
-    subprocess.run(
+    assert same_files(login.project, other, TRAIN)
+
+
+def test_job_that_is_preempted_goes_on_from_its_last_checkpoint(
+    login: Login, tmp_path: Path
+) -> None:
+    """Requeued from outside, it is ended without being told to save."""
+    login.change(training={"epochs": 5}, compute={"checkpoint_seconds": 1})
+    head = login.start("train", "ratio2")
+    with unbroken(login.project, tmp_path) as other:
+        checkpoint = login.project / TRAIN.artifact / CHECKPOINT
+        wait_for(checkpoint.exists)
+        (job,) = login.ids()
+        login.slurm.run("scontrol", "requeue", job)
+        wait_for(lambda: login.state(job) == "PENDING")
+        assert checkpoint.exists()
+        out, _ = head.communicate(timeout=300)
+        assert head.returncode == 0, out
+    assert login.jobs() == [job]
+    assert same_files(login.project, other, TRAIN)
+
+
+@contextmanager
+def unbroken(project: Path, folder: Path) -> Iterator[Path]:
+    """Train in a copy of a project, without a cluster and at the same time; yield where."""
+    other = folder / "unbroken"
+    shutil.copytree(project, other, symlinks=True, ignore=shutil.ignore_patterns(".pcb", "train"))
+    process = subprocess.Popen(
         [sys.executable, "-m", "pcb", "train", "ratio2"],
-        cwd=unbroken,
-        env=environment,
-        check=True,
+        cwd=other,
+        env={**os.environ, "PCB_PRESET": "smoke"},
         stdout=subprocess.DEVNULL,
     )
-    assert same_files(login.project, unbroken, TRAIN)
+    yield other
+    assert process.wait() == 0
 
 
 def test_two_tasks_train_one_model(login: Login, finished: Path) -> None:
@@ -176,9 +196,9 @@ def test_two_tasks_train_one_model(login: Login, finished: Path) -> None:
 
 
 def test_jobs_are_listed_and_cancelled_from_elsewhere(login: Login) -> None:
-    login.change("    training: {epochs: 1,", "    training: {epochs: 1000,")
+    login.change(training={"epochs": 1000})
     head = login.start("train", "ratio2")
-    wait_for(record_of(login).exists)
+    wait_for(login.ids)
     wait_for(lambda: "RUNNING" in login.pcb("jobs"))
     shown = login.pcb("jobs")
     assert re.search(r"^train/ratio2 +smoke +\d+ +all +1 +RUNNING", shown, flags=re.MULTILINE)
@@ -193,15 +213,15 @@ def test_jobs_are_listed_and_cancelled_from_elsewhere(login: Login) -> None:
 @pytest.mark.parametrize(("policy", "left"), [("leave", True), ("cancel", False)])
 def test_interrupted_head_leaves_or_cancels_its_jobs(login: Login, policy: str, left: bool) -> None:
     login.cluster(f"{{poll_seconds: 0.5, on_interrupt: {policy}}}")
-    login.change("    training: {epochs: 1,", "    training: {epochs: 1000,")
+    login.change(training={"epochs": 1000})
     head = login.start("train", "ratio2")
-    wait_for(record_of(login).exists)
-    job = json.loads(record_of(login).read_text())["jobs"][0]["job_id"]
+    wait_for(login.ids)
+    (job,) = login.ids()
     time.sleep(1)
     os.killpg(head.pid, signal.SIGINT)
     out, _ = head.communicate(timeout=60)
     assert head.returncode == 130, out
-    assert record_of(login).exists() == left
+    assert login.record().exists() == left
     assert ("go on" in out) == left
     if left:
         login.pcb("jobs", "--cancel")
@@ -215,3 +235,47 @@ def test_wrong_partition_is_refused_in_the_clusters_words(login: Login) -> None:
     assert "the cluster refused the job" in out
     assert "partition" in out and "params.local.yaml" in out
     assert login.jobs() == []
+
+
+def test_person_at_a_terminal_sees_a_table_and_is_asked(login: Login) -> None:
+    """Ctrl-C during a workflow: heads leave their jobs, one question is asked, `y` cancels."""
+    login.change(training={"epochs": 1000})
+    program, terminal = pty.openpty()
+    workflow = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", *PROFILE, "train_all"],
+        cwd=login.project,
+        env=login.environment,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        preexec_fn=own_terminal,
+    )
+    os.close(terminal)
+    seen = read_until(program, "2 running")
+    assert re.search(r"train/ratio2 +smoke +\d+ +all +1 +RUNNING", seen), seen
+    jobs = login.jobs()
+    os.write(program, b"\x03")
+    read_until(program, "cancel them? [y/N] ")
+    os.write(program, b"y\n")
+    read_until(program, "train/ratio4: 1 jobs cancelled")
+    assert workflow.wait(60) == 1
+    os.close(program)
+    for job in jobs:
+        wait_for(lambda job=job: login.state(job) in ("CANCELLED", "FAILED"))
+
+
+def own_terminal() -> None:
+    """Make the terminal on stdin the controlling one of a new session, for Ctrl-C."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def read_until(program: int, text: str, seconds: float = 120) -> str:
+    """Return what a terminal has shown when a text has come."""
+    seen = ""
+    limit = time.monotonic() + seconds
+    while text not in seen:
+        assert select.select([program], [], [], limit - time.monotonic())[0], seen
+        seen += os.read(program, 4096).decode(errors="replace").replace("\r\n", "\n")
+    return seen

@@ -1,0 +1,120 @@
+"""Units that share a job of a real Slurm, and submissions whose answer nobody lived to keep."""
+
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from pcb.launch.record import all_records, read_record
+from tests.slurm.cluster import MiniSlurm
+from tests.slurm.conftest import TRAIN, Login, log_in, same_files, wait_for
+from tests.units import pipeline_of
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+RATIO2, RATIO4 = (
+    [u for u in pipeline_of() if u.stage == "sample" and u.variant.startswith(f"{model}/")][:2]
+    for model in ("ratio2", "ratio4")
+)
+SAMPLES = [*RATIO2, *RATIO4]
+
+
+@pytest.fixture
+def trained(finished: Path, slurm: MiniSlurm, tmp_path: Path) -> Login:
+    """Return a project on the cluster in which everything before the samples was made."""
+    login = log_in(finished, slurm, tmp_path)
+    for unit in SAMPLES:
+        shutil.rmtree(login.project / unit.artifact)
+        (login.project / unit.manifest).unlink()
+    login.cluster("{poll_seconds: 0.5, stages: {sample: {chunk: 2}}}")
+    return login
+
+
+def test_units_share_jobs_and_give_the_same_bytes(trained: Login, finished: Path) -> None:
+    heads = [trained.start("sample", unit.variant) for unit in SAMPLES]
+    outs = [head.communicate(timeout=300)[0] for head in heads]
+    assert [head.returncode for head in heads] == [0] * 4, outs
+    assert len(trained.jobs()) == 2
+    assert sum("(one of 2 units)" in out for out in outs) == 4
+    for unit in SAMPLES:
+        assert same_files(trained.project, finished, unit)
+    assert not list(all_records(trained.project / ".pcb" / "jobs"))
+
+
+def test_one_unit_that_fails_leaves_its_neighbour_alone(trained: Login, finished: Path) -> None:
+    """A model's weights are gone: one unit says so, the other is made."""
+    good, bad = RATIO2[0], RATIO4[0]
+    shutil.rmtree(trained.project / pipeline_of().unit("train", "ratio4").artifact)
+    heads = [trained.start("sample", unit.variant) for unit in (bad, good)]
+    outs = [head.communicate(timeout=300)[0] for head in heads]
+    assert [head.returncode for head in heads] == [1, 0], outs
+    assert "pcb train ratio4 --preset smoke" in outs[0]
+    assert len(trained.jobs()) == 1
+    assert same_files(trained.project, finished, good)
+
+
+def test_heads_that_are_killed_find_the_job_that_they_share(trained: Login, finished: Path) -> None:
+    """Found by both, shown by `pcb jobs`; killed itself, its units are tried again, each alone."""
+    heads = [trained.start("sample", unit.variant) for unit in RATIO2]
+    wait_for(lambda: all(trained.ids(unit) for unit in RATIO2))
+    (job,) = {job for unit in RATIO2 for job in trained.ids(unit)}
+    for head in heads:
+        os.killpg(head.pid, signal.SIGKILL)
+        head.wait()
+    wait_for(lambda: ": making" in trained.log(job))
+    trained.send(job, signal.SIGSTOP)
+    shown = trained.pcb("jobs")
+    running = rf"^sample/ratio2/\w+ +smoke +{job} +unit {{}} of 2 +1 +RUNNING +\S+ +{{}}"
+    for number, said in ((1, "making "), (2, "waits for its turn")):
+        assert re.search(running.format(number, said), shown, flags=re.MULTILINE), shown
+    assert shown.endswith("2 running\n")
+    trained.send(job, signal.SIGKILL)
+    heads = [trained.start("sample", unit.variant) for unit in RATIO2]
+    outs = [head.communicate(timeout=300)[0] for head in heads]
+    assert [head.returncode for head in heads] == [0, 0], outs
+    assert all(f"re-attached to job {job}" in out for out in outs)
+    assert all(f"job {job} ended as FAILED; trying again" in out for out in outs)
+    assert len(trained.jobs()) == 3
+    assert all(same_files(trained.project, finished, unit) for unit in RATIO2)
+
+
+def test_cancelled_unit_takes_its_job_along(trained: Login) -> None:
+    """Heads that wait for the job stop with a line, and do not submit it anew."""
+    trained.change(sampling={"images": 6400})
+    pipeline = pipeline_of("smoke", trained.project / "params.yaml")
+    units = [pipeline.unit("sample", unit.variant) for unit in RATIO2]
+    heads = [trained.start("sample", unit.variant) for unit in units]
+    wait_for(lambda: all(trained.ids(unit) for unit in units))
+    out = trained.pcb("jobs", "--cancel", units[0].name)
+    assert all(f"{unit.name}: 1 jobs cancelled" in out for unit in units)
+    outs = [head.communicate(timeout=60)[0] for head in heads]
+    assert [head.returncode for head in heads] == [1, 1], outs
+    assert all("was cancelled; the same command submits it anew" in out for out in outs)
+    assert len(trained.jobs()) == 1
+    assert not list(all_records(trained.project / ".pcb" / "jobs"))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_head_that_dies_while_it_submits_leaves_one_job(
+    login: Login, finished: Path, tmp_path: Path, when: str
+) -> None:
+    """Killed by its own sbatch: after the cluster has answered, or before it was asked at all."""
+    real = shutil.which("sbatch", path=login.environment["PATH"])
+    kill = "kill -KILL $PPID"
+    lines = [f'{real} "$@"', kill] if when == "after" else [kill, "exit 1"]
+    once = tmp_path / "sbatch"
+    once.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    once.chmod(0o755)
+    head = login.start("train", "ratio2", path=tmp_path)
+    head.communicate(timeout=60)
+    assert head.returncode == -signal.SIGKILL
+    record = read_record(login.record())
+    assert record is not None and [job.job_id for job in record.jobs] == [""]
+    assert "SUBMITTING" in login.pcb("jobs")
+    out = login.pcb("train", "ratio2")
+    assert ("re-attached to job" in out) == (when == "after")
+    assert len(login.jobs()) == 1
+    assert same_files(login.project, finished, TRAIN)
