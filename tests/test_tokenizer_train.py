@@ -1,11 +1,14 @@
 """The tokenizer's training: it learns, and an interrupted run ends where an unbroken one does."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from pcb import interrupt
 from pcb.data.digits import load_glyphs
 from pcb.data.images import ArrayImages
 from pcb.data.prepare import train_images
@@ -85,6 +88,29 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(trained, images, tmp_path,
         assert torch.equal(second.tokenizer.state_dict()[name], tensor), name
     assert [row["iteration"] for row in second.log][-1] == 60
     np.testing.assert_equal(second.log[-1]["loss"], trained.log[-1]["loss"])
+
+
+def test_a_warning_is_taken_between_iterations_once_all_is_saved(images, tmp_path, monkeypatch):
+    """A cluster's, in the middle of the 7th; the process then ends, as a requeued job does."""
+
+    def leave(*_):
+        raise SystemExit
+
+    before = signal.signal(signal.SIGUSR2, leave)
+    interrupt.watch(signal.SIGUSR2)
+    first = trainer(images, tmp_path)
+    step = first.step
+
+    def warned_step():
+        if first.iteration == 6:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        step()
+
+    monkeypatch.setattr(first, "step", warned_step)
+    with pytest.raises(SystemExit):
+        run(first)
+    signal.signal(signal.SIGUSR2, before)
+    assert trainer(images, tmp_path).iteration == 7
 
 
 def test_checkpoints_are_taken_on_time(images, tmp_path):
