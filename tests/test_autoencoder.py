@@ -100,3 +100,17 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path):
 def test_norm_groups_must_divide_every_width():
     with pytest.raises(ValueError, match="norm_groups 32"):
         Autoencoder(channels=16)
+
+
+@pytest.mark.parametrize(("dtype", "levels"), [(torch.bfloat16, 3.0), (torch.float16, 0.4)])
+def test_half_precision_decodes_to_nearly_the_same_pixels(dtype, levels):
+    """Grey levels apart in the mean; the last layer is float32, and so are the pixels."""
+    tokenizer, rounded = released("tiny-2x"), released("tiny-2x")
+    rounded.round_decoder_to(dtype)
+    codes = torch.tensor(np.load(REFERENCE / "tiny-2x" / "expected.npz")["codes_8"]).long()
+    with torch.inference_mode():
+        expected, images = tokenizer.decode(codes), rounded.decode(codes)
+    assert images.dtype == torch.float32
+    assert 0 < 127.5 * (images - expected).abs().mean() < levels
+    with torch.inference_mode():
+        assert torch.equal(rounded.codes(images, [2])[2], tokenizer.codes(images, [2])[2])

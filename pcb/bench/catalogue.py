@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from pcb.bench import loading, program, sampling, tokenizing, training
+from pcb.bench import features, loading, program, sampling, tokenizing, training
 from pcb.bench.case import Part, Scope
 from pcb.errors import UserError
 
-_MODULES = (training, sampling, tokenizing, loading, program)
+_MODULES = (training, sampling, tokenizing, features, loading, program)
 
 
 def all_parts(scope: Scope) -> list[Part]:

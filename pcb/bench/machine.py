@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import msgspec
 import torch
 
 import pcb
@@ -14,7 +15,7 @@ from pcb.certificate import code_version, package_versions, processor_name
 from pcb.device import DTYPES
 from pcb.settings import Settings
 
-_SECONDS = 0.5
+_SECONDS = 0.2
 """Time given to each of the machine's measurements."""
 _SIDE = {"cpu": 2048, "cuda": 8192}
 """Of the matrices that are multiplied: large enough for the full rate."""
@@ -39,6 +40,14 @@ class Machine(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     modified: bool | None
     matrix: dict[str, float]
     bandwidth: float
+
+    def best(self, other: "Machine") -> "Machine":
+        """Return this machine with the higher of two measurements of each rate."""
+        return msgspec.structs.replace(
+            self,
+            matrix={name: max(rate, other.matrix[name]) for name, rate in self.matrix.items()},
+            bandwidth=max(self.bandwidth, other.bandwidth),
+        )
 
     def bound(self, phases: Iterable[Phase], precision: str) -> float:
         """Return the least seconds of phases one after the other.

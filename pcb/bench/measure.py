@@ -4,9 +4,10 @@ import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import torch
 
-from pcb.bench.case import Part
+from pcb.bench.case import Case, Part
 from pcb.bench.machine import Machine, measure_machine
 from pcb.bench.timing import interleaved, peak_memory, quartiles, ratio
 from pcb.rates import Kind
@@ -79,24 +80,32 @@ def measure(
     budget: float,
     progress: Callable[[str], None] = lambda name: None,
 ) -> Results:
-    """Measure the machine, then parts one after the other.
+    """Measure parts one after the other, and the machine before, between and after them.
 
     Each gets `rounds` rounds, three if they take longer than `budget` seconds. `progress` is told a
-    part's name before it begins.
+    part's name before it begins. The machine's rates are the best that were seen: what it can do
+    shows when nobody disturbs it.
     """
-    machine = measure_machine(device, {part.precision for part in parts} | {"float32"})
-    found = []
+    precisions = {part.precision for part in parts} | {"float32"}
+    machine, found, phases = measure_machine(device, precisions), [], []
     for part in parts:
         progress(part.name)
-        found.append(_measure(part, machine, device, rounds, budget))
+        case = part.make(device)
+        phases.append(case.phases)
+        found.append(_measure(part, case, device, rounds, budget))
+        del case
         gc.collect()  # Before the next one's memory is counted.
-    return Results(machine=machine, parts=tuple(found))
+        machine = machine.best(measure_machine(device, precisions))
+    bounds = [machine.bound(of, part.precision) for of, part in zip(phases, parts, strict=True)]
+    measured = zip(found, bounds, strict=True)
+    return Results(
+        machine=machine,
+        parts=tuple(msgspec.structs.replace(part, bound=bound or None) for part, bound in measured),
+    )
 
 
-def _measure(
-    part: Part, machine: Machine, device: torch.device, rounds: int, budget: float
-) -> Measured:
-    case = part.make(device)
+def _measure(part: Part, case: Case, device: torch.device, rounds: int, budget: float) -> Measured:
+    """Return all but the bound."""
     times = interleaved(case, device, rounds, budget)
     first, run = next(iter(case.variants.items()))
     differences = case.differences() if case.differences else {}
@@ -108,7 +117,7 @@ def _measure(
         precision=part.precision,
         settings=dict(case.settings),
         flops=sum(phase.flops for phase in case.phases) or None,
-        bound=machine.bound(case.phases, part.precision) or None,
+        bound=None,
         memory=peak_memory(run, device),
         variants=tuple(
             Variant(

@@ -4,16 +4,19 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from pcb import flops
 from pcb.bench.bounds import network_phase
 from pcb.bench.case import FAST, Case, Part, Precision, Scope
+from pcb.data.arrays import to_uint8
 from pcb.device import DTYPES
 from pcb.params import load_preset
 from pcb.settings import Autoencoder
 from pcb.tokenizer.vq import Tokenizer
 
 _MINI, _PAPER = "mini", "paper"
+_PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 
 
 def parts(scope: Scope) -> Iterator[Part]:
@@ -21,32 +24,37 @@ def parts(scope: Scope) -> Iterator[Part]:
     if scope == "full":
         for batch in (64, 256):
             yield _encoding(_PAPER, batch)
-            yield _decoding(_PAPER, batch)
+            for precision in _PRECISIONS:
+                yield _decoding(_PAPER, batch, precision)
     elif scope == "short":
         yield _encoding(_MINI, 16)
         yield _decoding(_MINI, 16)
+        yield _encoding(_PAPER, 1)
         yield _decoding(_PAPER, 1)
+        yield _decoding(_PAPER, 1, "bfloat16")
     else:
         yield _decoding(_MINI, 2)
+        yield _decoding(_MINI, 2, "bfloat16")
 
 
-def _encoding(preset: str, batch: int, precision: Precision = "float32") -> Part:
+def _encoding(preset: str, batch: int) -> Part:
     return Part(
         name=f"tokenizer/encode/{preset}/b{batch}",
         item="images",
         make=partial(_encode, preset, batch),
-        precision=precision,
         kind="encoding",
     )
 
 
 def _decoding(preset: str, batch: int, precision: Precision = "float32") -> Part:
+    half = "" if precision == "float32" else f"-{precision}"
     return Part(
-        name=f"tokenizer/decode/{preset}/b{batch}",
+        name=f"tokenizer/decode/{preset}/b{batch}{half}",
         item="images",
         make=partial(_decode, preset, batch, precision),
         precision=precision,
-        kind="decoding",
+        # What the presets do by default.
+        kind="decoding" if precision == "float32" else None,
     )
 
 
@@ -62,7 +70,7 @@ def _encode(preset: str, batch: int, device: torch.device) -> Case:
         for phase in network_phase(
             flops.encode(settings, size),
             weights=flops.autoencoder_weights(settings) // 2,
-            values=3 * (size * settings.stride) ** 2 + size * size * settings.code_dim,
+            values=_values(settings, size),
             value_bytes=4,
             batch=batch,
         )
@@ -76,31 +84,52 @@ def _encode(preset: str, batch: int, device: torch.device) -> Case:
         variants={FAST: encode},
         items=batch,
         phases=tuple(phases),
-        settings={"batch": batch, "scales": list(sizes)},
+        settings={"scales": list(sizes)},
     )
 
 
 def _decode(preset: str, batch: int, precision: Precision, device: torch.device) -> Case:
-    """Decode the finest codes."""
+    """Decode the finest codes to pixels; 16 bits have float32 beside them."""
     settings, sizes = _autoencoder(preset)
-    tokenizer = _tokenizer(settings, device).to(DTYPES[precision])
     size = sizes[-1]
     codes = torch.randint(settings.codebook_size, (batch, size, size), device=device)
-
-    @torch.inference_mode()
-    def decode() -> object:
-        return tokenizer.decode(codes)
-
+    exact = _tokenizer(settings, device)
+    variants = {FAST: exact}
+    if precision != "float32":
+        rounded = _tokenizer(settings, device)
+        rounded.round_decoder_to(DTYPES[precision])
+        variants = {FAST: rounded, "float32": exact}
     phases = network_phase(
         flops.decode(settings, size),
         weights=flops.autoencoder_weights(settings) // 2,
-        values=3 * (size * settings.stride) ** 2 + size * size * settings.code_dim,
-        value_bytes=torch.finfo(DTYPES[precision]).bits // 8,
+        values=_values(settings, size),
+        value_bytes=DTYPES[precision].itemsize,
         batch=batch,
     )
+
+    @torch.inference_mode()
+    def pixels(tokenizer: Tokenizer) -> Tensor:
+        return to_uint8(tokenizer.decode(codes))
+
+    def differences() -> dict[str, dict[str, float]]:
+        shown = pixels(variants[FAST]).int()
+        apart = {name: (pixels(other).int() - shown).abs() for name, other in variants.items()}
+        return {
+            name: {"grey levels": float(levels.double().mean()), "at most": float(levels.max())}
+            for name, levels in apart.items()
+        }
+
     return Case(
-        variants={FAST: decode}, items=batch, phases=tuple(phases), settings={"batch": batch}
+        variants={name: partial(pixels, tokenizer) for name, tokenizer in variants.items()},
+        items=batch,
+        phases=tuple(phases),
+        differences=differences,
     )
+
+
+def _values(settings: Autoencoder, size: int) -> int:
+    """Numbers of an image, and of the code vectors it has."""
+    return 3 * (size * settings.stride) ** 2 + size * size * settings.code_dim
 
 
 def _autoencoder(preset: str) -> tuple[Autoencoder, Sequence[int]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pcb.atomic import write_atomic
 from pcb.data.arrays import to_uint8
-from pcb.device import compute_exactly, forbid_tf32, pick_device
+from pcb.device import DTYPES, compute_exactly, forbid_tf32, pick_device
 from pcb.errors import UserError
 from pcb.metrics.extractor import load_extractor
 from pcb.metrics.features import extract, join_features, load_features, save_features
@@ -80,6 +80,8 @@ def extract_shards(job: Job, shards: Sequence[Path], device: torch.device) -> No
     """Extract this process's shards, but for those that an interrupted run has left."""
     preset = job.preset
     tokenizer = load_tokenizer(job.inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
+    if preset.metrics.decode_precision != "float32":
+        tokenizer.round_decoder_to(DTYPES[preset.metrics.decode_precision])
     extractor = load_extractor(preset.metrics.extractor, job.inputs["reference"], device)
     own = {
         features_path(job.folder, path): np.load(path, mmap_mode="r")

@@ -27,6 +27,8 @@ class Metrics(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`classifier` is the miniature's own; `inception` is ADM's protocol (METHOD section 7)."""
     reference_images: Positive = 10_000
     """Images that ADM's reference file must hold; a classifier compares with those of `data`."""
+    decode_precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of decoding what is scored; `pcb bench tokenizer/decode` tells what 16 bits change."""
     splits: Positive = 10
     """Consecutive splits of the Inception score."""
     nearest: Positive = 3

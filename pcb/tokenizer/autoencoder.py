@@ -179,4 +179,5 @@ class Decoder(nn.Module):
             x_BChw = layer(x_BChw)
         for level in self.conv_blocks:
             x_BChw = level(x_BChw)
-        return self.conv_out(F.silu(self.norm_out(x_BChw)))
+        x_BChw = F.silu(self.norm_out(x_BChw))
+        return self.conv_out(x_BChw.to(self.conv_out.weight.dtype))

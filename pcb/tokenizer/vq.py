@@ -47,4 +47,16 @@ class Tokenizer(nn.Module):
         Vectors are normalised first, as code vectors are already.
         """
         vectors_BChw = codes if codes.is_floating_point() else lookup(codes, self.codebook)
-        return self.decoder(self.post_quant_conv(normalise(vectors_BChw, dim=1)))
+        vectors_BChw = normalise(vectors_BChw, dim=1).to(self.post_quant_conv.weight.dtype)
+        return self.decoder(self.post_quant_conv(vectors_BChw))
+
+    def round_decoder_to(self, dtype: torch.dtype) -> None:
+        """Let decoding compute in a type of 16 bits, channels last, as tensor cores want it.
+
+        The last convolution, which makes pixels, stays float32: it is a hundredth of the work, and
+        bfloat16 would round bright pixels to every other grey level.
+        """
+        self.post_quant_conv.to(dtype)
+        # torch's overloads know no call with both.
+        self.decoder.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.decoder.conv_out.float()

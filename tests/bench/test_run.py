@@ -55,6 +55,13 @@ def test_a_bound_is_the_longer_of_arithmetic_and_memory_phase_by_phase():
     assert MACHINE.bound(phases, "bfloat16") == pytest.approx(1 + 3)
 
 
+def test_a_machines_rates_are_the_best_that_were_seen():
+    disturbed = msgspec.structs.replace(MACHINE, matrix={"float32": 2e12, "bfloat16": 1e12})
+    best = MACHINE.best(disturbed)
+    assert best.matrix == {"float32": 2e12, "bfloat16": 1e13}
+    assert best.bandwidth == MACHINE.bandwidth
+
+
 def test_a_part_is_timed_with_its_baseline_and_its_bound(slept):
     (part,) = slept.parts
     assert part.median == pytest.approx(0.01, rel=0.5)
@@ -132,10 +139,13 @@ def test_the_command_measures_and_prints_json(capsys):
     assert [part["name"].split("/")[0] for part in results["parts"]] == [
         "sampling",
         "tokenizer",
+        "tokenizer",
         "loading",
         "loading",
         "program",
     ]
     decoding = results["parts"][1]
     assert 0 < decoding["bound"] < decoding["variants"][0]["seconds"][0]
+    _, float32 = results["parts"][2]["variants"]
+    assert 0 < float32["differences"]["grey levels"] < 5
     assert results["machine"]["bandwidth"] > 0
