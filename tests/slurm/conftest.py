@@ -1,6 +1,7 @@
 """A Slurm for all tests of this folder, and projects that talk to it."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -106,10 +107,7 @@ class Login:
 
     def change(self, **settings: dict[str, object]) -> None:
         """Change settings of the project's preset."""
-        path = self.project / "params.yaml"
-        params = yaml.safe_load(path.read_text())
-        params["presets"]["smoke"] = merge(params["presets"]["smoke"], settings)
-        path.write_text(yaml.safe_dump(params, sort_keys=False))
+        change_settings(self.project, **settings)
 
     def cluster(self, settings: str) -> None:
         """Write facts of the cluster into the untracked local file."""
@@ -124,20 +122,35 @@ class Login:
         folder = self.project / ".pcb" / "jobs"
         return "".join(path.read_text() for path in folder.rglob(f"{job}_0_log.out"))
 
-    def send(self, job: str, number: signal.Signals) -> None:
-        """Send a signal to the process of a job that runs, without Slurm knowing."""
+    def process(self, job: str) -> Path | None:
+        """Return the place below /proc of a running job's process, None if it has none."""
         array, _, element = job.partition("_")
         wanted = {f"SLURM_CONF={self.slurm.folder}/slurm.conf"}
         if element:
             wanted |= {f"SLURM_ARRAY_JOB_ID={array}", f"SLURM_ARRAY_TASK_ID={element}"}
         else:
             wanted.add(f"SLURM_JOB_ID={job}")
-        for process in Path("/proc").glob("[0-9]*"):
+        for place in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                command = (process / "cmdline").read_text().split("\0")
-                environment = (process / "environ").read_text().split("\0")
+                command = (place / "cmdline").read_text().split("\0")
+                environment = (place / "environ").read_text().split("\0")
                 if "submitit.core._submit" in command[1:4] and wanted <= set(environment):
-                    os.kill(int(process.name), number)
+                    return place
+        return None
+
+    def send(self, job: str, number: signal.Signals) -> None:
+        """Send a signal to the process of a job, if it has one, without Slurm knowing."""
+        place = self.process(job)
+        if place is not None:
+            os.kill(int(place.name), number)
+
+    def was_told(self, job: str, number: signal.Signals) -> bool:
+        """Say whether a signal waits for a stopped job to go on, or has ended it before."""
+        place = self.process(job)
+        if place is None:
+            return True
+        pending = re.search(r"^ShdPnd:\s*(\w+)", (place / "status").read_text(), re.MULTILINE)
+        return pending is not None and bool(int(pending[1], 16) >> (number - 1) & 1)
 
     def jobs(self) -> list[str]:
         """Return the ids of all jobs that this project has submitted."""
@@ -159,6 +172,14 @@ def log_in(source: Path, slurm: MiniSlurm, folder: Path) -> Login:
     here = Login(project=project, slurm=slurm)
     here.cluster("{poll_seconds: 0.5}")
     return here
+
+
+def change_settings(project: Path, **settings: dict[str, object]) -> None:
+    """Change settings of a project's preset."""
+    path = project / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["presets"]["smoke"] = merge(params["presets"]["smoke"], settings)
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:

@@ -12,15 +12,13 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pcb.train.checkpoint import CHECKPOINT
 from tests.slurm.cluster import MiniSlurm
-from tests.slurm.conftest import TRAIN, Login, log_in, same_files, wait_for
+from tests.slurm.conftest import TRAIN, Login, change_settings, log_in, same_files, wait_for
 from tests.units import pipeline_of
 from tests.workflow.snakemake import NOTHING, copy_project
 
@@ -32,9 +30,9 @@ PROFILE = ("--workflow-profile", "workflow/profiles/slurm")
 def test_smoke_runs_as_jobs_and_gives_the_same_bytes(
     slurm: MiniSlurm, finished: Path, tmp_path: Path
 ) -> None:
-    """The whole preset, tokens as an array, metrics together, against a run without a cluster."""
+    """The whole preset, tokens as an array, samples in twos, against a run without a cluster."""
     login = Login(project=copy_project(tmp_path / "project"), slurm=slurm)
-    login.cluster("{poll_seconds: 1, stages: {tokens: {array: 2}, metrics: {chunk: 5}}}")
+    login.cluster("{poll_seconds: 1, stages: {tokens: {array: 2}, sample: {chunk: 2}}}")
     command = ["snakemake", *PROFILE]
     environment = {
         **login.environment,
@@ -56,6 +54,7 @@ def test_smoke_runs_as_jobs_and_gives_the_same_bytes(
     out = run()
     assert re.search(r"^train/ratio2: submitted job \d+", out, flags=re.MULTILINE)
     assert re.search(r"^train/ratio2: job \d+ is done", out, flags=re.MULTILINE)
+    assert out.count("(one of 2 units)") >= 2
     for unit in pipeline_of():
         if unit.stage not in ("report",):
             mine, theirs = (
@@ -134,52 +133,61 @@ def test_what_a_user_has_to_put_right_is_said_once(login: Login) -> None:
     assert "Traceback" not in out
 
 
-def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, tmp_path: Path) -> None:
-    """A minute's limit, told to save half a minute before it; the weights are an unbroken run's."""
-    login.change(training={"epochs": 12})
+LONG = {"training": {"epochs": 5}, "compute": {"checkpoint_seconds": 1}}
+"""Settings of a training that is on its way when something happens to it."""
+
+
+@pytest.fixture(scope="module")
+def unbroken(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project in which that training ran without a cluster, and nothing happened."""
+    project = tmp_path_factory.mktemp("unbroken") / "project"
+    shutil.copytree(prepared, project, symlinks=True)
+    change_settings(project, **LONG)
+    subprocess.run(
+        [sys.executable, "-m", "pcb", "train", "ratio2"],
+        cwd=project,
+        env={**os.environ, "PCB_PRESET": "smoke"},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return project
+
+
+def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, unbroken: Path) -> None:
+    """A minute's limit, told to save half a minute before it; stopped, so that it gets there."""
+    login.change(**LONG)
     login.cluster("{poll_seconds: 0.5, signal_seconds: 30, stages: {train: {hours: 0.0167}}}")
     head = login.start("train", "ratio2")
-    with unbroken(login.project, tmp_path) as other:
-        out, _ = head.communicate(timeout=500)
-        assert head.returncode == 0, out
-    folder = next((login.project / ".pcb" / "jobs" / "smoke" / "train").glob("ratio2-*"))
-    logs = "".join(path.read_text() for path in folder.rglob("*_log.*"))
-    assert "requeu" in logs.lower(), logs
-    assert same_files(login.project, other, TRAIN)
+    wait_for(login.ids)
+    (job,) = login.ids()
+    checkpoint = login.project / TRAIN.artifact / CHECKPOINT
+    wait_for(lambda: checkpoint.exists() and login.process(job))
+    login.send(job, signal.SIGSTOP)
+    wait_for(lambda: login.was_told(job, signal.SIGUSR2))
+    login.send(job, signal.SIGCONT)
+    out, _ = head.communicate(timeout=300)
+    assert head.returncode == 0, out
+    assert f"Requeued job {job}" in login.log(job), login.log(job)
+    assert login.jobs() == [job]
+    assert same_files(login.project, unbroken, TRAIN)
 
 
 def test_job_that_is_preempted_goes_on_from_its_last_checkpoint(
-    login: Login, tmp_path: Path
+    login: Login, unbroken: Path
 ) -> None:
     """Requeued from outside, it is ended without being told to save."""
-    login.change(training={"epochs": 5}, compute={"checkpoint_seconds": 1})
+    login.change(**LONG)
     head = login.start("train", "ratio2")
-    with unbroken(login.project, tmp_path) as other:
-        checkpoint = login.project / TRAIN.artifact / CHECKPOINT
-        wait_for(checkpoint.exists)
-        (job,) = login.ids()
-        login.slurm.run("scontrol", "requeue", job)
-        wait_for(lambda: login.state(job) == "PENDING")
-        assert checkpoint.exists()
-        out, _ = head.communicate(timeout=300)
-        assert head.returncode == 0, out
+    checkpoint = login.project / TRAIN.artifact / CHECKPOINT
+    wait_for(checkpoint.exists)
+    (job,) = login.ids()
+    login.slurm.run("scontrol", "requeue", job)
+    wait_for(lambda: login.state(job) == "PENDING")
+    assert checkpoint.exists()
+    out, _ = head.communicate(timeout=300)
+    assert head.returncode == 0, out
     assert login.jobs() == [job]
-    assert same_files(login.project, other, TRAIN)
-
-
-@contextmanager
-def unbroken(project: Path, folder: Path) -> Iterator[Path]:
-    """Train in a copy of a project, without a cluster and at the same time; yield where."""
-    other = folder / "unbroken"
-    shutil.copytree(project, other, symlinks=True, ignore=shutil.ignore_patterns(".pcb", "train"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pcb", "train", "ratio2"],
-        cwd=other,
-        env={**os.environ, "PCB_PRESET": "smoke"},
-        stdout=subprocess.DEVNULL,
-    )
-    yield other
-    assert process.wait() == 0
+    assert same_files(login.project, unbroken, TRAIN)
 
 
 def test_two_tasks_train_one_model(login: Login, finished: Path) -> None:
