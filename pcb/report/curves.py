@@ -1,6 +1,5 @@
 """The figures with axes: scores against steps and time, training, and drawing step by step."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -8,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from pcb.report.rows import Row, lines
@@ -20,6 +19,7 @@ from pcb.report.style import (
     SOFT,
     LineStyle,
     new_figure,
+    panel_grid,
     ratio_label,
     ratio_style,
 )
@@ -34,6 +34,8 @@ SCORE_NAMES = {
     "recall": "Recall",
     "kid": "KID (lower is better)",
 }
+_LINEAR_STEPS = 64
+"""Most steps that an axis counts evenly."""
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 
@@ -49,14 +51,9 @@ def score_figure(
     Error bars are the row's `<score>_std`, where it has one. `published` are ratio, steps and
     scores of published rows: crosses in their ratio's colour.
     """
-    columns = min(2, len(scores))
-    height = 3.8 if len(scores) == 1 else 2.7 * math.ceil(len(scores) / 2)
-    figure, panels = new_figure(
-        5.6 if columns == 1 else 6.6, height, math.ceil(len(scores) / columns), columns
-    )
-    for panel in panels[len(scores) :]:
-        panel.set_visible(False)
-    for panel, score in zip(panels, scores, strict=False):
+    width, height = (5.6, 3.8) if len(scores) == 1 else (6.6, 2.7)
+    figure, panels = panel_grid(len(scores), 2, width, height)
+    for panel, score in zip(panels, scores, strict=True):
         for row_style, own in _styled(rows):
             _score_line(panel, own, score, row_style)
         for row in rows:
@@ -68,10 +65,8 @@ def score_figure(
                 panel.plot([steps], [own_scores[score]], "x", color=color, markersize=8, zorder=4)
         panel.axvline(compare_steps, color=SOFT, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
         panel.set_title(SCORE_NAMES.get(score, score))
-        panel.set_xlabel("total steps")
-        panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        _steps_axis(panel, max(row.steps for row in rows if row.was_run))
         panel.margins(y=0.08)
-        panel.set_xlim(left=0)
         if score in ("fid", "kid"):
             panel.set_ylim(bottom=0)
     _legend(figure, rows)
@@ -124,7 +119,7 @@ def training_figure(
 @matplotlib.rc_context(SETTINGS)
 def scale_loss_figure(logs: Mapping[str, Columns], sizes: Mapping[str, Sequence[int]]) -> Figure:
     """Draw the training loss of every scale, one panel a model."""
-    figure, panels = new_figure(7.6, 3.6, 1, len(logs), share_y=True)
+    figure, panels = panel_grid(len(logs), 4, 7.6, 3.6 if len(logs) <= 4 else 2.4, share_y=True)
     for panel, (model, log) in zip(panels, logs.items(), strict=True):
         for k, size in enumerate(sizes[model]):
             panel.plot(
@@ -190,6 +185,17 @@ def tokenizer_figure(log: Columns) -> Figure:
     return figure
 
 
+def _steps_axis(panel: Axes, most: int) -> None:
+    """Let the x axis count steps: in octaves where a few of many steps would fill all of it."""
+    panel.set_xlabel("total steps")
+    if most > _LINEAR_STEPS:
+        panel.set_xscale("log", base=2)
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        return
+    panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    panel.set_xlim(left=0)
+
+
 def _styled(rows: Sequence[Row]) -> list[tuple[LineStyle, list[Row]]]:
     """Return each line's style and measured, unguided rows."""
     return [(ratio_style(own[0].ratio), own) for own in lines(rows).values()]
@@ -249,7 +255,8 @@ def _legend(figure: Figure, rows: Sequence[Row]) -> None:
         )
     weights = sorted({row.cfg for row in rows if row.guided and row.was_run})
     if weights:
-        label = "guided, cfg " + ", ".join(f"{cfg:g}" for cfg in weights)
+        some = [f"{cfg:g}" for cfg in weights]
+        label = "guided, cfg " + (", ".join(some) if len(some) < 4 else f"{some[0]} to {some[-1]}")
         handles.append(
             Line2D(
                 [],
@@ -266,6 +273,9 @@ def _legend(figure: Figure, rows: Sequence[Row]) -> None:
 
 
 def _name(model: str, ratio: float | None) -> str:
-    """Return a line's name: the ratio, behind the model where its name says more."""
+    """Return a line's name: the ratio, the model where it names its ratio, else both."""
     name = ratio_label(ratio)
-    return name if model == name.replace(" ", "") else f"{model} ({name})"
+    if model == name.replace(" ", ""):
+        return name
+    digits = "single" if ratio is None else f"{ratio:.3g}"
+    return model if digits in model else f"{model} ({name})"

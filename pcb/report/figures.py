@@ -16,7 +16,7 @@ from pcb.report.curves import (
     training_figure,
 )
 from pcb.report.evidence import Evidence
-from pcb.report.maps import fid_map, guidance_figure, guided_lines, usage_figure
+from pcb.report.maps import FEW, fid_map, guidance_figure, guided_lines, usage_figure
 from pcb.report.published import published_points
 from pcb.report.rows import Row
 
@@ -93,6 +93,7 @@ def _ablations(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
             title="FID over ratio and total steps",
             caption="Without guidance; light is good. What was not run is blank.",
             figure=fid_map(rows),
+            wide=len({row.steps for row in rows}) > FEW,
         )
     if guided_lines(rows, steps):
         yield Drawn(

@@ -13,6 +13,8 @@ from pcb.report.style import PALETTE, SETTINGS, new_figure, ratio_label, ratio_s
 
 _SHADES = LinearSegmentedColormap.from_list("fid", ["#eef4f8", "#3f7cac", "#14304f"])
 """Dark is bad. Rises evenly in lightness, so that it prints in grey; cells carry their numbers."""
+FEW = 12
+"""Most columns of a map whose cells are wide."""
 _WHITE, _DARK = "#fefefe", "#0b1a2b"
 
 
@@ -25,7 +27,9 @@ def fid_map(rows: Sequence[Row]) -> Figure:
     grid = np.full((len(models), len(steps)), np.nan)
     for row in plain:
         grid[models.index(row.model), steps.index(row.steps)] = row.scores["fid"]
-    figure, (panel,) = new_figure(1.9 + 0.62 * len(steps), 0.9 + 0.42 * len(models))
+    many = len(steps) > FEW
+    cell, size = (0.36, 6.5) if many else (0.62, 8)
+    figure, (panel,) = new_figure(1.9 + cell * len(steps), 0.9 + 0.42 * len(models))
     panel.grid(False)
     x, y = np.arange(len(steps) + 1), np.arange(len(models) + 1)
     shown = panel.pcolormesh(x, y, np.ma.masked_invalid(grid), cmap=_SHADES)
@@ -34,10 +38,11 @@ def fid_map(rows: Sequence[Row]) -> Figure:
         if not np.isnan(fid):
             ink = _WHITE if fid > middle else _DARK
             place = (column + 0.5, line + 0.5)
-            panel.text(*place, f"{fid:.3g}", color=ink, ha="center", va="center", fontsize=8)
+            panel.text(*place, f"{fid:.3g}", color=ink, ha="center", va="center", fontsize=size)
     ratios = {row.model: ratio_label(row.ratio) for row in plain}
+    unique = len(set(ratios.values())) == len(models)
     panel.set_xticks(x[:-1] + 0.5, [str(n) for n in steps])
-    panel.set_yticks(y[:-1] + 0.5, [ratios[model] for model in models])
+    panel.set_yticks(y[:-1] + 0.5, [ratios[model] if unique else model for model in models])
     panel.invert_yaxis()
     panel.set_xlabel("total steps")
     panel.set_title(SCORE_NAMES["fid"])

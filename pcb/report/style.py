@@ -6,6 +6,7 @@ colours replaced by the page's variables, so that it follows the light or dark t
 """
 
 import io
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -118,6 +119,18 @@ def new_figure(
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=share_y)
     return figure, list(axes.flat)
+
+
+def panel_grid(
+    count: int, columns: int, width: float, height: float, *, share_y: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of so many panels, row by row; `height` is a row's, in inches."""
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    figure, panels = new_figure(width, height * rows, rows, columns, share_y=share_y)
+    for panel in panels[count:]:
+        panel.set_visible(False)
+    return figure, panels[:count]
 
 
 @matplotlib.rc_context(SETTINGS)

@@ -14,10 +14,13 @@ from pcb.report.checkerboard import draw_order, order_figure, steps_figure
 from pcb.report.curves import score_figure
 from pcb.report.drawing import decode_images, drawing_frames, split_scales
 from pcb.report.evidence import Evidence
+from pcb.report.maps import fid_map
+from pcb.report.rows import Row, make_row
 from pcb.report.strips import sheet, strip
 from pcb.report.style import figure_bytes, inline_svg, ratio_style
 from pcb.schedule import schedule_from_total
 from pcb.tokenizer.vq import Tokenizer
+from tests.units import pipeline_of
 
 
 @pytest.mark.parametrize("n", [1, 5, 8])
@@ -41,6 +44,43 @@ def test_figures_are_the_same_bytes_each_time(here: Path, mini: Pipeline) -> Non
     for kind in ("svg", "png"):
         first, second = (figure_bytes(score_figure(rows, ["fid"], 17), kind) for _ in range(2))
         assert first == second
+
+
+@pytest.fixture(scope="module")
+def many_rows() -> list[Row]:
+    """Return rows of the preset `paper`, with made-up scores."""
+    preset = pipeline_of("paper").preset
+    scores = {"fid": 5.0, "is": 200.0, "precision": 0.8, "recall": 0.6, "kid": 0.001}
+    return [
+        make_row(preset, model, point, scores)
+        for model in preset.models
+        for point in preset.points(model)
+    ]
+
+
+@pytest.mark.parametrize("scores", [["fid"], ["is", "kid", "precision", "recall"]])
+def test_a_legend_of_many_models_stays_inside_its_figure(
+    many_rows: list[Row], scores: list[str]
+) -> None:
+    figure = score_figure(many_rows, scores, 17)
+    figure.draw_without_rendering()
+    box, legend = figure.bbox, figure.legends[0].get_window_extent()
+    assert box.x0 <= legend.x0 and legend.x1 <= box.x1
+    assert len(figure.legends[0].get_texts()) == 11
+
+
+def test_many_steps_are_counted_in_octaves_and_few_evenly(
+    many_rows: list[Row], here: Path, mini: Pipeline
+) -> None:
+    many, few = (score_figure(rows, ["fid"], 17) for rows in (many_rows, Evidence(mini).rows()))
+    assert (many.axes[0].get_xscale(), few.axes[0].get_xscale()) == ("log", "linear")
+
+
+def test_a_map_tells_models_of_one_ratio_apart(many_rows: list[Row]) -> None:
+    figure = fid_map(many_rows)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(names) == len(set(names)) == 10
+    assert figure.get_figwidth() < 14
 
 
 def test_inline_figures_follow_the_theme_and_share_no_id() -> None:
