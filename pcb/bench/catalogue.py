@@ -6,7 +6,7 @@ from pcb.bench import features, loading, program, sampling, tokenizing, training
 from pcb.bench.case import Part, Scope
 from pcb.errors import UserError
 
-_MODULES = (training, sampling, tokenizing, features, loading, program)
+_MODULES = (sampling, tokenizing, features, training, loading, program)
 
 
 def all_parts(scope: Scope) -> list[Part]:

@@ -1,6 +1,5 @@
 """One part, measured: times, memory, the share of the bound, and what optimisations change."""
 
-import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 
 from pcb.bench.case import Case, Part
 from pcb.bench.machine import Machine, measure_machine
-from pcb.bench.timing import interleaved, peak_memory, quartiles, ratio
+from pcb.bench.timing import give_back_memory, interleaved, peak_memory, quartiles, ratio
 from pcb.rates import Kind
 from pcb.settings import Settings
 
@@ -94,7 +93,7 @@ def measure(
         phases.append(case.phases)
         found.append(_measure(part, case, device, rounds, budget))
         del case
-        gc.collect()  # Before the next one's memory is counted.
+        give_back_memory()  # Before the next one's is counted.
         machine = machine.best(measure_machine(device, precisions))
     bounds = [machine.bound(of, part.precision) for of, part in zip(phases, parts, strict=True)]
     measured = zip(found, bounds, strict=True)

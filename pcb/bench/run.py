@@ -11,7 +11,7 @@ import torch
 from pcb.bench.case import Part, Scope
 from pcb.bench.catalogue import chosen_parts
 from pcb.bench.measure import Results, measure
-from pcb.bench.stored import losses, read_ratios, store_rates, store_ratios
+from pcb.bench.stored import losses, read_ratios, store_page, store_rates, store_ratios
 from pcb.bench.table import table_lines
 from pcb.device import pick_device
 from pcb.settings import Compute
@@ -45,7 +45,10 @@ class Options:
 
 
 def bench(options: Options, *, as_json: bool = False, record: bool = False) -> int:
-    """Measure and print, as JSON or as tables; `record` also stores ratios and rates. Return 0."""
+    """Measure and print, as JSON or as tables; return 0.
+
+    `record` also stores ratios and rates and, of a whole run, the tables.
+    """
     parts, device = _prepare(options)
     results = _measure(parts, device, options)
     if as_json:
@@ -55,6 +58,8 @@ def bench(options: Options, *, as_json: bool = False, record: bool = False) -> i
     if record:
         store_ratios(results)
         store_rates(results)
+        if not options.names and options.scope is None:
+            store_page(results)
     return 0
 
 

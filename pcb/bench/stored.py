@@ -1,7 +1,8 @@
-"""What runs of the harness leave in git: rates for `pcb plan`, and ratios that must not be lost.
+"""What runs of the harness leave in git: rates for `pcb plan`, ratios to be kept, and a page.
 
 Times depend on the machine; how many times longer the program takes without its optimisations, and
-the share of the machine's bound that it reaches, do so much less: they can be compared.
+the share of the machine's bound that it reaches, do so less. The former are compared on any machine
+of a kind, the latter on the same processor.
 """
 
 import json
@@ -13,13 +14,17 @@ from typing import Any
 from pcb.atomic import write_atomic
 from pcb.bench.case import BASELINE
 from pcb.bench.measure import Measured, Results
+from pcb.bench.table import table_lines
 from pcb.errors import UserError
+from pcb.marked import put_between
 from pcb.rates import RATES, read_stored
 
 RATIOS = Path("benchmarks") / "ratios.json"
-"""``{cpu or cuda: {part: {"baseline": ratio, "share": of the bound}}}``; in git."""
+"""``{cpu or cuda: {part: {"baseline": ratio, "share": of bound, "machine": name}}}``, in git."""
+PAGE = Path("docs") / "speed.md"
+"""Holds the tables of the last whole run on each kind of machine."""
+END = "<!-- end of measured -->"
 ALLOWED_LOSS = 0.2
-Ratios = dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,22 +41,25 @@ class Loss:
         return f"{self.part}: {self.what} {self.found:.3g}, was {self.stored:.3g} (-{loss:.0f} %)"
 
 
-def ratios_of(part: Measured) -> Ratios:
+def ratios_of(part: Measured) -> dict[str, float]:
     """Return what of a part can be compared between machines of a kind."""
     found = {BASELINE: part.ratio(BASELINE), "share": part.share}
     return {what: value for what, value in found.items() if value is not None}
 
 
-def losses(stored: dict[str, Ratios], results: Results) -> Iterator[Loss]:
+def losses(stored: dict[str, dict[str, Any]], results: Results) -> Iterator[Loss]:
     """Yield every ratio that was lost; a part or ratio that is not stored cannot be."""
     for part in results.parts:
         found = ratios_of(part)
-        for what, before in stored.get(part.name, {}).items():
-            if what in found and found[what] < (1 - ALLOWED_LOSS) * before:
-                yield Loss(part=part.name, what=what, stored=before, found=found[what])
+        before = stored.get(part.name, {})
+        if before.get("machine") != results.machine.name:
+            found.pop("share", None)
+        for what in found.keys() & before.keys():
+            if found[what] < (1 - ALLOWED_LOSS) * before[what]:
+                yield Loss(part=part.name, what=what, stored=before[what], found=found[what])
 
 
-def read_ratios(kind: str, path: Path = RATIOS) -> dict[str, Ratios]:
+def read_ratios(kind: str, path: Path = RATIOS) -> dict[str, dict[str, Any]]:
     """Return the stored ratios of one kind of machine; raises UserError where there are none."""
     found = read_stored(path).get(kind)
     if not found:
@@ -65,7 +73,8 @@ def store_ratios(results: Results, path: Path = RATIOS) -> None:
     own = stored.setdefault(results.machine.kind, {})
     for part in results.parts:
         if ratios_of(part):
-            own[part.name] = {what: round(value, 4) for what, value in ratios_of(part).items()}
+            rounded = {what: round(value, 4) for what, value in ratios_of(part).items()}
+            own[part.name] = {**rounded, "machine": results.machine.name}
     _write(path, stored)
 
 
@@ -81,6 +90,19 @@ def store_rates(results: Results, path: Path = RATES) -> None:
             what = f"`pcb bench {part.name}` on {results.machine.name}, {part.precision}"
             own[part.kind] = {"flops_per_second": _rate(part), "measured": what}
     _write(path, stored)
+
+
+def store_page(results: Results, path: Path = PAGE) -> None:
+    """Put the tables of a run on this kind of machine into the page about speed.
+
+    Raises UserError if the page has no place for them.
+    """
+    put_between(path, begin_of(results.machine.kind), END, "\n".join(table_lines(results)))
+
+
+def begin_of(kind: str) -> str:
+    """Return the line of the page after which the tables of a kind of machine stand."""
+    return f"<!-- measured on {kind}: `pcb bench --record` writes this -->"
 
 
 def _rate(part: Measured) -> float:

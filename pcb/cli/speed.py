@@ -29,7 +29,9 @@ def add_verbs(verbs: Verbs) -> None:
     what = bench.add_mutually_exclusive_group()
     what.add_argument("--json", action="store_true", help="print JSON, every round's seconds in it")
     what.add_argument(
-        "--record", action="store_true", help="also store ratios and rates in benchmarks/"
+        "--record",
+        action="store_true",
+        help="also store ratios and rates, and the tables in docs/speed.md",
     )
     what.add_argument(
         "--check",

@@ -1,12 +1,11 @@
 """The part of README.md that a run measures: a table and two pictures, put there by a command."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
-from pcb.atomic import write_atomic
 from pcb.errors import UserError
+from pcb.marked import put_between
 
 BEGIN, END = "<!-- measured: `make readme` writes this -->", "<!-- end of measured -->"
 _SAMPLES = (
@@ -26,16 +25,12 @@ def update_readme(report: Path, readme: Path, pictures: Path) -> None:
     for path in (claims_file, *tables, *figures):
         if not path.exists():
             raise UserError(f"{path}: no such file; make the report with `make reproduce`")
-    text = readme.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise UserError(f"{readme}: needs the lines {BEGIN!r} and {END!r}, once each")
     curve, samples = (f"![{path.stem}]({pictures / path.name})" for path in figures)
     parts = [path.read_text(encoding="utf-8").strip() for path in tables]
     claims = json.loads(claims_file.read_text(encoding="utf-8"))
     verdicts = "\n".join(f"- {c['statement']} **{c['verdict']}.** {c['reason']}" for c in claims)
-    body = "\n\n".join([BEGIN, curve, verdicts, *parts, samples, _SAMPLES, END])
-    pattern = re.escape(BEGIN) + ".*?" + re.escape(END)
-    write_atomic(readme, re.sub(pattern, lambda _: body, text, flags=re.DOTALL))
+    body = "\n\n".join([curve, verdicts, *parts, samples, _SAMPLES])
+    put_between(readme, BEGIN, END, body)
     folder = readme.parent / pictures
     folder.mkdir(parents=True, exist_ok=True)
     for path in figures:

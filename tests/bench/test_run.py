@@ -11,7 +11,15 @@ from pcb.bench.case import BASELINE, FAST, Case, Part, Phase
 from pcb.bench.catalogue import all_parts, chosen_parts
 from pcb.bench.machine import Machine
 from pcb.bench.measure import Results, measure
-from pcb.bench.stored import losses, read_ratios, store_rates, store_ratios
+from pcb.bench.stored import (
+    END,
+    begin_of,
+    losses,
+    read_ratios,
+    store_page,
+    store_rates,
+    store_ratios,
+)
 from pcb.bench.table import table_lines
 from pcb.bench.timing import peak_memory, quartiles, ratio
 from pcb.cli.main import main
@@ -105,6 +113,30 @@ def test_a_lost_ratio_is_told_from_noise_and_from_what_is_not_stored(slept, tmp_
     (loss,) = losses(stored, slept)
     assert str(loss).startswith("sleeping/soundly: baseline ")
     assert not list(losses({}, slept))
+
+
+def test_a_share_of_the_bound_is_compared_on_the_same_processor_alone(slept, tmp_path):
+    path = tmp_path / "ratios.json"
+    store_ratios(slept, path)
+    stored = read_ratios("cpu", path)
+    stored["sleeping/soundly"]["share"] *= 2
+    (loss,) = losses(stored, slept)
+    assert loss.what == "share"
+    assert not list(losses(stored, of_h100(slept)))
+
+
+def test_the_page_takes_the_tables_of_each_kind_of_machine(slept, tmp_path):
+    page = tmp_path / "speed.md"
+    places = [begin_of(kind) + "\nold\n" + END for kind in ("cpu", "cuda")]
+    page.write_text("\n\n".join(["# Speed", *places, "after"]))
+    store_page(slept, page)
+    store_page(slept, page)
+    text = page.read_text()
+    assert text.count("sleeping/soundly") == 2 and text.count("old") == 1
+    assert text.index("sleeping") < text.index(begin_of("cuda")) < text.index("after")
+    page.write_text("# Speed")
+    with pytest.raises(UserError, match="needs the lines"):
+        store_page(slept, page)
 
 
 def test_rates_of_a_gpu_are_what_the_plan_reads(slept, tmp_path):
