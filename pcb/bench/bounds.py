@@ -1,7 +1,9 @@
 """The least work of a part: operations by `pcb.flops`, and memory that no program could spare."""
 
+from collections.abc import Sequence
+
 from pcb import flops
-from pcb.bench.case import Phase
+from pcb.bench.case import Phase, Precision
 from pcb.schedule import Schedule
 from pcb.settings import Autoencoder, Model
 from pcb.size import num_parameters
@@ -78,3 +80,36 @@ def network_phase(
     """
     moved = value_bytes * (weights + batch * values)
     return [Phase(flops=batch * operations, bytes=moved)]
+
+
+def encoding_phases(settings: Autoencoder, sizes: Sequence[int], batch: int) -> list[Phase]:
+    """Return a phase for every scale of encoding a batch, in float32."""
+    return [
+        phase
+        for size in sizes
+        for phase in network_phase(
+            flops.encode(settings, size),
+            weights=flops.autoencoder_weights(settings) // 2,
+            values=_image_values(settings, size),
+            value_bytes=4,
+            batch=batch,
+        )
+    ]
+
+
+def decoding_phases(
+    settings: Autoencoder, size: int, precision: Precision, batch: int
+) -> list[Phase]:
+    """Return the phase of decoding a batch of `size` x `size` codes."""
+    return network_phase(
+        flops.decode(settings, size),
+        weights=flops.autoencoder_weights(settings) // 2,
+        values=_image_values(settings, size),
+        value_bytes=4 if precision == "float32" else 2,
+        batch=batch,
+    )
+
+
+def _image_values(settings: Autoencoder, size: int) -> int:
+    """Numbers of an image, and of the code vectors it has."""
+    return 3 * (size * settings.stride) ** 2 + size * size * settings.code_dim

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcb.bench.bounds import sampling_phases
+from pcb.bench.bounds import decoding_phases, sampling_phases
 from pcb.bench.case import BASELINE, FAST, Case, Part, Precision, Scope
-from pcb.bench.standins import random_model
+from pcb.bench.standins import random_model, random_tokenizer
+from pcb.data.arrays import to_uint8
 from pcb.device import DTYPES
 from pcb.params import load_preset
 from pcb.sample.draw import labels, uniforms
@@ -18,7 +19,7 @@ from pcb.sample.drawing import StepLogits
 from pcb.sample.guidance import Guidance
 from pcb.sample.sampler import Sampler
 from pcb.schedule import schedule_from_blocks
-from pcb.settings import Speed
+from pcb.settings import Autoencoder, Speed
 from pcb.settings.speed import BASELINE as NO_SPEED
 
 GUIDANCE = Guidance(weight=1.5, start_step=5)
@@ -44,10 +45,12 @@ def parts(scope: Scope) -> Iterator[Part]:
             for batch in (1, 8, 64, 256):
                 yield _Sampling(run, batch, Guidance(), "bfloat16").part()
                 yield _Sampling(run, batch, GUIDANCE, "bfloat16", each=batch == 64).part()
+            yield _Sampling(run, 64, GUIDANCE, "bfloat16", decoded=True).part()
         yield _Sampling("L-2x", 64, GUIDANCE, "bfloat16", each=True, step=16).part()
     elif scope == "short":
         yield _Sampling("mini", 2, GUIDANCE, each=True).part()
         yield _Sampling("mini", 64, GUIDANCE).part()
+        yield _Sampling("mini", 64, GUIDANCE, decoded=True).part()
         yield _Sampling("S-2x", 2, Guidance()).part()
         yield _Sampling("L-2x", 2, GUIDANCE, step=8).part()
     else:
@@ -57,7 +60,10 @@ def parts(scope: Scope) -> Iterator[Part]:
 
 @dataclass(frozen=True)
 class _Sampling:
-    """One batch of one model, or one step of it; `each` adds a variant for each optimisation."""
+    """One batch of one model, decoded or not, or one step of it.
+
+    `each` adds a variant for each optimisation.
+    """
 
     run: str
     batch: int
@@ -65,17 +71,19 @@ class _Sampling:
     precision: Precision = "float32"
     each: bool = False
     step: int | None = None
+    decoded: bool = False
 
     def part(self) -> Part:
         """Return the part by its name."""
         name = f"sampling/{self.run}/b{self.batch}"
         name += "-guided" if self.guidance.weight else ""
+        name += "-decoded" if self.decoded else ""
         return Part(
             name=name if self.step is None else f"{name}/step{self.step}",
             item="images",
             make=self.make,
             precision=self.precision,
-            kind="sampling" if self.step is None else None,
+            kind="sampling" if self.step is None and not self.decoded else None,
         )
 
     def make(self, device: torch.device) -> Case:
@@ -102,9 +110,12 @@ class _Sampling:
             batch=self.batch,
             value_bytes=model.head.weight.element_size(),
         )
+        decode = _decoder(codes, settings.grid, self.precision, device) if self.decoded else None
+        if decode is not None:
+            phases += decoding_phases(codes, settings.grid, self.precision, self.batch)
         return Case(
             variants={
-                name: self._call(sampler, classes_B, uniforms_BT)
+                name: self._call(sampler, classes_B, uniforms_BT, decode)
                 for name, sampler in samplers.items()
             },
             items=self.batch,
@@ -121,10 +132,16 @@ class _Sampling:
         )
 
     def _call(
-        self, sampler: Sampler, classes_B: Tensor, uniforms_BT: Tensor
+        self,
+        sampler: Sampler,
+        classes_B: Tensor,
+        uniforms_BT: Tensor,
+        decode: Callable[[Tensor], Tensor] | None,
     ) -> Callable[[], object]:
-        """Return what draws the batch, or takes its step over and over."""
+        """Return what draws the batch, and decodes it, or takes its step over and over."""
         step = self.step
+        if decode is not None:
+            return lambda: decode(sampler.draw(classes_B, uniforms_BT))
         if step is None:
             return lambda: sampler.draw(classes_B, uniforms_BT)
         drawing = sampler.begin(classes_B, uniforms_BT)
@@ -135,6 +152,21 @@ class _Sampling:
         assert self.step is not None and self.step != guided_from
         place = self.step + (guided_from is not None and self.step > guided_from)
         return slice(place, place + 1)
+
+
+def _decoder(
+    settings: Autoencoder, grid: int, precision: Precision, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """Return what makes pixels of all tokens of some images, by a decoder of random weights."""
+    tokenizer = random_tokenizer(settings, device)
+    if precision != "float32":
+        tokenizer.round_decoder_to(DTYPES[precision])
+
+    @torch.inference_mode()
+    def decode(codes_BT: Tensor) -> Tensor:
+        return to_uint8(tokenizer.decode(codes_BT[:, -grid * grid :].view(-1, grid, grid)))
+
+    return decode
 
 
 def _speeds(each: bool, device: torch.device) -> dict[str, Speed]:

@@ -10,8 +10,9 @@ import torch
 from pcb.data.arrays import save_array
 from pcb.data.shards import LABELS, TokenCache, token_shard
 from pcb.model.transformer import Transformer
-from pcb.settings import Preset
+from pcb.settings import Autoencoder, Preset
 from pcb.tokenizer.quantize import normalise
+from pcb.tokenizer.vq import Tokenizer
 
 _SHARDS = 4
 
@@ -24,6 +25,12 @@ def random_model(preset: Preset, name: str, sizes: Sequence[int]) -> Transformer
     model = Transformer(settings, sizes, preset.data.num_classes, codebook)
     torch.nn.init.normal_(model.head.weight, std=settings.width**-0.5)
     return model
+
+
+def random_tokenizer(settings: Autoencoder, device: torch.device) -> Tokenizer:
+    """Return a tokenizer with random weights on a device, the same ones each time."""
+    torch.manual_seed(0)
+    return Tokenizer(settings).to(device).eval().requires_grad_(False)
 
 
 class RandomCache(TokenCache):

@@ -37,10 +37,10 @@ def _row(part: Measured) -> tuple[str, ...]:
     low, middle, high = part.variants[0].quartiles
     return (
         part.name,
-        _seconds(middle),
-        f"{_seconds(low)} .. {_seconds(high)}",
+        time_text(middle),
+        f"{time_text(low)} .. {time_text(high)}",
         f"{part.items / middle:.3g} {part.item}/s",
-        "-" if part.bound is None else _seconds(part.bound),
+        "-" if part.bound is None else time_text(part.bound),
         "-" if part.share is None else f"{100 * part.share:.0f} %",
         "-" if part.memory is None else f"{part.memory / _MEBI:,.0f} MiB",
     )
@@ -49,14 +49,14 @@ def _row(part: Measured) -> tuple[str, ...]:
 def _variant_rows(part: Measured) -> Iterator[tuple[str, ...]]:
     for variant in part.variants[1:]:
         differences = ", ".join(f"{k} {v:.2g}" for k, v in variant.differences.items())
-        median = _seconds(variant.quartiles[1])
+        median = time_text(variant.quartiles[1])
         yield part.name, variant.name, median, f"{variant.ratio:.2f}", differences or "-"
 
 
-def _seconds(seconds: float) -> str:
+def time_text(seconds: float) -> str:
     """Return a time with three digits and a unit that suits it."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
+        if seconds >= 0.9995 * size:  # Where three digits round to the next unit.
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds / 1e-6:.3g} us"
 

@@ -6,9 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pcb import flops
-from pcb.bench.bounds import network_phase
+from pcb.bench.bounds import decoding_phases, encoding_phases
 from pcb.bench.case import FAST, Case, Part, Precision, Scope
+from pcb.bench.standins import random_tokenizer
 from pcb.data.arrays import to_uint8
 from pcb.device import DTYPES
 from pcb.params import load_preset
@@ -61,20 +61,10 @@ def _decoding(preset: str, batch: int, precision: Precision = "float32") -> Part
 def _encode(preset: str, batch: int, device: torch.device) -> Case:
     """Encode images at all scales of a 2x model."""
     settings, sizes = _autoencoder(preset)
-    tokenizer = _tokenizer(settings, device)
+    tokenizer = random_tokenizer(settings, device)
     pixels = sizes[-1] * settings.stride
     images = torch.rand(batch, 3, pixels, pixels, device=device) * 2 - 1
-    phases = [
-        phase
-        for size in sizes
-        for phase in network_phase(
-            flops.encode(settings, size),
-            weights=flops.autoencoder_weights(settings) // 2,
-            values=_values(settings, size),
-            value_bytes=4,
-            batch=batch,
-        )
-    ]
+    phases = encoding_phases(settings, sizes, batch)
 
     @torch.inference_mode()
     def encode() -> object:
@@ -93,19 +83,13 @@ def _decode(preset: str, batch: int, precision: Precision, device: torch.device)
     settings, sizes = _autoencoder(preset)
     size = sizes[-1]
     codes = torch.randint(settings.codebook_size, (batch, size, size), device=device)
-    exact = _tokenizer(settings, device)
+    exact = random_tokenizer(settings, device)
     variants = {FAST: exact}
     if precision != "float32":
-        rounded = _tokenizer(settings, device)
+        rounded = random_tokenizer(settings, device)
         rounded.round_decoder_to(DTYPES[precision])
         variants = {FAST: rounded, "float32": exact}
-    phases = network_phase(
-        flops.decode(settings, size),
-        weights=flops.autoencoder_weights(settings) // 2,
-        values=_values(settings, size),
-        value_bytes=DTYPES[precision].itemsize,
-        batch=batch,
-    )
+    phases = decoding_phases(settings, size, precision, batch)
 
     @torch.inference_mode()
     def pixels(tokenizer: Tokenizer) -> Tensor:
@@ -127,18 +111,8 @@ def _decode(preset: str, batch: int, precision: Precision, device: torch.device)
     )
 
 
-def _values(settings: Autoencoder, size: int) -> int:
-    """Numbers of an image, and of the code vectors it has."""
-    return 3 * (size * settings.stride) ** 2 + size * size * settings.code_dim
-
-
 def _autoencoder(preset: str) -> tuple[Autoencoder, Sequence[int]]:
     """Return a preset's autoencoder, and the scales of its first model of ratio 2."""
     settings = load_preset(preset)
     name = {_MINI: "ratio2", _PAPER: "l-2x"}[preset]
     return settings.tokenizer.autoencoder, settings.sizes(name)
-
-
-def _tokenizer(settings: Autoencoder, device: torch.device) -> Tokenizer:
-    torch.manual_seed(0)
-    return Tokenizer(settings).to(device).eval().requires_grad_(False)

@@ -17,7 +17,9 @@ class Speed(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     phases: bool = True
     """Rotary phases, and their mixtures, once a schedule."""
     small_batches: bool = True
-    """On a CPU, fill up a small batch only in steps of few tokens, where rounding asks for it."""
+    """On a CPU, fill up a small batch only in steps of few tokens, where rounding asks for it.
+
+    Needs `modulation`, whose products have a row an image."""
     graphs: bool = True
     """On a GPU, every step is a CUDA graph: one call instead of hundreds."""
 

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 import torch
 
+from pcb.bench import run
 from pcb.bench.case import BASELINE, FAST, Case, Part, Phase
 from pcb.bench.catalogue import all_parts, chosen_parts
 from pcb.bench.machine import Machine
@@ -20,7 +21,7 @@ from pcb.bench.stored import (
     store_rates,
     store_ratios,
 )
-from pcb.bench.table import table_lines
+from pcb.bench.table import table_lines, time_text
 from pcb.bench.timing import peak_memory, quartiles, ratio
 from pcb.cli.main import main
 from pcb.errors import UserError
@@ -100,6 +101,14 @@ def test_memory_counts_what_a_call_holds_for_a_while():
     assert busy - idle == pytest.approx(2**26, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(12.345, "12.3 s"), (0.99996, "1 s"), (0.0123, "12.3 ms"), (0.9994e-3, "999 us")],
+)
+def test_times_have_a_unit_that_suits_them(seconds, text):
+    assert time_text(seconds) == text
+
+
 def test_a_lost_ratio_is_told_from_noise_and_from_what_is_not_stored(slept, tmp_path):
     path = tmp_path / "ratios.json"
     with pytest.raises(UserError, match="holds no ratios of cpu"):
@@ -123,6 +132,26 @@ def test_a_share_of_the_bound_is_compared_on_the_same_processor_alone(slept, tmp
     (loss,) = losses(stored, slept)
     assert loss.what == "share"
     assert not list(losses(stored, of_h100(slept)))
+
+
+@pytest.mark.parametrize(("ratios", "status"), [([1.0, 4.0], 0), ([1.0, 1.0, 1.0], 1)])
+def test_a_loss_is_measured_again_before_it_is_believed(slept, monkeypatch, capsys, ratios, status):
+    (part,) = slept.parts
+    found = []
+
+    def measured(parts, *_, **__):
+        assert [part.name for part in parts] == ["program/order"]
+        found.append(ratios[len(found)])
+        variants = [msgspec.structs.replace(v, ratio=found[-1]) for v in part.variants]
+        other = msgspec.structs.replace(part, name="program/order", variants=tuple(variants))
+        return Results(machine=slept.machine, parts=(other,))
+
+    monkeypatch.setattr(run, "measure", measured)
+    monkeypatch.setattr(run, "read_ratios", lambda kind: {"program/order": {BASELINE: 4.0}})
+    assert run.check(run.Options(scope="quick", device="cpu")) == status
+    assert found == ratios, "no more tries than are needed"
+    printed = capsys.readouterr().out
+    assert "try 1 of 3: program/order: baseline 1, was 4 (-75 %)" in printed
 
 
 def test_the_page_takes_the_tables_of_each_kind_of_machine(slept, tmp_path):
