@@ -168,7 +168,8 @@ def _sampling_work(preset: Preset, model: str, unit: Unit) -> Work:
 def _metrics_work(preset: Preset) -> Iterator[Work]:
     images = preset.sampling.images
     decoded = flops.decode(preset.tokenizer.autoencoder, preset.grid)
-    yield Work(kind="decoding", flops=images * decoded)
+    half = preset.metrics.decode_precision != "float32"
+    yield Work(kind="decoding", flops=images * decoded, half=half)
     if preset.metrics.extractor == "inception":
         yield Work(kind="features", flops=images * flops.INCEPTION)
 

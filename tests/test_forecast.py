@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from msgspec.structs import replace
 
 from pcb import flops
 from pcb.cli.main import main
@@ -52,6 +53,14 @@ def test_guidance_costs_what_its_steps_and_one_catching_up_take(paper):
     # From the first step on there is nothing to catch up: all twice but what enters the layers.
     assert 1.95 * plain < constant < 2 * plain
     assert staged == pytest.approx(constant, rel=0.05)
+
+
+def test_decoding_in_16_bits_counts_as_such(paper):
+    unit = paper.unit("metrics", "l-2x/k4-cfg1.4-start5")
+    metrics = replace(paper.preset.metrics, decode_precision="float16")
+    works = work_of(unit, paper.preset), work_of(unit, replace(paper.preset, metrics=metrics))
+    assert [{work.kind: work.half for work in of}["decoding"] for of in works] == [False, True]
+    assert hours(works[1], H100)[0] < hours(works[0], H100)[0]
 
 
 def test_only_what_is_left_to_make_takes_time(folder, smoke):

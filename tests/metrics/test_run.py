@@ -50,10 +50,12 @@ def codes():
     return np.random.default_rng(0).integers(0, size, (IMAGES, TOKENS)).astype(np.uint16)
 
 
-def make_job(inputs, codes, tmp_path, *, shard_images=20, feature_batch=20, share=(0, 1)):
+def make_job(
+    inputs, codes, tmp_path, *, shard_images=20, feature_batch=20, share=(0, 1), metrics=METRICS
+):
     """Put these codes into shards, and return the job that scores them."""
     samples, folder = tmp_path / "sample", tmp_path / "metrics"
-    samples.mkdir(exist_ok=True)
+    samples.mkdir(parents=True, exist_ok=True)
     folder.mkdir(exist_ok=True)
     for shard, start in enumerate(range(0, len(codes), shard_images)):
         np.save(samples / f"codes-{shard:05d}.npy", codes[start : start + shard_images])
@@ -61,7 +63,7 @@ def make_job(inputs, codes, tmp_path, *, shard_images=20, feature_batch=20, shar
     preset = replace(
         preset,
         sampling=replace(preset.sampling, images=IMAGES),
-        metrics=METRICS,
+        metrics=metrics,
         compute=replace(preset.compute, feature_batch=feature_batch, device="cpu"),
     )
     return Job(
@@ -79,6 +81,19 @@ def measure(inputs, codes, tmp_path, **changes):
     """Score these codes, and return what the stage says and wrote."""
     job = make_job(inputs, codes, tmp_path, **changes)
     return run(job), (job.folder / SCORES).read_bytes()
+
+
+def test_decoding_in_16_bits_has_a_key_of_its_own_and_moves_scores_a_little(
+    inputs, codes, tmp_path
+):
+    metrics = msgspec.structs.replace(METRICS, decode_precision="bfloat16")
+    exact, rounded = (
+        make_job(inputs, codes, tmp_path / name, metrics=settings)
+        for name, settings in (("exact", METRICS), ("rounded", metrics))
+    )
+    assert exact.unit.key != rounded.unit.key
+    fid, other = run(exact)["fid"], run(rounded)["fid"]
+    assert 0 < abs(fid - other) < 0.05 * fid
 
 
 def test_facts_and_file_say_the_same(inputs, codes, tmp_path):
