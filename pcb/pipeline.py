@@ -28,8 +28,8 @@ VERSIONS = {
     "reference": 2,
     "tokens": 1,
     "train": 1,
-    "sample": 1,
-    "metrics": 1,
+    "sample": 2,
+    "metrics": 2,
     "report": 1,
 }
 
