@@ -2,11 +2,12 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 import torch
+import torch.nn.functional as F
 
 import pcb
 from pcb.bench.case import Phase
@@ -19,6 +20,9 @@ _SECONDS = 0.2
 """Time given to each of the machine's measurements."""
 _SIDE = {"cpu": 2048, "cuda": 8192}
 """Of the matrices that are multiplied: large enough for the full rate."""
+_CONVOLVED = {"cpu": (1, 512, 64), "cuda": (64, 512, 64)}
+"""Images, channels and side of what is convolved."""
+_LAYOUT = torch.channels_last
 _COPIED = {"cpu": 256 * 2**20, "cuda": 2**30}
 """Bytes that are copied: more than any cache holds."""
 
@@ -26,8 +30,9 @@ _COPIED = {"cpu": 256 * 2**20, "cuda": 2**30}
 class Machine(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One device, and its rates.
 
-    matrix: precision -> operations a second in square matrix products. bandwidth: bytes a second of
-    a copy, read and written ones counted.
+    matrix, convolution: precision -> operations a second in square matrix products and in 3x3
+    convolutions, of which one library may do better than another's. bandwidth: bytes a second of a
+    copy, read and written ones counted.
     """
 
     kind: str
@@ -39,13 +44,15 @@ class Machine(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     commit: str | None
     modified: bool | None
     matrix: dict[str, float]
+    convolution: dict[str, float]
     bandwidth: float
 
     def best(self, other: "Machine") -> "Machine":
         """Return this machine with the higher of two measurements of each rate."""
         return msgspec.structs.replace(
             self,
-            matrix={name: max(rate, other.matrix[name]) for name, rate in self.matrix.items()},
+            matrix=_higher(self.matrix, other.matrix),
+            convolution=_higher(self.convolution, other.convolution),
             bandwidth=max(self.bandwidth, other.bandwidth),
         )
 
@@ -54,13 +61,14 @@ class Machine(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
         Each is bound by its arithmetic or by its memory, whichever takes longer.
         """
-        rate = self.matrix[precision]
+        rate = max(self.matrix[precision], self.convolution[precision])
         return sum(max(p.flops / rate, p.bytes / self.bandwidth) for p in phases)
 
 
 def measure_machine(device: torch.device, precisions: Iterable[str]) -> Machine:
     """Measure matrix products of each precision, and copies."""
     commit, modified = code_version(Path(pcb.__file__).parent)
+    names = sorted(set(precisions))
     gpu = device.type == "cuda"
     return Machine(
         kind=device.type,
@@ -70,7 +78,8 @@ def measure_machine(device: torch.device, precisions: Iterable[str]) -> Machine:
         versions=package_versions(),
         commit=commit,
         modified=modified,
-        matrix={name: _matrix_rate(device, name) for name in sorted(set(precisions))},
+        matrix={name: _matrix_rate(device, name) for name in names},
+        convolution={name: _convolution_rate(device, name) for name in names},
         bandwidth=_bandwidth(device),
     )
 
@@ -80,6 +89,21 @@ def _matrix_rate(device: torch.device, precision: str) -> float:
     a, b = (torch.randn(side, side, device=device).to(DTYPES[precision]) for _ in range(2))
     out = torch.empty_like(a)
     return 2 * side**3 / _fastest(lambda: torch.mm(a, b, out=out), device)
+
+
+def _convolution_rate(device: torch.device, precision: str) -> float:
+    images, channels, side = _CONVOLVED[device.type]
+    shapes = (images, channels, side, side), (channels, channels, 3, 3)
+    x, weight = (
+        torch.randn(shape, device=device).to(DTYPES[precision], memory_format=_LAYOUT)
+        for shape in shapes
+    )
+    operations = 2 * images * side**2 * 9 * channels**2
+    return operations / _fastest(lambda: F.conv2d(x, weight, padding=1), device)
+
+
+def _higher(rates: Mapping[str, float], others: Mapping[str, float]) -> dict[str, float]:
+    return {name: max(rate, others[name]) for name, rate in rates.items()}
 
 
 def _bandwidth(device: torch.device) -> float:

@@ -13,7 +13,7 @@ from pcb.bench.catalogue import chosen_parts
 from pcb.bench.measure import Results, measure
 from pcb.bench.stored import losses, read_ratios, store_page, store_rates, store_ratios
 from pcb.bench.table import table_lines
-from pcb.device import pick_device
+from pcb.device import forbid_tf32, pick_device
 from pcb.settings import Compute
 
 _TRIES = 3
@@ -88,6 +88,7 @@ def _prepare(options: Options) -> tuple[list[Part], torch.device]:
     """Choose parts and device: what is asked for, else what the machine can carry."""
     device = pick_device(Compute(device=options.device))
     torch.set_num_threads(options.threads)
+    forbid_tf32()  # What is called float32 is float32, as in the stage `metrics`.
     scope = options.scope or ("full" if device.type == "cuda" else "short")
     return chosen_parts(scope, options.names), device
 

@@ -1,6 +1,6 @@
 """Results as text: Markdown tables, which read well in a terminal too."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pcb.bench.machine import Machine
 from pcb.bench.measure import Measured, Results
@@ -27,10 +27,13 @@ def machine_lines(machine: Machine) -> Iterator[str]:
     threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
     where = "" if machine.kind == "cuda" else f", {threads} on {machine.cores} cores"
     yield f"{machine.name}{where}; {packages}."
-    rates = ", ".join(
-        f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in machine.matrix.items()
-    )
-    yield f"Matrix products {rates}; copies {machine.bandwidth / 1e9:,.1f} GB/s."
+    copies = f"copies {machine.bandwidth / 1e9:,.1f} GB/s"
+    yield f"Matrix products {_rates(machine.matrix)};"
+    yield f"convolutions {_rates(machine.convolution)}; {copies}."
+
+
+def _rates(rates: Mapping[str, float]) -> str:
+    return ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in rates.items())
 
 
 def _row(part: Measured) -> tuple[str, ...]:
