@@ -19,7 +19,7 @@ from pcb.train.batches import Batch, Batches, model_inputs
 from pcb.train.checkpoint import load_checkpoint, save_checkpoint
 from pcb.train.objective import Objective
 from pcb.train.optim import MovingAverage, learning_rate, make_optimizer
-from pcb.train.ranks import Ranks, Vote
+from pcb.train.ranks import Ranks, Vote, leave_ranks
 
 LOG_EVERY = 10
 """Fewest iterations a row of the log: losses stay on the device until then."""
@@ -125,6 +125,14 @@ class Trainer:
             self._pending = list(self.ranks.mean(torch.stack(self._pending)))
         if self.ranks.first:
             save_checkpoint(self.folder, self.state())
+
+    def part(self) -> None:
+        """Wait for the other ranks and part from them: training is over."""
+        self.ranks.wait()
+        # Before the group goes: as the group's last owner, what averages gradients would wait for
+        # the group's thread with Python's lock in its hands, which that thread may be waiting for.
+        self.parallel = self.objective
+        leave_ranks(self.ranks)
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""

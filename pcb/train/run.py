@@ -16,7 +16,7 @@ from pcb.tokenizer.load import load_tokenizer
 from pcb.tokens.stream import TokenStream
 from pcb.train.batches import Batches
 from pcb.train.loop import Trainer
-from pcb.train.ranks import join_ranks, leave_ranks
+from pcb.train.ranks import join_ranks
 from pcb.train.released import import_released
 
 LOG = "log.csv"
@@ -60,8 +60,7 @@ def train(job: Job) -> dict[str, Any]:
     )
     with job.progress("iterations", batches.iterations) as progress:
         trainer.run(progress)
-    ranks.wait()
-    leave_ranks(ranks)
+    trainer.part()
     if not ranks.first:
         return {}
     save_weights(job.folder / WEIGHTS, model.state_dict())
