@@ -5,7 +5,17 @@ import torch
 from pcb.model.sequence import sequence_of
 from pcb.model.transformer import Inputs, Transformer
 from pcb.schedule import schedule_from_blocks
-from pcb.settings import Model
+from pcb.settings import Autoencoder, Model
+
+TINY_AUTOENCODER = Autoencoder(
+    channels=8,
+    channel_multipliers=(1, 1, 1),
+    residual_blocks=1,
+    latent_channels=8,
+    codebook_size=16,
+    norm_groups=1,
+)
+"""Four pixels a token."""
 
 
 def tiny_model(

@@ -11,23 +11,16 @@ from pcb.settings import Autoencoder
 from pcb.tokenizer.llamagen import CODES, llamagen_tensors, load_llamagen
 from pcb.tokenizer.vq import Tokenizer
 from tests.llamagen import write_llamagen
+from tests.models import TINY_AUTOENCODER
 
 LISTED = Path(__file__).parent / "reference" / "llamagen_vq16.json"
 """Every tensor of `vq_ds16_c2i.pt` and its shape."""
-TINY = Autoencoder(
-    channels=8,
-    channel_multipliers=(1, 1, 1),
-    residual_blocks=1,
-    latent_channels=8,
-    codebook_size=16,
-    norm_groups=1,
-)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A file of LlamaGen's form, of a small architecture."""
-    return write_llamagen(tmp_path / "vq.pt", TINY)
+    return write_llamagen(tmp_path / "vq.pt", TINY_AUTOENCODER)
 
 
 def edit(path: Path, change) -> None:
@@ -58,7 +51,7 @@ def test_a_file_of_the_published_size_loads_and_encodes(llamagen_file: Path):
 def test_the_weights_are_taken_as_they_are(path: Path):
     torch.manual_seed(0)
     written = torch.load(path, weights_only=True)["model"]
-    tokenizer = load_llamagen(path, TINY)
+    tokenizer = load_llamagen(path, TINY_AUTOENCODER)
     assert tokenizer.codebook.shape == (CODES, 8)
     codes = written.pop("quantize.embedding.weight")
     torch.testing.assert_close(tokenizer.codebook, codes / codes.norm(dim=1, keepdim=True))
@@ -70,7 +63,7 @@ def test_the_weights_are_taken_as_they_are(path: Path):
 
 def test_the_usage_buffer_may_be_missing(path: Path):
     edit(path, lambda tensors: tensors.pop("quantize.codebook_used"))
-    assert isinstance(load_llamagen(path, TINY), Tokenizer)
+    assert isinstance(load_llamagen(path, TINY_AUTOENCODER), Tokenizer)
 
 
 def test_tensors_that_do_not_fit_are_named_as_in_the_file(path: Path):
@@ -80,7 +73,7 @@ def test_tensors_that_do_not_fit_are_named_as_in_the_file(path: Path):
 
     edit(path, spoil)
     with pytest.raises(UserError) as error:
-        load_llamagen(path, TINY)
+        load_llamagen(path, TINY_AUTOENCODER)
     for part in (
         str(path),
         "missing: encoder.mid.1.q.weight",
@@ -92,10 +85,10 @@ def test_tensors_that_do_not_fit_are_named_as_in_the_file(path: Path):
 
 def test_other_files_are_refused(tmp_path: Path):
     with pytest.raises(UserError, match="no such file"):
-        load_llamagen(tmp_path / "vq.pt", TINY)
+        load_llamagen(tmp_path / "vq.pt", TINY_AUTOENCODER)
     torch.save({"state_dict": {}}, tmp_path / "vq.pt")
     with pytest.raises(UserError, match=r"no `model` in this file; is it LlamaGen's"):
-        load_llamagen(tmp_path / "vq.pt", TINY)
-    torch.save({"model": Tokenizer(TINY)}, tmp_path / "vq.pt")
+        load_llamagen(tmp_path / "vq.pt", TINY_AUTOENCODER)
+    torch.save({"model": Tokenizer(TINY_AUTOENCODER)}, tmp_path / "vq.pt")
     with pytest.raises(UserError, match="not a readable checkpoint"):
-        load_llamagen(tmp_path / "vq.pt", TINY)
+        load_llamagen(tmp_path / "vq.pt", TINY_AUTOENCODER)

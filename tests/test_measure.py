@@ -7,27 +7,19 @@ from scipy.linalg import sqrtm
 
 from pcb.data.arrays import to_uint8
 from pcb.metrics.features import Layers
-from pcb.settings import Autoencoder
 from pcb.tokenizer.measure import measure, on_device, reconstructions
 from pcb.tokenizer.pyramid import resize_bilinear
 from pcb.tokenizer.quantize import normalise
 from pcb.tokenizer.vq import Tokenizer
+from tests.models import TINY_AUTOENCODER
 
-TINY = Autoencoder(
-    channels=8,
-    channel_multipliers=(1, 1, 1),
-    residual_blocks=1,
-    latent_channels=8,
-    codebook_size=16,
-    norm_groups=1,
-)
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 3, 16, 16), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     torch.manual_seed(0)
-    return Tokenizer(TINY).eval().requires_grad_(False)
+    return Tokenizer(TINY_AUTOENCODER).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +56,7 @@ def test_rfid_compares_a_scale_with_what_is_left_of_it(tokenizer, other_codes):
     for size in (2, 4):
         target = resize_bilinear(on_device(tokenizer, IMAGES), 4 * size)
         for suffix, codebook in codebooks.items():
-            tokenizer_with = Tokenizer(TINY)
+            tokenizer_with = Tokenizer(TINY_AUTOENCODER)
             tokenizer_with.load_state_dict(
                 tokenizer.state_dict() | {"codebook": tokenizer.codebook}
             )

@@ -14,7 +14,7 @@ from pcb.data import images
 from pcb.errors import UserError
 from pcb.manifest import Manifest
 from pcb.metrics.features import Extractor, Layers
-from pcb.params import convert, load_params, merge, parse_preset
+from pcb.params import convert, load_params, merge, parse_preset, plain
 from pcb.pipeline import Pipeline
 from pcb.report.build import write_report
 from pcb.report.evidence import Evidence
@@ -28,17 +28,11 @@ from pcb.tokenizer.build import build
 from pcb.tokenizer.load import TOKENIZER_FILE, load_tokenizer
 from pcb.tokenizer.requantise import Requantiser
 from tests.llamagen import write_llamagen
+from tests.models import TINY_AUTOENCODER
 from tests.units import ROOT
 
 RELEASED = ROOT / "tests" / "reference" / "tiny-2x"
-SMALL = {
-    "channels": 8,
-    "channel_multipliers": [1, 1, 1],
-    "residual_blocks": 1,
-    "latent_channels": 8,
-    "codebook_size": 64,
-    "norm_groups": 1,
-}
+SMALL = {**plain(TINY_AUTOENCODER), "codebook_size": 64}
 TINY = {
     "channels": 32,
     "channel_multipliers": [1, 1, 1],

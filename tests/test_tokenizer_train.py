@@ -14,19 +14,12 @@ from pcb.data.images import ArrayImages
 from pcb.data.prepare import train_images
 from pcb.device import compute_exactly
 from pcb.progress import Progress
-from pcb.settings import Autoencoder, Digits, TokenizerTraining
+from pcb.settings import Digits, TokenizerTraining
 from pcb.tokenizer.measure import measure, psnr, reconstructions
 from pcb.tokenizer.train import TokenizerTrainer, initialise, learning_rate
 from pcb.tokenizer.vq import Tokenizer
+from tests.models import TINY_AUTOENCODER
 
-TINY = Autoencoder(
-    channels=8,
-    channel_multipliers=(1, 1, 1),
-    residual_blocks=1,
-    latent_channels=8,
-    codebook_size=16,
-    norm_groups=1,
-)
 SETTINGS = TokenizerTraining(iterations=60, batch_size=8, learning_rate=5e-3, scales=(1, 2, 4))
 FOREVER = 1e9
 
@@ -47,7 +40,7 @@ def images() -> np.ndarray:
 def trainer(images: np.ndarray, folder: Path, settings=SETTINGS) -> TokenizerTrainer:
     folder.mkdir(exist_ok=True)
     torch.manual_seed(settings.seed)
-    tokenizer = Tokenizer(TINY)
+    tokenizer = Tokenizer(TINY_AUTOENCODER)
     initialise(tokenizer)
     labelled = ArrayImages(images, np.zeros(len(images), dtype=np.int64))
     return TokenizerTrainer(tokenizer=tokenizer, images=labelled, settings=settings, folder=folder)

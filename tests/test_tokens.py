@@ -12,7 +12,7 @@ from pcb.data.arrays import save_array
 from pcb.data.images import TRAIN_IMAGES, TRAIN_LABELS, ArrayImages
 from pcb.data.shards import TokenCache
 from pcb.model.weights import save_weights
-from pcb.params import parse_preset
+from pcb.params import parse_preset, plain
 from pcb.pipeline import Pipeline
 from pcb.progress import Progress
 from pcb.stage import Job
@@ -20,16 +20,10 @@ from pcb.tokenizer.load import TOKENIZER_FILE, load_tokenizer
 from pcb.tokenizer.train import initialise
 from pcb.tokenizer.vq import Tokenizer
 from pcb.tokens.build import build, encode_shard
+from tests.models import TINY_AUTOENCODER
 
 IMAGES, CROPS = 10, 3
-AUTOENCODER = {
-    "channels": 8,
-    "channel_multipliers": [1, 1, 1],
-    "residual_blocks": 1,
-    "latent_channels": 8,
-    "codebook_size": 64,
-    "norm_groups": 1,
-}
+AUTOENCODER = {**plain(TINY_AUTOENCODER), "codebook_size": 64}
 
 
 def params(models: Mapping[str, float], **compute: object) -> dict:
