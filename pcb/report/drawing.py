@@ -33,7 +33,8 @@ def decode_images(
     tokenizer: Tokenizer, codes_BT: NDArray[np.int64], sizes: Sequence[int]
 ) -> NDArray[np.uint8]:
     """Return the finest scale's images, uint8 (B, 3, H, W)."""
-    return to_uint8(tokenizer.decode(split_scales(codes_BT, sizes)[sizes[-1]])).cpu().numpy()
+    finest = split_scales(codes_BT, sizes)[sizes[-1]].to(tokenizer.codebook.device)
+    return to_uint8(tokenizer.decode(finest)).cpu().numpy()
 
 
 @torch.inference_mode()
@@ -46,13 +47,13 @@ def drawing_frames(
     the first scale, the mean code.
     """
     codes = split_scales(codes_BT, schedule.sizes)
-    pixels = schedule.sizes[-1] * tokenizer.stride
+    pixels, device = schedule.sizes[-1] * tokenizer.stride, tokenizer.codebook.device
     known_BChw = tokenizer.codebook.mean(0).view(1, -1, 1, 1)
     frames = []
     for size, blocks in zip(schedule.sizes, schedule.blocks, strict=True):
-        vectors_BChw = lookup(codes[size], tokenizer.codebook)
+        vectors_BChw = lookup(codes[size].to(device), tokenizer.codebook)
         known_BChw = upsample_codes(known_BChw, size).expand_as(vectors_BChw)
-        ranks_hw = torch.from_numpy(progressive_checkerboard(size))
+        ranks_hw = torch.from_numpy(progressive_checkerboard(size)).to(device)
         for start, block in zip(block_starts(blocks), blocks, strict=True):
             seen_BChw = torch.where(ranks_hw < start + block, vectors_BChw, known_BChw)
             images = tokenizer.decode(seen_BChw)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pcb.device import pick_device
 from pcb.report.drawing import decode_images, drawing_frames
 from pcb.report.evidence import Evidence
 from pcb.report.figures import compared
@@ -15,13 +16,16 @@ from pcb.report.strips import animation, data_uri, sheet, strip
 from pcb.tokenizer.load import load_tokenizer
 from pcb.tokenizer.vq import Tokenizer
 
-IMAGES = 20
-"""Images shown of each setting."""
-DRAWN = 4
-"""Images shown while they are drawn."""
+_SMALL = 64
+"""Pixels a side up to which images are decoded in no time; ImageNet's take seconds on a CPU."""
 _PER_STRIP = 10
 Pictures = NDArray[np.uint8]
 """uint8 (n, 3, H, W)."""
+
+
+def images_shown(image_size: int) -> tuple[int, int]:
+    """Return how many images of a setting are shown, and how many while they are drawn."""
+    return (20, 4) if image_size <= _SMALL else (8, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +79,11 @@ def draw_grids(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Grid]:
     path = evidence.file("tokenizer", "tokenizer.safetensors")
     if path is None:
         return
-    tokenizer = load_tokenizer(path.parent, evidence.preset.tokenizer.autoencoder)
-    pictures = _pictures(evidence, rows, tokenizer)
+    preset = evidence.preset
+    tokenizer = load_tokenizer(path.parent, preset.tokenizer.autoencoder)
+    tokenizer = tokenizer.to(pick_device(preset.compute))
+    count, drawn = images_shown(preset.data.image_size)
+    pictures = _pictures(evidence, rows, tokenizer, count)
     yield from _overview(evidence, rows, pictures)
     for model in dict.fromkeys(row.model for row in rows):
         own = [row for row in rows if row.variant in pictures and row.model == model]
@@ -89,15 +96,17 @@ def draw_grids(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Grid]:
                 rows=tuple((_label(row), pictures[row.variant]) for row in sorted(own, key=_place)),
             )
     for row in compared(rows, evidence.preset.claims.compare_steps):
-        codes = evidence.codes(row, DRAWN)
+        codes = evidence.codes(row, drawn)
         if codes is not None:
             frames = np.stack(drawing_frames(tokenizer, codes, row.schedule))
             yield _while_drawn(row, frames)
 
 
-def _pictures(evidence: Evidence, rows: Sequence[Row], tokenizer: Tokenizer) -> dict[str, Pictures]:
-    """Decode the first images of every row that was drawn: variant -> pictures."""
-    codes = {row.variant: evidence.codes(row, IMAGES) for row in rows}
+def _pictures(
+    evidence: Evidence, rows: Sequence[Row], tokenizer: Tokenizer, count: int
+) -> dict[str, Pictures]:
+    """Decode the first `count` images of every row that was drawn: variant -> pictures."""
+    codes = {row.variant: evidence.codes(row, count) for row in rows}
     return {
         row.variant: decode_images(tokenizer, own, row.schedule.sizes)
         for row in rows
@@ -118,11 +127,12 @@ def _overview(
     ]
     shown = sorted(shown, key=lambda row: [r.model for r in rows].index(row.model))
     if shown:
+        count = min(_PER_STRIP, len(pictures[shown[0].variant]))
         yield Grid(
             name="samples",
             section="overview",
             title="Samples",
-            caption=f"The same {_PER_STRIP} images with one block a scale, at {steps} steps, and "
+            caption=f"The same {count} images with one block a scale, at {steps} steps, and "
             "guided.",
             rows=tuple(
                 (f"{r.model}, {_label(r)}", pictures[r.variant][:_PER_STRIP]) for r in shown
