@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcb.atomic import atomic
+from pcb.errors import UserError
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
@@ -23,6 +24,17 @@ def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     with atomic(path) as temporary:
         # NumPy's other keyword, a bool, is no array's name here.
         np.savez(temporary, **arrays)  # type: ignore[arg-type]
+
+
+def map_array(path: Path, stage: str) -> NDArray[Any]:
+    """Open an array as a memory map. Raises UserError naming the stage that makes it again."""
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; make the stage `{stage}` again") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); make the stage `{stage}` again") from None
+    return array
 
 
 def from_uint8(pixels: Tensor) -> Tensor:

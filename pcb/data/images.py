@@ -11,11 +11,11 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pcb.data.arrays import map_array
 from pcb.data.crops import TEN
 from pcb.data.imagenet import FileImages
 from pcb.data.index import read_index
 from pcb.data.tree import tree_root
-from pcb.errors import UserError
 from pcb.settings import Digits, Preset
 
 Split = Literal["train", "held_out"]
@@ -83,9 +83,11 @@ def open_images(folder: Path, preset: Preset, split: Split) -> Images:
     data, files = preset.data, preset.files
     if isinstance(data, Digits):
         if split == "train":
-            return ArrayImages(_load(folder / TRAIN_IMAGES), _load(folder / TRAIN_LABELS))
-        pixels = _load(folder / REFERENCE_IMAGES)
-        return ArrayImages(pixels[:, None], _load(folder / REFERENCE_LABELS))
+            return ArrayImages(
+                map_array(folder / TRAIN_IMAGES, "data"), map_array(folder / TRAIN_LABELS, "data")
+            )
+        pixels = map_array(folder / REFERENCE_IMAGES, "data")
+        return ArrayImages(pixels[:, None], map_array(folder / REFERENCE_LABELS, "data"))
     train = split == "train"
     index = read_index(folder / (TRAIN_INDEX if train else VALIDATION_INDEX))
     place, setting = (
@@ -109,11 +111,3 @@ def first_images(images: Images, count: int) -> NDArray[np.uint8]:
     """Return the first crop of the first `count` images, or of all if there are fewer."""
     chosen = np.arange(min(count, len(images)))
     return images.read(chosen, np.zeros_like(chosen))
-
-
-def _load(path: Path) -> NDArray:  # type: ignore[type-arg]
-    """Open an array as a memory map."""
-    try:
-        return np.load(path, mmap_mode="r")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; make the stage `data` again") from None

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pcb.data.arrays import map_array
 from pcb.errors import UserError
 from pcb.pipeline import token_part
 
@@ -50,7 +51,7 @@ class TokenCache:
         """Open a cache. Raises UserError naming what is missing, or differs between scales."""
         self.folder = folder
         self.sizes = tuple(sizes)
-        self.labels: NDArray[np.int64] = _load(folder / LABELS)
+        self.labels: NDArray[np.int64] = map_array(folder / LABELS, "tokens")
         self._shards = {size: self._open(size) for size in self.sizes}
         counts = {len(self.labels), *(sum(map(len, maps)) for maps in self._shards.values())}
         if len(counts) > 1:
@@ -93,14 +94,4 @@ class TokenCache:
                 f"{self.folder / token_part(size)}: no codes of scale {size}; "
                 "make the stage `tokens` again"
             )
-        return [_load(path) for path in paths]
-
-
-def _load(path: Path) -> NDArray:  # type: ignore[type-arg]
-    """Open an array as a memory map, or raise UserError."""
-    try:
-        return np.load(path, mmap_mode="r")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; make the stage `tokens` again") from None
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); make the stage `tokens` again") from None
+        return [map_array(path, "tokens") for path in paths]
