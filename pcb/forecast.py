@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pcb.catalogue import needed_files
 from pcb.cost import bytes_of, checkpoint_bytes, hours, work_of
-from pcb.files import published_path, size_text, source_of
+from pcb.doctor import file_findings
 from pcb.pipeline import VERSIONS, Input, Pipeline, Unit
 from pcb.rates import Device
-from pcb.settings import ImageNet, Preset
+from pcb.settings import Preset
 from pcb.settle import read_manifests, why_stale
 
 _HEADER = ("stage", "units", "to make", "GPU hours", "GB on disk")
@@ -41,7 +40,7 @@ def print_plan(pipeline: Pipeline, device: Device, gpus: int) -> int:
     largest = checkpoint_bytes(pipeline.preset)
     if largest:
         print(f"While a model trains, its checkpoint takes up to {largest / 1e9:.1f} GB more.")
-    missing = list(missing_files(pipeline.preset))
+    missing = list(missing_files(pipeline))
     print("\nmissing:" if missing else "\nNothing from outside is missing.")
     for thing in missing:
         print(f"  {thing}")
@@ -70,21 +69,11 @@ def forecast(pipeline: Pipeline, device: Device) -> tuple[list[Line], dict[str, 
     return lines, sources
 
 
-def missing_files(preset: Preset) -> Iterator[str]:
-    """Say of everything from outside that a preset reads and that is not here how to get it."""
-    files = preset.files
-    for name in needed_files(preset):
-        source = source_of(name)
-        path = published_path(files, source)
-        if name not in files.own and not path.is_file():
-            size = size_text(source.bytes)
-            yield f"{path} ({source.what}, {size}): `pcb fetch {name}`"
-    if isinstance(preset.data, ImageNet) and files.imagenet is None:
-        reads_images = preset.tokenizer.source == "requantise" or any(
-            run.training is not None for run in preset.models.values()
-        )
-        if reads_images:
-            yield "ImageNet's training images: name their folder as files.imagenet"
+def missing_files(pipeline: Pipeline) -> Iterator[str]:
+    """Say of everything from outside that a preset reads and that is not whole what to do."""
+    for finding in file_findings(pipeline):
+        if finding.problem is not None:
+            yield f"{finding.thing}: {finding.found}; {finding.problem}"
 
 
 def _line(stage: str, units: list[Unit], stale: set[str], spent: float, preset: Preset) -> Line:

@@ -91,12 +91,12 @@ def test_an_unknown_device_is_refused_with_those_that_are_known(folder, smoke):
 
 
 def test_what_is_missing_is_named_with_the_way_to_get_it(folder):
-    missing = list(missing_files(pipeline_of("paper").preset))
+    missing = list(missing_files(pipeline_of("paper")))
     assert any("pcb fetch llamagen" in line for line in missing)
     assert any("files.imagenet" in line for line in missing)
-    pretrained = list(missing_files(pipeline_of("paper-pretrained").preset))
-    assert not any("ImageNet's training images" in line for line in pretrained)
-    assert not list(missing_files(pipeline_of("mini").preset))
+    pretrained = list(missing_files(pipeline_of("paper-pretrained")))
+    assert pretrained and not any("files.imagenet" in line for line in pretrained)
+    assert not list(missing_files(pipeline_of("mini")))
 
 
 def test_the_command_prints_every_stage(folder, capsys):
