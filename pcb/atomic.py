@@ -49,6 +49,14 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         hidden.write_bytes(data if isinstance(data, bytes) else data.encode())
 
 
+def whole_files(folder: Path, pattern: str) -> list[Path]:
+    """Return the files below a folder that match a pattern, sorted, without hidden names.
+
+    Those are being written, or were left behind by a process that was killed.
+    """
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 @contextmanager
 def disk_errors_explained(path: Path) -> Iterator[None]:
     """Turn what a full or refusing disk raises inside into the UserError that names the place."""

@@ -250,6 +250,14 @@ def test_a_cache_goes_on_with_the_files_that_are_there(frozen: Tokenizer, tmp_pa
     assert (first.stat().st_mtime_ns, second.read_bytes()) == (kept, lost)
 
 
+def test_a_cache_does_without_a_file_that_was_cut_off(frozen: Tokenizer, tmp_path: Path):
+    fill(tmp_path, frozen, 40)
+    whole = CachedLatents(tmp_path, (1, 2, 4), torch.device("cpu")).draw(random_of(0, 0, 0), 4, 9)
+    (tmp_path / ".latents" / ".123.00001.npy").write_bytes(b"\x93NUMPY")
+    again = CachedLatents(tmp_path, (1, 2, 4), torch.device("cpu")).draw(random_of(0, 0, 0), 4, 9)
+    assert torch.equal(whole, again)
+
+
 def test_it_trains_on_cached_latents(frozen: Tokenizer, tmp_path: Path):
     fill(tmp_path, frozen, 40)
     cached = CachedLatents(tmp_path, (1, 2, 4), torch.device("cpu"))

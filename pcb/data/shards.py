@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pcb.atomic import whole_files
 from pcb.data.arrays import map_array
 from pcb.errors import UserError
 from pcb.pipeline import token_part
@@ -88,7 +89,7 @@ class TokenCache:
 
     def _open(self, size: int) -> list[NDArray[np.uint16]]:
         """Open the memory maps of one scale."""
-        paths = sorted((self.folder / token_part(size)).glob("*.npy"))
+        paths = whole_files(self.folder / token_part(size), "*.npy")
         if not paths:
             raise UserError(
                 f"{self.folder / token_part(size)}: no codes of scale {size}; "

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from pcb.atomic import write_atomic
+from pcb.atomic import whole_files, write_atomic
 from pcb.pipeline import Unit
 
 JOBS = Path(".pcb") / "jobs"
@@ -88,7 +88,7 @@ def read_record(path: Path) -> Record | None:
 
 def all_records(folder: Path = JOBS) -> Iterator[Record]:
     """Yield the records below a folder."""
-    for path in sorted(folder.rglob("*.json")):
+    for path in whole_files(folder, "**/*.json"):
         record = read_record(path)
         if record is not None:
             yield record

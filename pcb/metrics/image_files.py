@@ -16,6 +16,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from pcb.atomic import whole_files
 from pcb.errors import UserError
 
 IMAGES = "arr_0"
@@ -102,7 +103,7 @@ def _read(member: IO[bytes], count: int, path: Path) -> bytes:
 
 def _open_folder(folder: Path) -> ImageFiles:
     """List the PNG files; the first one says how large all are."""
-    paths = sorted(folder.rglob("*.png"))
+    paths = whole_files(folder, "**/*.png")
     if not paths:
         raise UserError(f"{folder}: no .png file in it")
     size = _read_png(paths[0]).shape[:2]

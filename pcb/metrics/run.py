@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcb.atomic import write_atomic
+from pcb.atomic import whole_files, write_atomic
 from pcb.data.arrays import to_uint8
 from pcb.device import DTYPES, compute_exactly, forbid_tf32, pick_device
 from pcb.errors import UserError
@@ -61,7 +61,7 @@ def sample_shards(folder: Path, images: int) -> list[Path]:
 
     Raises UserError if it holds another number.
     """
-    paths = sorted(folder.glob("codes-*.npy"))
+    paths = whole_files(folder, "codes-*.npy")
     found = sum(len(np.load(path, mmap_mode="r")) for path in paths)
     if found != images:
         raise UserError(

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcb.atomic import whole_files
 from pcb.data.arrays import save_array
 from pcb.data.images import Images
 from pcb.progress import Progress
@@ -54,7 +55,7 @@ class CachedLatents:
 
     def __init__(self, folder: Path, scales: Sequence[int], device: torch.device) -> None:
         """Open the cache that `fill_cache` left in a stage's folder."""
-        paths = sorted((folder / CACHE).glob("*.npy"))
+        paths = whole_files(folder / CACHE, "*.npy")
         self._parts: list[NDArray[np.float32]] = [np.load(path, mmap_mode="r") for path in paths]
         self._count = sum(map(len, self._parts))
         ends = np.cumsum([size * size for size in scales]).tolist()

@@ -129,6 +129,9 @@ def test_records_are_read_back_and_damaged_ones_count_as_none(folder: Path) -> N
     record.write()
     assert read_record(record.path) == record
     assert list(all_records()) == [record]
+    # What a head that was killed while it wrote leaves behind.
+    record.path.with_name(f".123.{record.path.name}").write_bytes(record.path.read_bytes())
+    assert list(all_records()) == [record]
     record.path.write_text("{")
     assert read_record(record.path) is None
     assert list(all_records()) == []

@@ -83,13 +83,12 @@ def test_heads_that_are_killed_find_the_job_that_they_share(trained: Login, fini
 
 def test_cancelled_unit_takes_its_job_along(trained: Login) -> None:
     """Heads that wait for the job stop with a line, and do not submit it anew."""
-    trained.change(sampling={"images": 6400})
-    pipeline = pipeline_of("smoke", trained.project / "params.yaml")
-    units = [pipeline.unit("sample", unit.variant) for unit in RATIO2]
-    heads = [trained.start("sample", unit.variant) for unit in units]
-    wait_for(lambda: all(trained.ids(unit) for unit in units))
-    out = trained.pcb("jobs", "--cancel", units[0].name)
-    assert all(f"{unit.name}: 1 jobs cancelled" in out for unit in units)
+    # A job that has begun would have Slurm's grace, half a minute, to make a unit after all.
+    trained.cluster("{poll_seconds: 0.5, setup: [sleep 600], stages: {sample: {chunk: 2}}}")
+    heads = [trained.start("sample", unit.variant) for unit in RATIO2]
+    wait_for(lambda: all(trained.ids(unit) for unit in RATIO2))
+    out = trained.pcb("jobs", "--cancel", RATIO2[0].name)
+    assert all(f"{unit.name}: 1 jobs cancelled" in out for unit in RATIO2)
     outs = [head.communicate(timeout=60)[0] for head in heads]
     assert [head.returncode for head in heads] == [1, 1], outs
     assert all("was cancelled; the same command submits it anew" in out for out in outs)
