@@ -30,8 +30,8 @@ def can_compile(device: torch.device) -> bool:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor of the CPU on a device; to a GPU it travels while this process goes on."""
-    if device.type != "cuda":
+    """Return a tensor on a device; from the CPU to a GPU it travels while this process goes on."""
+    if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 

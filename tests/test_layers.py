@@ -31,7 +31,7 @@ LAYERS = (
     (
         "tensors and numbers, no files",
         "pcb.model pcb.model.cache pcb.model.layers pcb.model.rotary pcb.model.sequence"
-        " pcb.model.mask pcb.device pcb.train.loss"
+        " pcb.model.mask pcb.device pcb.ahead pcb.train.loss"
         " pcb.model.transformer pcb.tokenizer pcb.tokenizer.autoencoder pcb.tokenizer.quantize"
         " pcb.tokenizer.pyramid pcb.tokenizer.ssim pcb.tokenizer.vq pcb.sample pcb.sample.draw"
         " pcb.sample.guidance pcb.sample.philox"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from pcb.data.prepare import prepare
 from pcb.model.weights import save_weights
@@ -48,7 +49,7 @@ def fill_cache(root: Path) -> None:
     """Fill a cache with what stands for codes, and print by how many MiB memory grew."""
 
     def encode(tokenizer: Tokenizer, pixels: np.ndarray, sizes: Sequence[int]) -> dict:
-        return {size: np.zeros((len(pixels), size, size), dtype=np.int64) for size in sizes}
+        return {size: torch.zeros(len(pixels), size, size, dtype=torch.int64) for size in sizes}
 
     # The network would take minutes; its memory is that of one batch.
     module.encode = encode

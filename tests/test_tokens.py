@@ -15,6 +15,7 @@ from pcb.model.weights import save_weights
 from pcb.params import parse_preset, plain
 from pcb.pipeline import Pipeline
 from pcb.progress import Progress
+from pcb.settings import Compute
 from pcb.stage import Job
 from pcb.tokenizer.load import TOKENIZER_FILE, load_tokenizer
 from pcb.tokenizer.train import initialise
@@ -122,10 +123,12 @@ def test_a_new_scale_leaves_the_others_untouched(tmp_path, inputs):
     assert {name.split("/")[0] for name in after.keys() - before.keys()} == {"s003"}
 
 
-@pytest.mark.parametrize("batch", [1, 3, 16])
-def test_codes_do_not_depend_on_the_batch(tmp_path, inputs, batch):
+@pytest.mark.parametrize(
+    "compute", [{"encoding_batch": 1}, {"encoding_batch": 3}, {"encoding_batch": 16, "prefetch": 0}]
+)
+def test_codes_do_not_depend_on_how_they_are_computed(tmp_path, inputs, compute):
     make(tmp_path / "a", inputs, {"r3": 3})
-    make(tmp_path / "b", inputs, {"r3": 3}, encoding_batch=batch)
+    make(tmp_path / "b", inputs, {"r3": 3}, **compute)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
@@ -134,8 +137,12 @@ def test_codes_do_not_depend_on_the_shard(inputs):
     tokenizer = load_tokenizer(inputs["tokenizer"], preset.tokenizer.autoencoder)
     images = ArrayImages(np.load(inputs["data"] / TRAIN_IMAGES), np.arange(IMAGES))
 
+    compute = Compute(encoding_batch=7)
+
     def codes(shard: range) -> dict[int, np.ndarray]:
-        return encode_shard(tokenizer, images, shard, [2, 8], 7, Progress("tokens", "images", 10))
+        return encode_shard(
+            tokenizer, images, shard, [2, 8], compute, Progress("tokens", "images", 10)
+        )
 
     whole = codes(range(IMAGES))
     for cut in (1, 7):

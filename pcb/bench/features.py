@@ -1,4 +1,4 @@
-"""Parts of the stage `metrics` that see every image: Inception's features."""
+"""Parts of the stage `metrics` that see every image: features, alone and behind the decoder."""
 
 import tempfile
 from collections.abc import Iterator
@@ -7,25 +7,102 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pcb import flops
 from pcb.bench.bounds import network_phase
-from pcb.bench.case import FAST, Case, Part, Scope
+from pcb.bench.case import BASELINE, FAST, Case, Part, Precision, Scope
+from pcb.bench.standins import random_tokenizer
+from pcb.device import DTYPES
+from pcb.metrics.features import Extractor, Features, Layers, extract
+from pcb.params import load_preset
+from pcb.settings import Preset
 
 _PIXELS = 256
+_BATCHES = 4
+"""Batches that are decoded and seen in a row: the first has nothing to be made beside."""
 
 
 def parts(scope: Scope) -> Iterator[Part]:
-    """Yield the extraction of features, of the images that a batch of `metrics` has."""
-    batches = {"quick": (), "short": (4,), "full": (64, 250)}[scope]
-    for batch in batches if find_spec("torch_fidelity") else ():
+    """Yield the extraction of features, and with it the decoding, of the batches of `metrics`."""
+    # Machines with a fixed set of packages lack it, and can measure all but this.
+    if find_spec("torch_fidelity") is None:
+        return
+    for batch in {"quick": (), "short": (4,), "full": (64, 250)}[scope]:
         yield Part(
             name=f"features/inception/b{batch}",
             item="images",
             make=partial(_extract, batch),
             kind="features",
         )
+    if scope == "full":
+        yield _decoded_part("paper", 64)
+        yield _decoded_part("paper", 64, "bfloat16")
+    else:
+        yield _decoded_part("mini", 8 if scope == "quick" else 250)
+
+
+def _decoded_part(preset: str, batch: int, precision: Precision = "float32") -> Part:
+    half = "" if precision == "float32" else f"-{precision}"
+    return Part(
+        name=f"features/decoded/{preset}/b{batch}{half}",
+        item="images",
+        make=partial(_decode_and_extract, preset, batch, precision),
+        precision=precision,
+    )
+
+
+def _decode_and_extract(
+    preset: str, batch: int, precision: Precision, device: torch.device
+) -> Case:
+    """Decode random codes and extract their features, the next batch made beside this one or not.
+
+    There is no bound: features and pixels are not of one precision.
+    """
+    from pcb.metrics.run import decoded
+
+    settings = load_preset(preset)
+    tokenizer = random_tokenizer(settings.tokenizer.autoencoder, device)
+    if precision != "float32":
+        tokenizer.round_decoder_to(DTYPES[precision])
+    extractor, grid = _extractor(settings, device), settings.grid
+    codes = np.random.default_rng(0).integers(
+        settings.tokenizer.autoencoder.codebook_size,
+        size=(_BATCHES * batch, grid, grid),
+        dtype=np.uint16,
+    )
+
+    def score(prefetch: int) -> Features:
+        return extract(extractor, decoded(tokenizer, codes, batch), lambda _: None, prefetch)
+
+    ways = {FAST: settings.compute.prefetch, BASELINE: 0}
+
+    def differences() -> dict[str, dict[str, float]]:
+        shown = score(ways[FAST]).pool
+        return {
+            name: {"features": float((score(depth).pool - shown).abs().max())}
+            for name, depth in ways.items()
+        }
+
+    return Case(
+        variants={name: partial(score, depth) for name, depth in ways.items()},
+        items=len(codes),
+        settings={"batch": batch, "prefetch": ways[FAST]},
+        differences=differences,
+    )
+
+
+def _extractor(settings: Preset, device: torch.device) -> Extractor:
+    """Return a preset's extractor with random weights."""
+    from pcb.metrics.classifier import Classifier
+    from pcb.metrics.inception import Inception
+
+    if settings.classifier is None:
+        return Inception(_network().to(device))
+    classifier = Classifier(settings.data.num_classes, settings.classifier.features)
+    classifier = classifier.to(device).eval().requires_grad_(False)
+    return lambda pixels_B3HW: Layers(*classifier(pixels_B3HW))
 
 
 def _extract(batch: int, device: torch.device) -> Case:
@@ -52,7 +129,6 @@ def _extract(batch: int, device: torch.device) -> Case:
 
 def _network() -> torch.nn.Module:
     """Return torch-fidelity's network as it is made, before weights are read into it."""
-    # Only here: machines with a fixed set of packages lack it, and can measure all but this.
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     from pcb.metrics.inception import LAYERS, NETWORK

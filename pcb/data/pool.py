@@ -1,7 +1,7 @@
 """Work shared out to threads, its results in order and few of them waiting."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 def in_order(
     pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield the results of `function` in the order of the items.
 
     At most `ahead` items are begun before their turn, so that memory does not grow where results

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcb.device import send
 from pcb.errors import UserError
 from pcb.metrics.features import Extractor, extract
 from pcb.metrics.image_files import ImageFiles
@@ -42,4 +43,4 @@ def tensors(images: ImageFiles, batch: int, device: torch.device) -> Iterator[Te
     """Yield images as uint8 (B, 3, H, W) on a device."""
     for pixels in images.batches(batch):
         channels_first = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        yield torch.from_numpy(channels_first).to(device)
+        yield send(torch.from_numpy(channels_first), device)

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcb.ahead import ahead
 from pcb.data.arrays import save_arrays
 from pcb.metrics.statistics import Sums, sums_of
+from pcb.settings import Compute
 
 
 class Layers(NamedTuple):
@@ -47,11 +49,17 @@ class Features:
 
 @torch.inference_mode()
 def extract(
-    extractor: Extractor, batches: Iterable[Tensor], advance: Callable[[int], None]
+    extractor: Extractor,
+    batches: Iterable[Tensor],
+    advance: Callable[[int], None],
+    prefetch: int = Compute().prefetch,
 ) -> Features:
-    """Run an extractor over batches of images; `advance` hears of each batch's size."""
+    """Run an extractor over batches of images; `advance` hears of each batch's size.
+
+    While it sees one, up to `prefetch` more are read or decoded (`pcb.ahead`).
+    """
     pool, logits, spatial = [], [], None
-    for pixels in batches:
+    for pixels in ahead(batches, prefetch):
         layers = extractor(pixels)
         pool.append(layers.pool.cpu())
         logits.append(layers.logits.cpu())

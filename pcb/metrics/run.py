@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pcb.atomic import whole_files, write_atomic
 from pcb.data.arrays import to_uint8
-from pcb.device import DTYPES, compute_exactly, forbid_tf32, pick_device
+from pcb.device import DTYPES, compute_exactly, forbid_tf32, pick_device, send
 from pcb.errors import UserError
 from pcb.metrics.extractor import load_extractor
 from pcb.metrics.features import extract, join_features, load_features, save_features
@@ -94,7 +94,8 @@ def extract_shards(job: Job, shards: Sequence[Path], device: torch.device) -> No
                 progress.skip(len(codes))
                 continue
             images = decoded(tokenizer, finest(codes, preset.grid), preset.compute.feature_batch)
-            save_features(path, extract(extractor, images, progress.advance))
+            found = extract(extractor, images, progress.advance, preset.compute.prefetch)
+            save_features(path, found)
 
 
 def finest(codes: NDArray[np.uint16], grid: int) -> NDArray[np.uint16]:
@@ -106,7 +107,7 @@ def decoded(tokenizer: Tokenizer, codes: NDArray[np.uint16], batch: int) -> Iter
     """Yield uint8 (B, 3, H, W) images of codes (images, h, w), on the tokenizer's device."""
     for start in range(0, len(codes), batch):
         part = torch.from_numpy(codes[start : start + batch].astype(np.int64))
-        yield to_uint8(tokenizer.decode(part.to(tokenizer.codebook.device)))
+        yield to_uint8(tokenizer.decode(send(part, tokenizer.codebook.device)))
 
 
 def agreement(logits: Tensor, num_classes: int) -> float:

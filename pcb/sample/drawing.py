@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pcb.device import send
 from pcb.model.cache import Cache
 from pcb.model.layers import Attending
 from pcb.sample.draw import draw_codes
@@ -79,10 +80,10 @@ class Drawing:
     def begin(self, labels_B: Tensor, uniforms_BT: Tensor) -> None:
         """Take in images: (B,) classes, and (B, T) numbers, row-major in a scale."""
         images = len(labels_B)
-        self._labels_R[:images] = labels_B.to(self.device)
+        self._labels_R[:images] = send(labels_B, self.device)
         self._labels_R[images : self.batch] = self._labels_R[0]
         self._conditions.copy_(self.prepared.conditions(self._labels_R))
-        numbers = uniforms_BT.to(self.device)[:, self.prepared.sequence.rows_L[1:]]
+        numbers = send(uniforms_BT, self.device)[:, self.prepared.sequence.rows_L[1:]]
         self._uniforms_BT[:images] = numbers
         self._uniforms_BT[images:] = numbers[:1]
 

@@ -97,11 +97,13 @@ def draw_shard(
         chosen = indices[start : start + batch]
         classes = class_labels(model.num_classes, chosen, model.settings.class_conditional)
         randoms = torch.from_numpy(uniforms(sampling.seed, chosen, model.sizes))
-        parts.append(sampler.draw(torch.from_numpy(classes), randoms, sums.add).cpu().numpy())
+        # They stay where they are: a GPU would wait for Python after every batch.
+        parts.append(sampler.draw(torch.from_numpy(classes), randoms, sums.add))
     path = shard_path(folder, sampling, indices)
+    codes = torch.cat(parts).numpy(force=True).astype(np.uint16)
     save_array(statistics_path(path), sums.array())
     save_array(seconds_path(path), np.array(time.monotonic() - started))
-    save_array(path, np.concatenate(parts).astype(np.uint16))
+    save_array(path, codes)
 
 
 def statistics_path(codes: Path) -> Path:

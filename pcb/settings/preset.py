@@ -37,7 +37,8 @@ class Compute(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     recompute: bool = False
     """Compute a layer's activations again for its gradients: less memory, one more forward pass."""
     prefetch: Count = 2
-    """Training batches made ahead, each in a thread of its own; 0 makes each when it is needed."""
+    """Batches made ahead, in threads of their own: of training, of encoded and of decoded images; 0
+    makes each when it is needed."""
 
 
 class Preset(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pcb.ahead import ahead
 from pcb.data.arrays import save_array
 from pcb.data.images import Images, open_images
 from pcb.data.shards import LABELS, token_shard
 from pcb.device import compute_exactly, pick_device
 from pcb.progress import Progress
+from pcb.settings import Compute
 from pcb.stage import Job
 from pcb.tokenizer.load import load_tokenizer
 from pcb.tokenizer.vq import Tokenizer
@@ -41,9 +43,7 @@ def build(job: Job) -> dict[str, Any]:
             if not missing:
                 progress.skip(len(shard))
                 continue
-            codes = encode_shard(
-                tokenizer, images, shard, missing, preset.compute.encoding_batch, progress
-            )
+            codes = encode_shard(tokenizer, images, shard, missing, preset.compute, progress)
             for size in missing:
                 paths[size].parent.mkdir(exist_ok=True)
                 save_array(paths[size], codes[size])
@@ -55,16 +55,18 @@ def encode_shard(
     images: Images,
     shard: range,
     sizes: Sequence[int],
-    batch: int,
+    compute: Compute,
     progress: Progress,
 ) -> dict[int, NDArray[np.uint16]]:
     """Return the codes of all crops of these images: size -> (n, crops, size, size)."""
     count, done = len(shard) * images.crops, 0
     codes = {size: np.empty((count, size, size), dtype=np.uint16) for size in sizes}
-    for pixels in batches(images.all_crops(shard), batch):
-        before, done = done, done + len(pixels)
-        for size, grid in encode(tokenizer, pixels, sizes).items():
-            codes[size][before:done] = grid
+    pixels = batches(images.all_crops(shard), compute.encoding_batch)
+    encoded = (encode(tokenizer, part, sizes) for part in pixels)
+    for grids in ahead(encoded, compute.prefetch):
+        before, done = done, done + len(grids[sizes[0]])
+        for size, grid in grids.items():
+            codes[size][before:done] = grid.numpy(force=True)
         progress.advance(done // images.crops - before // images.crops)
     return {
         size: found.reshape(len(shard), images.crops, size, size) for size, found in codes.items()

@@ -48,5 +48,5 @@ class TokenStream:
             part = slice(start, start + self._batch)
             pixels = self.images.read(images[part], crops[part])
             for size, grid in encode(self._tokenizer, pixels, self.sizes).items():
-                codes[size][part] = grid
+                codes[size][part] = grid.numpy(force=True)
         return codes

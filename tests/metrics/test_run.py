@@ -51,7 +51,14 @@ def codes():
 
 
 def make_job(
-    inputs, codes, tmp_path, *, shard_images=20, feature_batch=20, share=(0, 1), metrics=METRICS
+    inputs,
+    codes,
+    tmp_path,
+    *,
+    shard_images=20,
+    share=(0, 1),
+    metrics=METRICS,
+    **compute,
 ):
     """Put these codes into shards, and return the job that scores them."""
     samples, folder = tmp_path / "sample", tmp_path / "metrics"
@@ -64,7 +71,7 @@ def make_job(
         preset,
         sampling=replace(preset.sampling, images=IMAGES),
         metrics=metrics,
-        compute=replace(preset.compute, feature_batch=feature_batch, device="cpu"),
+        compute=replace(preset.compute, **{"feature_batch": 20, "device": "cpu", **compute}),
     )
     return Job(
         unit=Pipeline("smoke", preset).unit("metrics", "ratio2/t17"),
@@ -106,6 +113,14 @@ def test_facts_and_file_say_the_same(inputs, codes, tmp_path):
     for share in ("precision", "recall", "agreement"):
         assert 0 <= facts[share] <= 1
     assert {"is_std", "kid", "kid_std"} < set(facts)
+
+
+def test_what_is_decoded_ahead_is_the_same(inputs, codes, tmp_path_factory):
+    """In a thread of its own or in turn: to the bit."""
+    one, other = (
+        measure(inputs, codes, tmp_path_factory.mktemp("run"), prefetch=depth) for depth in (0, 3)
+    )
+    assert one == other
 
 
 def test_two_runs_write_the_same_bytes(inputs, codes, tmp_path_factory):
