@@ -8,7 +8,14 @@ import torch
 
 from pcb.bench.case import Case, Part
 from pcb.bench.machine import Machine, measure_machine
-from pcb.bench.timing import give_back_memory, interleaved, peak_memory, quartiles, ratio
+from pcb.bench.timing import (
+    give_back_memory,
+    interleaved,
+    operator_share,
+    peak_memory,
+    quartiles,
+    ratio,
+)
 from pcb.rates import Kind
 from pcb.settings import Settings
 
@@ -34,7 +41,8 @@ class Measured(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One part; the first variant is the program as it is, and the rest is about that one.
 
     flops: operations a call takes at least. bound: seconds that it takes at least, by the machine's
-    own rates; both None where no bound is known. memory: bytes at the peak, as
+    own rates; both None where no bound is known. operators: share of the time inside PyTorch's
+    operators, None where no bound is known or on a GPU. memory: bytes at the peak, as
     `pcb.bench.timing.peak_memory` counts them.
     """
 
@@ -46,6 +54,7 @@ class Measured(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     settings: dict[str, Any]
     flops: float | None
     bound: float | None
+    operators: float | None
     memory: int | None
     variants: tuple[Variant, ...]
 
@@ -117,6 +126,7 @@ def _measure(part: Part, case: Case, device: torch.device, rounds: int, budget: 
         settings=dict(case.settings),
         flops=sum(phase.flops for phase in case.phases) or None,
         bound=None,
+        operators=operator_share(run, device) if case.phases else None,
         memory=peak_memory(run, device),
         variants=tuple(
             Variant(

@@ -6,7 +6,7 @@ from pcb.bench.machine import Machine
 from pcb.bench.measure import Measured, Results
 
 _MEBI = 2**20
-_HEADER = ("part", "median", "quartiles", "items/s", "least", "share", "peak memory")
+_HEADER = ("part", "median", "quartiles", "items/s", "least", "share", "operators", "peak memory")
 _RATIOS = ("part", "variant", "median", "ratio", "differences from the first")
 
 
@@ -44,9 +44,14 @@ def _row(part: Measured) -> tuple[str, ...]:
         f"{time_text(low)} .. {time_text(high)}",
         f"{part.items / middle:.3g} {part.item}/s",
         "-" if part.bound is None else time_text(part.bound),
-        "-" if part.share is None else f"{100 * part.share:.0f} %",
+        _percent(part.share),
+        _percent(part.operators),
         "-" if part.memory is None else f"{part.memory / _MEBI:,.0f} MiB",
     )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f} %"
 
 
 def _variant_rows(part: Measured) -> Iterator[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 import torch
+from torch.autograd.profiler import profile
 
 from pcb.bench.case import Case
 
@@ -91,6 +93,21 @@ def peak_memory(run: Callable[[], object], device: torch.device) -> int | None:
         run()
         return _status()["VmHWM"]
     return None
+
+
+def operator_share(run: Callable[[], object], device: torch.device) -> float | None:
+    """Return the share of a call's time that passes inside PyTorch's operators; the rest is Python.
+
+    The profiler's own time counts as the rest. None on a GPU, where a call returns before its work.
+    """
+    if device.type != "cpu":
+        return None
+    # Its library would log that there is no GPU; it reads this when it is first used.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with profile() as recorded:
+        seconds = seconds_of(run, device)
+    inside = sum(event.self_cpu_time_total for event in recorded.key_averages())
+    return inside / 1e6 / seconds
 
 
 def give_back_memory() -> None:

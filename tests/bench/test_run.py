@@ -22,7 +22,7 @@ from pcb.bench.stored import (
     store_ratios,
 )
 from pcb.bench.table import table_lines, time_text
-from pcb.bench.timing import peak_memory, quartiles, ratio
+from pcb.bench.timing import operator_share, peak_memory, quartiles, ratio
 from pcb.cli.main import main
 from pcb.errors import UserError
 from pcb.rates import Device, read_stored
@@ -92,6 +92,19 @@ def test_a_ratio_is_that_of_rounds_that_ran_together():
     fast, slow = (1.0, 1.0, 10.0, 10.0), (3.0, 3.0, 30.0, 30.0)
     assert ratio(slow, fast) == 3.0
     assert quartiles((1.0, 2.0, 3.0)) == (1.5, 2.0, 2.5)
+
+
+def test_time_in_operators_is_told_from_time_in_python():
+    matrix = torch.ones(500, 500)
+
+    def multiply():
+        for _ in range(20):
+            matrix @ matrix
+
+    multiply()
+    assert operator_share(multiply, CPU) > 0.7
+    assert operator_share(lambda: (torch.ones(1), time.sleep(0.05)), CPU) < 0.2
+    assert operator_share(multiply, torch.device("cuda")) is None
 
 
 def test_memory_counts_what_a_call_holds_for_a_while():
