@@ -20,10 +20,9 @@ from pcb.settings import (
     SweepPoint,
     TokenizerTraining,
 )
+from pcb.settings.images import TEN_CROPS
 from pcb.size import num_parameters
 
-CROPS = 10
-"""ImageNet's crops of an image."""
 IMAGENET_TRAIN = 1_281_167
 _FLOAT, _CODE = 4, 2
 _INDEX_ROW = 64
@@ -189,7 +188,7 @@ def _parameters(preset: Preset, model: str) -> int:
 
 
 def _crops(preset: Preset) -> int:
-    return preset.data.renderings if isinstance(preset.data, Digits) else CROPS
+    return preset.data.renderings if isinstance(preset.data, Digits) else TEN_CROPS
 
 
 def _data_bytes(preset: Preset) -> int:

@@ -11,7 +11,10 @@ from typing import Any, Literal
 from pcb.errors import UserError
 
 RATES = Path("benchmarks") / "rates.json"
-"""``{device: {kind: {"flops_per_second": number, "measured": what was run}}}``; in git."""
+"""``{device: {kind: {precision: {"flops_per_second": number, "measured": what was run}}}}``, where
+precision is one of `HALF`; in git."""
+HALF = {True: "16 bits", False: "float32"}
+"""What a rate is stored under: those of bfloat16 and float16 are one."""
 Kind = Literal["training", "sampling", "encoding", "decoding", "features"]
 PEAKS = {
     "A100": (312e12, 19.5e12),
@@ -42,7 +45,7 @@ class Device:
 
         Raises UserError for a device that was neither measured nor has a datasheet here.
         """
-        measured = read_stored(RATES).get(self.name, {}).get(kind)
+        measured = read_stored(RATES).get(self.name, {}).get(kind, {}).get(HALF[half])
         if measured is not None:
             return Rate(flops_per_second=measured["flops_per_second"], source=measured["measured"])
         if self.name not in PEAKS:

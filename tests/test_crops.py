@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pcb.data.crops import TEN, UnreadableImageError, centre_square, crop, decode_rgb
+from pcb.data.crops import UnreadableImageError, centre_square, crop, decode_rgb
+from pcb.settings.images import TEN_CROPS
 from tests.imagenet import BROKEN, READABLE, SIZES, jpeg, natural_image, odd_file
 
 SIDE = 281
@@ -85,7 +86,7 @@ def test_an_image_is_halved_only_while_it_is_twice_as_large():
 def test_crops_are_corners_and_centre_then_their_mirror_images():
     square = np.arange(25).reshape(1, 5, 5).repeat(3, 0).astype(np.uint8)
     square[1] += 100
-    crops = np.stack([crop(square, 2, number) for number in range(TEN)])
+    crops = np.stack([crop(square, 2, number) for number in range(TEN_CROPS)])
     assert crops.shape == (10, 3, 2, 2)
     upper_left = [[0, 1], [5, 6]]
     assert crops[:5, 0].tolist() == [

@@ -76,9 +76,10 @@ def test_only_what_is_left_to_make_takes_time(folder, smoke):
 def test_measured_rates_win_and_are_named(folder, smoke):
     RATES.parent.mkdir()
     rate = {"flops_per_second": 1e12, "measured": "training S, batch 8"}
-    RATES.write_text(json.dumps({"H100": {"training": rate}}))
+    RATES.write_text(json.dumps({"H100": {"training": {"float32": rate}}}))
     lines, sources = forecast(smoke, H100)
     assert sources["training"] == "training S, batch 8"
+    assert H100.rate("training", half=True).source == "50 % of 989 TFLOP/s by the datasheet"
     assert sources["sampling"] == "50 % of 67 TFLOP/s by the datasheet"
     works = [w for u in smoke if u.stage == "train" for w in work_of(u, smoke.preset)]
     spent = next(line.hours for line in lines if line.stage == "train")

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pcb.data.crops import TEN, centre_square, crop
+from pcb.data.crops import centre_square, crop
 from pcb.data.images import first_images, open_images
 from pcb.data.pool import in_order
 from pcb.data.prepare import prepare
 from pcb.errors import UserError
+from pcb.settings.images import TEN_CROPS
 from tests.imagenet import (
     Tree,
     imagenet_preset,
@@ -51,13 +52,13 @@ def images_of(root, layout="train", split="train", size=256):
 @pytest.mark.parametrize("layout", ["train", "tars"])
 def test_every_crop_is_that_of_its_file(root, tree, layout):
     images = images_of(root, layout)
-    assert (len(images), images.crops) == (len(tree.images), TEN)
+    assert (len(images), images.crops) == (len(tree.images), TEN_CROPS)
     np.testing.assert_array_equal(images.labels, tree.labels)
     found = list(images.all_crops(range(3, len(images))))
-    assert found[0].shape == (TEN, 3, 256, 256)
+    assert found[0].shape == (TEN_CROPS, 3, 256, 256)
     for crops, name in zip(found, tree.images[3:], strict=True):
         square = centre_square(Image.open(root / "train" / name).convert("RGB"), 281)
-        expected = [crop(square, 256, number) for number in range(TEN)]
+        expected = [crop(square, 256, number) for number in range(TEN_CROPS)]
         np.testing.assert_array_equal(crops, expected)
 
 

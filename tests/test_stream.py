@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pcb.data.crops import TEN
 from pcb.data.images import open_images
 from pcb.data.prepare import prepare
 from pcb.data.shards import TokenCache
 from pcb.errors import UserError
 from pcb.model.weights import WEIGHTS, save_weights
 from pcb.settings import Preset
+from pcb.settings.images import TEN_CROPS
 from pcb.tokenizer.load import TOKENIZER_FILE, load_tokenizer
 from pcb.tokenizer.train import initialise
 from pcb.tokenizer.vq import Tokenizer
@@ -76,9 +76,9 @@ def shards(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_a_stream_gives_the_codes_of_the_cache_in_any_batch(root, batch):
     cache, stream = TokenCache(root / "tokens", SIZES), stream_of(root, batch)
-    assert (stream.sizes, stream.crops) == (cache.sizes, TEN)
+    assert (stream.sizes, stream.crops) == (cache.sizes, TEN_CROPS)
     np.testing.assert_array_equal(stream.labels, cache.labels)
-    images, crops = np.arange(IMAGES)[::-1], np.arange(IMAGES) % TEN
+    images, crops = np.arange(IMAGES)[::-1], np.arange(IMAGES) % TEN_CROPS
     expected, found = cache.codes(images, crops), stream.codes(images, crops)
     for size in SIZES:
         assert found[size].dtype == np.int64
@@ -119,7 +119,7 @@ def test_the_cache_of_both_layouts_is_the_same(root, tmp_path):
     preset = preset_of(tmp_path)
     prepare(job_of(preset, "data", tmp_path / "data"))
     facts = make_tokens(tmp_path, tmp_path / "tokens", preset)
-    assert facts == {"images": IMAGES, "crops": TEN, "sizes": list(SIZES)}
+    assert facts == {"images": IMAGES, "crops": TEN_CROPS, "sizes": list(SIZES)}
     assert shards(tmp_path / "tokens") == shards(root / "tokens")
 
 

@@ -12,11 +12,11 @@ from PIL import Image
 
 from pcb.bench.case import FAST, Case, Part, Scope
 from pcb.bench.standins import RandomCache
-from pcb.data.crops import TEN
 from pcb.data.imagenet import FileImages
 from pcb.data.index import Index
 from pcb.params import load_preset
 from pcb.settings import ImageNet
+from pcb.settings.images import TEN_CROPS
 
 _JPEG_SIZE = (500, 375)
 """Width and height of many of ImageNet's files, and the grain that gives a file their length."""
@@ -41,10 +41,10 @@ def _tokens(images: int, batch: int, _: torch.device) -> Case:
     """
     preset, random = load_preset("paper"), np.random.default_rng(0)
     codes = preset.tokenizer.autoencoder.codebook_size
-    cache = RandomCache(preset.sizes("l-2x"), images=images, crops=TEN, codes=codes)
+    cache = RandomCache(preset.sizes("l-2x"), images=images, crops=TEN_CROPS, codes=codes)
 
     def read() -> object:
-        return cache.codes(random.integers(0, images, batch), random.integers(0, TEN, batch))
+        return cache.codes(random.integers(0, images, batch), random.integers(0, TEN_CROPS, batch))
 
     return Case(variants={FAST: read}, items=batch, settings={"batch": batch, "images": images})
 
@@ -68,7 +68,7 @@ def _jpegs(images: int, workers: int, _: torch.device) -> Case:
     data = load_preset("paper").data
     assert isinstance(data, ImageNet)
     files = FileImages(
-        root, index, side=data.side, size=data.image_size, crops=TEN, workers=workers
+        root, index, side=data.side, size=data.image_size, crops=TEN_CROPS, workers=workers
     )
 
     def decode(kept: object = folder) -> object:

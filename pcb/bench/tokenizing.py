@@ -53,8 +53,7 @@ def _decoding(preset: str, batch: int, precision: Precision = "float32") -> Part
         item="images",
         make=partial(_decode, preset, batch, precision),
         precision=precision,
-        # What the presets do by default.
-        kind="decoding" if precision == "float32" else None,
+        kind="decoding",
     )
 
 

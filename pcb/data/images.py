@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcb.data.arrays import map_array
-from pcb.data.crops import TEN
 from pcb.data.imagenet import FileImages
 from pcb.data.index import read_index
 from pcb.data.tree import tree_root
 from pcb.settings import Digits, Preset
+from pcb.settings.images import TEN_CROPS
 
 Split = Literal["train", "held_out"]
 
@@ -102,7 +102,7 @@ def open_images(folder: Path, preset: Preset, split: Split) -> Images:
         index,
         side=data.side if train else data.image_size,
         size=data.image_size,
-        crops=TEN if train else 1,
+        crops=TEN_CROPS if train else 1,
         workers=preset.compute.workers,
     )
 

@@ -10,15 +10,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
-from pcb.atomic import atomic
 from pcb.data.images import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from pcb.device import compute_exactly, pick_device
 from pcb.errors import UserError
 from pcb.metrics.classifier import WEIGHTS, Classifier, classify
 from pcb.metrics.statistics import statistics_of
 from pcb.metrics.target import Target, save_target
+from pcb.model.weights import save_weights
 from pcb.progress import Progress
 from pcb.settings import Classifier as ClassifierSettings
 from pcb.stage import Job
@@ -48,15 +47,8 @@ def build(job: Job) -> dict[str, Any]:
             f"classifier.min_accuracy = {settings.min_accuracy}; train it for more iterations"
         )
     save_target(job.folder, Target(features, statistics_of(features)))
-    save_classifier(job, classifier)
+    save_weights(job.folder / WEIGHTS, classifier.state_dict())
     return {"accuracy": accuracy, "reference_images": len(labels)}
-
-
-def save_classifier(job: Job, classifier: Classifier) -> None:
-    """Write the weights."""
-    state = {name: tensor.cpu().contiguous() for name, tensor in classifier.state_dict().items()}
-    with atomic(job.folder / WEIGHTS) as temporary:
-        save_file(state, temporary)
 
 
 def train(

@@ -27,10 +27,12 @@ def build_model(preset: Preset, name: str, tokenizer_folder: Path) -> Transforme
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write weights as safetensors."""
+    """Write weights as safetensors, which whoever may read the folder may read."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with atomic(path) as temporary:
         save_file(tensors, temporary)
+        # The library leaves files that their owner alone can read.
+        temporary.chmod(0o666 & temporary.parent.stat().st_mode)
 
 
 def load_weights(folder: Path, model: Transformer) -> None:

@@ -6,6 +6,9 @@ from msgspec import Meta
 
 from pcb.settings.base import Count, Positive, Settings, Share
 
+TEN_CROPS = 10
+"""ImageNet's crops of a training image."""
+
 
 class Digits(
     Settings, tag="digits", tag_field="kind", frozen=True, kw_only=True, forbid_unknown_fields=True

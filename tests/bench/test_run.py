@@ -187,7 +187,7 @@ def test_rates_of_a_gpu_are_what_the_plan_reads(slept, tmp_path):
     store_rates(slept, path)
     assert not path.exists(), "a CPU's rates are no GPU's"
     store_rates(of_h100(slept), path)
-    rate = read_stored(path)["H100"]["sampling"]
+    rate = read_stored(path)["H100"]["sampling"]["float32"]
     assert rate["flops_per_second"] == pytest.approx(1_001_000 / slept.parts[0].median)
     assert "sleeping/soundly" in rate["measured"]
     assert Device(name="H100", utilisation=0.3).name in read_stored(path)

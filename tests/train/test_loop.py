@@ -148,6 +148,13 @@ def test_lower_precision_trains_close_to_float32(tokens, tmp_path, precision):
     assert rounded.log[-1]["loss"] == pytest.approx(exact.log[-1]["loss"], rel=0.02)
 
 
+@pytest.mark.parametrize(("folder", "file"), [(0o755, 0o644), (0o770, 0o660), (0o700, 0o600)])
+def test_who_may_read_a_folder_may_read_the_weights_in_it(tmp_path, folder, file):
+    tmp_path.chmod(folder)
+    save_weights(tmp_path / "model.safetensors", tiny_model().state_dict())
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == file
+
+
 def test_weights_of_another_ratio_are_refused_by_name(tmp_path):
     save_weights(tmp_path / "model.safetensors", tiny_model(sizes=(1, 3)).state_dict())
     with pytest.raises(UserError, match=r"model\.safetensors.*position_embedding\.weight"):
