@@ -172,6 +172,27 @@ def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, unbro
     assert same_files(login.project, unbroken, TRAIN)
 
 
+def test_array_element_at_its_time_limit_is_requeued_alone(login: Login, finished: Path) -> None:
+    login.pcb("train", "ratio2")
+    login.cluster(
+        "{poll_seconds: 0.5, signal_seconds: 30, stages: {sample: {array: 2, hours: 0.0167}}}"
+    )
+    unit = pipeline_of().unit("sample", "ratio2/t17")
+    head = login.start("sample", unit.variant)
+    wait_for(lambda: login.ids(unit))
+    late = login.ids(unit)[1]
+    assert late.endswith("_1")
+    wait_for(lambda: "share 2 of 2" in login.log(late))
+    login.send(late, signal.SIGSTOP)
+    wait_for(lambda: login.was_told(late, signal.SIGUSR2))
+    login.send(late, signal.SIGCONT)
+    out, _ = head.communicate(timeout=300)
+    assert head.returncode == 0, out
+    assert "trying again" not in out, out
+    assert login.log(late).count("Requeued job") == 1, login.log(late)
+    assert same_files(login.project, finished, unit)
+
+
 def test_job_that_is_preempted_goes_on_from_its_last_checkpoint(
     login: Login, unbroken: Path
 ) -> None:
