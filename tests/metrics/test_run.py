@@ -123,6 +123,15 @@ def test_what_is_decoded_ahead_is_the_same(inputs, codes, tmp_path_factory):
     assert one == other
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_what_is_decoded_ahead_on_a_gpu_is_what_a_cpu_decodes(inputs, codes, tmp_path_factory):
+    """A batch that was overwritten or read too early would be another image altogether."""
+    exact, _ = measure(inputs, codes, tmp_path_factory.mktemp("cpu"))
+    found, _ = measure(inputs, codes, tmp_path_factory.mktemp("gpu"), device="cuda", prefetch=3)
+    assert found["fid"] == pytest.approx(exact["fid"], rel=1e-2)
+
+
 def test_two_runs_write_the_same_bytes(inputs, codes, tmp_path_factory):
     one, other = (measure(inputs, codes, tmp_path_factory.mktemp("run")) for _ in range(2))
     assert one == other
