@@ -33,7 +33,10 @@ def add_verbs(verbs: Verbs) -> None:
         "--inception", type=Path, metavar="FILE", help="weights; default: what `pcb fetch` got"
     )
     evaluate.add_argument(
-        "--reference", type=Path, metavar="FILE", help="ADM's .npz; default: what `pcb fetch` got"
+        "--reference",
+        type=Path,
+        metavar="FILE",
+        help="ADM's .npz; default: what `pcb fetch` got; its features are kept in .pcb/evaluate",
     )
     evaluate.add_argument(
         "--torch-fidelity", action="store_true", help="also print torch-fidelity's own figures"

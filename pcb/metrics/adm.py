@@ -1,31 +1,19 @@
 """ADM's protocol: its reference file seen through Inception (METHOD section 7)."""
 
-from collections.abc import Callable, Iterator
-
-import numpy as np
-import torch
-from torch import Tensor
-
-from pcb.device import send
 from pcb.errors import UserError
-from pcb.metrics.features import Extractor, extract
 from pcb.metrics.image_files import ImageFiles
+from pcb.metrics.parts import Extraction
 from pcb.metrics.target import Target, read_statistics
+from pcb.progress import Progress
 
 
-def adm_target(
-    extractor: Extractor,
-    reference: ImageFiles,
-    batch: int,
-    device: torch.device,
-    advance: Callable[[int], None],
-) -> Target:
+def adm_target(extraction: Extraction, reference: ImageFiles, progress: Progress) -> Target:
     """Return the stored statistics of a reference .npz and the features of its images.
 
     Raises UserError if the file lacks statistics, or if they are of another extractor.
     """
     pool, spatial = read_statistics(reference.path)
-    features = extract(extractor, tensors(reference, batch, device), advance)
+    features = extraction.run(reference, progress)
     seen = {"mu": features.pool.shape[1]}
     stored = {"mu": len(pool.mean)}
     if features.spatial is not None:
@@ -37,10 +25,3 @@ def adm_target(
             "it ADM's reference file?"
         )
     return Target(features.pool, pool, spatial)
-
-
-def tensors(images: ImageFiles, batch: int, device: torch.device) -> Iterator[Tensor]:
-    """Yield images as uint8 (B, 3, H, W) on a device."""
-    for pixels in images.batches(batch):
-        channels_first = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        yield send(torch.from_numpy(channels_first), device)

@@ -11,12 +11,12 @@ from pcb.certificate import package_versions
 from pcb.device import compute_exactly, forbid_tf32, pick_device
 from pcb.errors import UserError
 from pcb.files import file_record
-from pcb.metrics.adm import adm_target, tensors
-from pcb.metrics.features import extract
+from pcb.metrics.adm import adm_target
 from pcb.metrics.fidelity import scores
 from pcb.metrics.image_files import ImageFiles, open_images
 from pcb.metrics.inception import load_inception
 from pcb.metrics.inception_score import label_warning, order_warning
+from pcb.metrics.parts import Extraction
 from pcb.params import plain
 from pcb.progress import Progress
 from pcb.settings import Compute, Metrics
@@ -25,6 +25,8 @@ PROTOCOL = Metrics(extractor="inception")
 SPLIT_IMAGES = 5000
 """Images of a split of the protocol's Inception score."""
 BATCH = 64
+KEPT = Path(".pcb") / "evaluate"
+"""Features: the samples' until their scores are complete, the reference's for the next model."""
 
 
 def evaluate(
@@ -34,6 +36,7 @@ def evaluate(
 
     samples: a folder of PNG files or an .npz in ADM's form; inception: torch-fidelity's weights;
     reference: ADM's .npz. Warns on stderr where the order of the images lowers the Inception score.
+    Interrupted, the same call goes on with the features that it left.
 
     Raises UserError naming the file that is missing, damaged or of another form.
     """
@@ -45,16 +48,25 @@ def evaluate(
     device = pick_device(Compute())
     compute_exactly(device, torch.get_num_threads())
     forbid_tf32()
-    extractor = load_inception(inception, device)
+    extraction = Extraction(
+        extractor=load_inception(inception, device),
+        weights=file_record(inception).sha256,
+        batch=BATCH,
+        device=device,
+        folder=KEPT,
+    )
     with Progress("evaluate", "images", against.count + given.count) as progress:
-        target = adm_target(extractor, against, BATCH, device, progress.advance)
-        features = extract(extractor, tensors(given, BATCH, device), progress.advance)
+        target = adm_target(extraction, against, progress)
+        features = extraction.run(given, progress)
     if not labelled:
         _warn(order_warning(features.logits, settings.splits))
     print("evaluate: scoring, which takes minutes without a GPU", flush=True)
+    found = scores(features, target, settings, device)
+    if given.identity != against.identity:
+        extraction.forget(given)
     return {
         "images": count,
-        **scores(features, target, settings, device),
+        **found,
         "settings": plain(settings),
         "samples": _source(samples),
         "reference": _source(reference),

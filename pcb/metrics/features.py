@@ -3,10 +3,8 @@
 Letters: B images of a batch, n of all, F features, K classes, S spatial features.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,29 +68,37 @@ def extract(
     return Features(torch.cat(pool), torch.cat(logits), None if spatial is None else spatial.cpu())
 
 
-def join_features(parts: Sequence[Features]) -> Features:
+def join_features(parts: Iterable[Features]) -> Features:
     """Return the features of all images of parts that follow each other."""
-    spatial = [part.spatial for part in parts if part.spatial is not None]
-    return Features(
-        torch.cat([part.pool for part in parts]),
-        torch.cat([part.logits for part in parts]),
-        reduce(add, spatial) if spatial else None,
-    )
+    pool, logits, spatial = [], [], None
+    # One after the other: each has sums of its own, which are as large as those of all.
+    for part in parts:
+        pool.append(part.pool)
+        logits.append(part.logits)
+        if part.spatial is not None:
+            spatial = part.spatial if spatial is None else spatial + part.spatial
+    return Features(torch.cat(pool), torch.cat(logits), spatial)
 
 
-def save_features(path: Path, features: Features) -> None:
-    """Write features as .npz, all or nothing."""
+def save_features(path: Path, features: Features, origin: str = "") -> None:
+    """Write features as .npz, all or nothing; `origin` says what they are of."""
     arrays = {"pool": features.pool.numpy(), "logits": features.logits.numpy()}
     if (sums := features.spatial) is not None:
         arrays |= {"count": np.array(sums.count)}
         arrays |= {"total": sums.total.numpy(), "products": sums.products.numpy()}
+    if origin:
+        arrays |= {"origin": np.array(origin)}
     save_arrays(path, arrays)
 
 
-def load_features(path: Path) -> Features:
-    """Read what `save_features` wrote."""
+def load_features(path: Path, origin: str = "") -> Features:
+    """Read what `save_features` wrote. Raises ValueError if it is of another origin."""
     with np.load(path) as file:
-        arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+        found = str(file["origin"]) if "origin" in file.files else ""
+        if found != origin:
+            raise ValueError(f"{path}: of {found!r}, not of {origin!r}")
+        names = [name for name in file.files if name != "origin"]
+        arrays = {name: torch.from_numpy(file[name]) for name in names}
     spatial = None
     if "products" in arrays:
         spatial = Sums(float(arrays["count"]), arrays["total"], arrays["products"])

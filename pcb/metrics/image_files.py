@@ -3,13 +3,15 @@
 Letters: n images, B of a batch, H W pixels.
 """
 
+import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.lib import format as npy
@@ -18,10 +20,21 @@ from PIL import Image, UnidentifiedImageError
 
 from pcb.atomic import whole_files
 from pcb.errors import UserError
+from pcb.files import file_record
+from pcb.pipeline import content_hash
 
 IMAGES = "arr_0"
 LABELS = "arr_1"
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError)
+_SKIPPED = 1 << 24
+"""Bytes read at a time where they are not wanted."""
+
+
+class Batches(Protocol):
+    """``batches(B)`` yields uint8 (B, H, W, 3); the last batch may be smaller."""
+
+    def __call__(self, size: int, start: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """Yield the images from number `start` on."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +47,14 @@ class ImageFiles:
     """H, W in pixels."""
     labels: NDArray[Any] | None
     """(n,) class of each image, where the file says it."""
-    batches: Callable[[int], Iterator[NDArray[np.uint8]]]
-    """``batches(B)`` yields uint8 (B, H, W, 3); the last batch may be smaller."""
+    batches: Batches
+    marks: Callable[[], Any]
+    """Returns plain data that is other for other images."""
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of the images, of a folder's by their names, sizes and times; found out once."""
+        return content_hash(self.marks())
 
 
 def open_images(path: Path) -> ImageFiles:
@@ -72,14 +91,18 @@ def _open_npz(path: Path) -> ImageFiles:
     if labels is not None and labels.shape != shape[:1]:
         raise UserError(f"{path}: {LABELS} has shape {list(labels.shape)}, expected [{shape[0]}]")
 
-    def batches(size: int) -> Iterator[NDArray[np.uint8]]:
+    def batches(size: int, start: int = 0) -> Iterator[NDArray[np.uint8]]:
         with zipfile.ZipFile(path) as archive, archive.open(f"{IMAGES}.npy") as member:
             _read_header(member)
-            for start in range(0, shape[0], size):
-                part = (min(size, shape[0] - start), *shape[1:])
-                yield np.frombuffer(_read(member, int(np.prod(part)), path), np.uint8).reshape(part)
+            _skip(member, start * math.prod(shape[1:]), path)
+            for first in range(start, shape[0], size):
+                part = (min(size, shape[0] - first), *shape[1:])
+                yield np.frombuffer(_read(member, math.prod(part), path), np.uint8).reshape(part)
 
-    return ImageFiles(path, shape[0], shape[1:3], labels, batches)
+    def marks() -> str:
+        return file_record(path).sha256
+
+    return ImageFiles(path, shape[0], shape[1:3], labels, batches, marks)
 
 
 def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
@@ -101,29 +124,47 @@ def _read(member: IO[bytes], count: int, path: Path) -> bytes:
     return data
 
 
+def _skip(member: IO[bytes], count: int, path: Path) -> None:
+    """Read so many bytes and drop them, or raise UserError: seeking may drop the checksum too."""
+    for first in range(0, count, _SKIPPED):
+        _read(member, min(_SKIPPED, count - first), path)
+
+
 def _open_folder(folder: Path) -> ImageFiles:
     """List the PNG files; the first one says how large all are."""
     paths = whole_files(folder, "**/*.png")
     if not paths:
         raise UserError(f"{folder}: no .png file in it")
-    size = _read_png(paths[0]).shape[:2]
+    shape = _read_png(paths[0]).shape[:2]
 
     def read(path: Path) -> NDArray[np.uint8]:
         pixels = _read_png(path)
-        if pixels.shape[:2] != size:
+        if pixels.shape[:2] != shape:
             raise UserError(
                 f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels, but {paths[0].name} has "
-                f"{size[1]}x{size[0]}; all must have one size"
+                f"{shape[1]}x{shape[0]}; all must have one size"
             )
         return pixels
 
-    def batches(count: int) -> Iterator[NDArray[np.uint8]]:
+    def batches(size: int, start: int = 0) -> Iterator[NDArray[np.uint8]]:
         # Pillow decodes outside Python's lock.
         with ThreadPoolExecutor() as pool:
-            for start in range(0, len(paths), count):
-                yield np.stack(list(pool.map(read, paths[start : start + count])))
+            for first in range(start, len(paths), size):
+                yield np.stack(list(pool.map(read, paths[first : first + size])))
 
-    return ImageFiles(folder, len(paths), size, None, batches)
+    def marks() -> list[tuple[str, int, int]]:
+        return [_mark(path, folder) for path in paths]
+
+    return ImageFiles(folder, len(paths), shape, None, batches, marks)
+
+
+def _mark(path: Path, folder: Path) -> tuple[str, int, int]:
+    """Return a file's name, size and time: hashing so many files would take as long as reading."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: not a readable image ({error})") from None
+    return path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns
 
 
 def _read_png(path: Path) -> NDArray[np.uint8]:

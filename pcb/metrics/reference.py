@@ -14,8 +14,12 @@ from pcb.metrics.adm import adm_target
 from pcb.metrics.classifier_build import build as build_classifier
 from pcb.metrics.extractor import INCEPTION_WEIGHTS, load_extractor
 from pcb.metrics.image_files import open_images
+from pcb.metrics.parts import Extraction
 from pcb.metrics.target import save_target
 from pcb.stage import Job
+
+PARTS = ".parts"
+"""Features of an interrupted run; hidden, so that they go when the stage is complete."""
 
 
 def build(job: Job) -> dict[str, Any]:
@@ -42,13 +46,19 @@ def build_inception(job: Job) -> dict[str, Any]:
         )
     with atomic(job.folder / INCEPTION_WEIGHTS) as temporary:
         shutil.copyfile(external_file(preset.files, "inception"), temporary)
-    extractor = load_extractor("inception", job.folder, device)
+    weights = external_sha256(preset.files, "inception")
+    extraction = Extraction(
+        extractor=load_extractor("inception", job.folder, device),
+        weights=weights,
+        batch=preset.compute.feature_batch,
+        device=device,
+        folder=job.folder / PARTS,
+    )
     with job.progress("images", reference.count) as progress:
-        batch = preset.compute.feature_batch
-        target = adm_target(extractor, reference, batch, device, progress.advance)
+        target = adm_target(extraction, reference, progress)
     save_target(job.folder, target)
     return {
         "reference_images": reference.count,
         "adm_reference_sha256": external_sha256(preset.files, "adm-reference"),
-        "inception_sha256": external_sha256(preset.files, "inception"),
+        "inception_sha256": weights,
     }

@@ -43,7 +43,7 @@ def run(job: Job) -> dict[str, Any]:
     extract_shards(job, shards, device)
     if not job.whole:
         return {}
-    features = join_features([load_features(features_path(job.folder, path)) for path in shards])
+    features = join_features(load_features(features_path(job.folder, path)) for path in shards)
     target = load_target(job.inputs["reference"])
     print(f"{job.unit.name}: scoring", flush=True)
     result = {

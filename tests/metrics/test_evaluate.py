@@ -12,9 +12,11 @@ from PIL import Image
 
 import pcb.metrics.evaluate as evaluation
 import pcb.metrics.golden as golden
+import pcb.metrics.parts as parts
 from pcb.cli.main import main
 from pcb.errors import UserError
 from pcb.metrics.evaluate import protocol
+from pcb.metrics.features import Layers
 from pcb.metrics.golden import PUBLISHED, compare, comparison_lines
 from tests.inception import random_images
 from tests.units import ROOT
@@ -73,6 +75,76 @@ def test_a_folder_and_a_file_of_the_same_images_score_the_same(
     for name, values in beside.items():
         expected = [PUBLISHED[name], found[name]]
         assert [float(value) for value in values] == pytest.approx(expected, rel=1e-4), name
+
+
+class Extractor:
+    """Sees little of an image, counts, and is interrupted once it has seen `limit` images."""
+
+    seen, limit = 0, None
+
+    def __call__(self, pixels):
+        if self.limit is not None and self.seen >= self.limit:
+            raise KeyboardInterrupt
+        self.seen += len(pixels)
+        pool = pixels.float().mean((2, 3)) / 255
+        return Layers(pool, pool * 3, pixels[:, 0, 0, :5] / 255)
+
+
+@pytest.fixture
+def score(folder, monkeypatch):
+    """Return a function that scores images: what `evaluate` says, and how many it saw."""
+    (folder / "inception.pth").write_bytes(b"weights")
+    random = np.random.default_rng(0)
+    arrays = {"arr_0": random_images(8, seed=1)}
+    for suffix, width in (("", 3), ("_s", 5)):
+        features = random.random((50, width))
+        arrays |= {f"mu{suffix}": features.mean(0), f"sigma{suffix}": np.cov(features.T)}
+    np.savez(folder / "reference.npz", **arrays)
+    monkeypatch.setattr(evaluation, "BATCH", 2)
+    monkeypatch.setattr(parts, "PART_IMAGES", 4)
+
+    def run(samples, limit=None, count=10):
+        extractor = Extractor()
+        extractor.limit = limit
+        monkeypatch.setattr(evaluation, "load_inception", lambda *arguments: extractor)
+        arguments = ["evaluate", "--images", samples, "--inception", "inception.pth"]
+        arguments += ["--reference", "reference.npz", "--count", str(count)]
+        status = main([*arguments, "--json", "scores.json"])
+        assert status == (130 if limit is not None else 0)
+        found = None if status else json.loads((folder / "scores.json").read_text())
+        return found, extractor.seen
+
+    return run
+
+
+def kept(folder):
+    return sorted(path.name for path in (folder / ".pcb" / "evaluate").glob("*/*"))
+
+
+def test_an_interrupted_evaluation_goes_on_and_the_reference_is_seen_once(folder, score, capsys):
+    for seed, name in enumerate(("one.npz", "other.npz")):
+        np.savez(folder / name, random_images(10, seed=seed))
+    expected, seen = score("one.npz")
+    assert seen == 18
+    assert kept(folder) == ["00000.npz", "00001.npz"], "the reference's"
+    other, seen = score("other.npz")
+    assert seen == 10
+    assert other["fid"] != expected["fid"]
+    shutil.rmtree(folder / ".pcb")
+    # In the reference's second part, then in the samples' second one.
+    for limit, whole in ((6, 1), (10, 3)):
+        assert score("one.npz", limit) == (None, limit)
+        assert len(kept(folder)) == whole
+        assert "interrupted; the same command goes on" in capsys.readouterr().err
+    found, seen = score("one.npz")
+    assert seen == 6
+    assert found == expected
+    assert len(kept(folder)) == 2
+
+
+def test_the_reference_may_be_scored_against_itself(folder, score):
+    assert score("reference.npz", count=8)[1] == 8
+    assert score("reference.npz", count=8)[1] == 0
 
 
 def test_scores_are_compared_relatively_and_torch_fidelitys_stand_beside():

@@ -1,9 +1,12 @@
 """Images from outside: what is read, in which order, and what is refused in one line."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
+import pcb.metrics.image_files as image_files
 from pcb.errors import UserError
 from pcb.metrics.image_files import open_images
 from tests.inception import random_images
@@ -33,6 +36,50 @@ def test_images_come_in_order_in_batches_as_often_as_asked_for(path, size):
         batches = list(images.batches(size))
         assert [len(batch) for batch in batches[:-1]] == [size] * (len(batches) - 1)
         np.testing.assert_array_equal(np.concatenate(batches), PIXELS)
+
+
+@pytest.mark.parametrize("start", [0, 1, 3, 6, 7])
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_images_from_a_number_on_are_the_tail_of_all(path, size, start, monkeypatch):
+    images, read, decoded = open_images(path), image_files._read_png, []
+
+    def count(path):
+        decoded.append(path)
+        return read(path)
+
+    monkeypatch.setattr(image_files, "_read_png", count)
+    monkeypatch.setattr(image_files, "_SKIPPED", 1000)
+    batches = list(images.batches(size, start))
+    assert [len(batch) for batch in batches[:-1]] == [size] * (len(batches) - 1)
+    np.testing.assert_array_equal(np.concatenate([PIXELS[:0], *batches]), PIXELS[start:])
+    assert len(decoded) == (7 - start if path.is_dir() else 0)
+
+
+def test_damage_is_found_behind_what_is_skipped(tmp_path):
+    """And in it: the checksum is that of the whole array."""
+    path = tmp_path / "images.npz"
+    np.savez(path, PIXELS)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 4] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"images\.npz: damaged"):
+        list(open_images(path).batches(2, 5))
+
+
+def test_identity_changes_with_the_images_and_only_with_them(path, tmp_path):
+    before = open_images(path).identity
+    assert open_images(path).identity == before
+    moved = path.rename(tmp_path / f"moved{path.suffix}")
+    assert open_images(moved).identity == before
+    if moved.is_dir():
+        file = next(moved.rglob("3.png"))
+        file.rename(file.with_name("30.png"))
+        renamed = open_images(moved).identity
+        os.utime(file.with_name("30.png"), ns=(0, 0))
+        assert len({before, renamed, open_images(moved).identity}) == 3
+    else:
+        np.savez(moved, PIXELS[::-1])
+        assert open_images(moved).identity != before
 
 
 def test_labels_are_those_of_the_file(path):

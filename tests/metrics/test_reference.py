@@ -9,8 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import pcb.metrics.parts as parts
+import pcb.metrics.reference as stage
 from pcb.errors import UserError
-from pcb.metrics.extractor import load_extractor
+from pcb.manifest import result_files
+from pcb.metrics.extractor import INCEPTION_WEIGHTS, load_extractor
 from pcb.metrics.reference import build
 from pcb.metrics.run import decoded, finest, run
 from pcb.metrics.target import load_target
@@ -96,6 +99,34 @@ def test_it_keeps_stored_statistics_features_and_weights(own, built):
 def test_another_number_of_images_is_refused(own, folder):
     with pytest.raises(UserError, match="holds 4 images where metrics.reference_images = 5"):
         build(make_job(own, "reference", folder / "reference", {}, reference_images=5))
+
+
+def test_an_interrupted_one_goes_on(own, built, folder, monkeypatch):
+    """One batch a part; the second one is interrupted."""
+    monkeypatch.setattr(parts, "PART_IMAGES", 1)
+    job, seen = make_job(own, "reference", folder / "reference", {}), []
+
+    def load(*arguments):
+        extractor = load_extractor(*arguments)
+
+        def extract(pixels):
+            if seen == [3]:
+                seen.append(None)
+                raise KeyboardInterrupt
+            seen.append(len(pixels))
+            return extractor(pixels)
+
+        return extract
+
+    monkeypatch.setattr(stage, "load_extractor", load)
+    with pytest.raises(KeyboardInterrupt):
+        build(job)
+    assert result_files(job.folder) == [INCEPTION_WEIGHTS]
+    assert build(job) == built[1]
+    assert seen == [3, None, 1]
+    assert result_files(job.folder) == result_files(built[0])
+    for name in result_files(job.folder):
+        assert (job.folder / name).read_bytes() == (built[0] / name).read_bytes(), name
 
 
 @pytest.mark.parametrize(
