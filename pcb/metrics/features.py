@@ -54,18 +54,19 @@ def extract(
 ) -> Features:
     """Run an extractor over batches of images; `advance` hears of each batch's size.
 
-    While it sees one, up to `prefetch` more are read or decoded (`pcb.ahead`).
+    While it sees one, up to `prefetch` more are read or decoded (`pcb.ahead`). For thousands of
+    images: spatial features, 8 kB an image, are held until all are there to be added up at once.
     """
-    pool, logits, spatial = [], [], None
+    pool, logits, spatial = [], [], []
     for pixels in ahead(batches, prefetch):
         layers = extractor(pixels)
         pool.append(layers.pool.cpu())
         logits.append(layers.logits.cpu())
         if layers.spatial is not None:
-            sums = sums_of(layers.spatial)
-            spatial = sums if spatial is None else spatial + sums
+            spatial.append(layers.spatial)
         advance(len(pixels))
-    return Features(torch.cat(pool), torch.cat(logits), None if spatial is None else spatial.cpu())
+    sums = sums_of(torch.cat(spatial)).cpu() if spatial else None
+    return Features(torch.cat(pool), torch.cat(logits), sums)
 
 
 def join_features(parts: Iterable[Features]) -> Features:
