@@ -24,7 +24,7 @@ LAYERS = (
         " pcb.order pcb.pipeline pcb.atomic pcb.manifest pcb.verify pcb.settle pcb.progress"
         " pcb.certificate pcb.stage pcb.stages"
         " pcb.plan pcb.doctor pcb.effective pcb.audit pcb.trace pcb.store"
-        " pcb.marked pcb.folder pcb.interrupt pcb.lock pcb.flops pcb.size"
+        " pcb.marked pcb.meeting pcb.folder pcb.interrupt pcb.lock pcb.flops pcb.size"
         " pcb.rates pcb.cost pcb.forecast pcb.catalogue pcb.files"
         " pcb.download pcb.fetch",
     ),

@@ -100,7 +100,7 @@ def measure(
         progress(part.name)
         case = part.make(device)
         phases.append(case.phases)
-        found.append(_measure(part, case, device, rounds, budget))
+        found.append(measure_case(part, case, device, rounds, budget))
         del case
         give_back_memory()  # Before the next one's is counted.
         machine = machine.best(measure_machine(device, precisions))
@@ -112,8 +112,10 @@ def measure(
     )
 
 
-def _measure(part: Part, case: Case, device: torch.device, rounds: int, budget: float) -> Measured:
-    """Return all but the bound."""
+def measure_case(
+    part: Part, case: Case, device: torch.device, rounds: int, budget: float
+) -> Measured:
+    """Measure a part that was made ready: all but the bound."""
     times = interleaved(case, device, rounds, budget)
     first, run = next(iter(case.variants.items()))
     differences = case.differences() if case.differences else {}

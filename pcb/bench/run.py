@@ -10,6 +10,7 @@ import torch
 
 from pcb.bench.case import Part, Scope
 from pcb.bench.catalogue import chosen_parts
+from pcb.bench.curves import growth_lines, measure_growth, store_growth
 from pcb.bench.measure import Results, measure
 from pcb.bench.stored import losses, read_ratios, store_page, store_rates, store_ratios
 from pcb.bench.table import table_lines
@@ -60,6 +61,22 @@ def bench(options: Options, *, as_json: bool = False, record: bool = False) -> i
         store_rates(results)
         if not options.names and options.scope is None:
             store_page(results)
+    return 0
+
+
+def bench_growth(options: Options, *, as_json: bool = False, record: bool = False) -> int:
+    """Measure how time and memory grow, and print it as JSON or as a table; return 0.
+
+    `record`, of all curves, also stores the table and a picture.
+    """
+    device = pick_device(Compute(device=options.device))
+    growth = measure_growth(options.names, device, options.threads)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(growth)).decode())
+    else:
+        print("\n".join(growth_lines(growth)))
+    if record and not options.names:
+        store_growth(growth)
     return 0
 
 

@@ -102,9 +102,9 @@ def store_page(results: Results, path: Path = PAGE) -> None:
     put_between(path, begin_of(results.machine.kind), END, "\n".join(table_lines(results)))
 
 
-def begin_of(kind: str) -> str:
-    """Return the line of the page after which the tables of a kind of machine stand."""
-    return f"<!-- measured on {kind}: `pcb bench --record` writes this -->"
+def begin_of(kind: str, command: str = "pcb bench --record") -> str:
+    """Return the line of a page after which the tables of a kind of machine stand."""
+    return f"<!-- measured on {kind}: `{command}` writes this -->"
 
 
 def _rate(part: Measured) -> float:

@@ -14,11 +14,11 @@ def table_lines(results: Results) -> Iterator[str]:
     """Yield the machine, a row for each part, and one for each of its other variants."""
     yield from machine_lines(results.machine)
     yield ""
-    yield from _aligned([_HEADER, *map(_row, results.parts)])
+    yield from aligned([_HEADER, *map(_row, results.parts)])
     others = [row for part in results.parts for row in _variant_rows(part)]
     if others:
         yield ""
-        yield from _aligned([_RATIOS, *others])
+        yield from aligned([_RATIOS, *others])
 
 
 def machine_lines(machine: Machine) -> Iterator[str]:
@@ -69,7 +69,7 @@ def time_text(seconds: float) -> str:
     return f"{seconds / 1e-6:.3g} us"
 
 
-def _aligned(rows: Sequence[Iterable[str]]) -> Iterator[str]:
+def aligned(rows: Sequence[Iterable[str]]) -> Iterator[str]:
     """Yield a Markdown table; the first row is its header, all columns but the first go right."""
     cells = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

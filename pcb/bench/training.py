@@ -24,6 +24,7 @@ from pcb.settings import Compute
 from pcb.train import loss
 from pcb.train.batches import Batch, Batches
 from pcb.train.loop import Trainer
+from pcb.train.ranks import Ranks
 
 _RUNS = {"mini": ("mini", "ratio2"), "S-2x": ("paper", "s-2x"), "L-2x": ("paper", "l-2x")}
 _IMAGES, _CROPS = 1024, 2
@@ -88,22 +89,12 @@ def _step(
 def _train(
     run: str, batch: int, precision: Precision, grid: int | None, device: torch.device
 ) -> Case:
-    """Train a model with random weights on random codes; `grid` tokens a side at the finest."""
+    """Time a step in every way; `grid` tokens a side at the finest."""
     preset_name, name = _RUNS[run]
     preset = load_preset(preset_name)
     model, codes = preset.models[name].model, preset.tokenizer.autoencoder
-    sizes, classes = model.sizes(grid or preset.grid), preset.data.num_classes
-    training = preset.models[name].training
-    assert training is not None
-    settings = replace(training, batch_size=batch, precision=precision)
-    cache = RandomCache(sizes, images=_IMAGES, crops=_CROPS, codes=codes.codebook_size)
-    trainer = Trainer(
-        model=random_model(preset, name, sizes).to(device),
-        batches=Batches(cache, settings, num_classes=classes, codebook_size=codes.codebook_size),
-        settings=settings,
-        compute=Compute(),
-        folder=cache.folder,
-    )
+    trainer = random_trainer(run, batch, device, precision, grid=grid)
+    sizes, classes = trainer.model.sizes, preset.data.num_classes
     ways = _EVERYWHERE | (_ON_GPU if trainer.objective.tiled else {})
     if batch == 1:
         del ways["halves"]
@@ -113,6 +104,45 @@ def _train(
         phases=tuple(training_phases(model, codes, sizes, classes, batch=batch)),
         settings={"batch": batch, "tokens": trainer.model.tokens},
         differences=partial(_differences, trainer, ways),
+    )
+
+
+def random_trainer(
+    run: str,
+    batch: int,
+    device: torch.device,
+    precision: Precision = "float32",
+    *,
+    grid: int | None = None,
+    ranks: Ranks | None = None,
+) -> Trainer:
+    """Return a trainer of a model with random weights on random codes.
+
+    run: `mini`, `S-2x` or `L-2x`. batch: images of all ranks. grid: tokens a side at the finest
+    scale, the preset's own if None.
+    """
+    ranks = ranks or Ranks()
+    preset_name, name = _RUNS[run]
+    preset = load_preset(preset_name)
+    sizes = preset.models[name].model.sizes(grid or preset.grid)
+    training, codes = preset.models[name].training, preset.tokenizer.autoencoder.codebook_size
+    assert training is not None
+    settings = replace(training, batch_size=batch, precision=precision)
+    cache = RandomCache(sizes, images=_IMAGES, crops=_CROPS, codes=codes)
+    batches = Batches(
+        cache,
+        settings,
+        num_classes=preset.data.num_classes,
+        codebook_size=codes,
+        own=ranks.own,
+    )
+    return Trainer(
+        model=random_model(preset, name, sizes).to(device),
+        batches=batches,
+        settings=settings,
+        compute=Compute(),
+        folder=cache.folder,
+        ranks=ranks,
     )
 
 

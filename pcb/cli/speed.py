@@ -22,6 +22,11 @@ def add_verbs(verbs: Verbs) -> None:
         ("full", "the paper's sizes; the default on a GPU"),
     ):
         scope.add_argument(f"--{name}", dest="scope", action="store_const", const=name, help=help)
+    scope.add_argument(
+        "--growth",
+        action="store_true",
+        help="how time and memory grow, each point in a process of its own; NAME is a curve's",
+    )
     bench.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     bench.add_argument(
         "--threads", type=int, default=1, metavar="N", help="CPU threads, default %(default)s"
@@ -31,7 +36,7 @@ def add_verbs(verbs: Verbs) -> None:
     what.add_argument(
         "--record",
         action="store_true",
-        help="also store ratios and rates, and the tables in docs/speed.md",
+        help="also store ratios and rates, and the tables in docs/speed.md or docs/scale.md",
     )
     what.add_argument(
         "--check",
@@ -41,7 +46,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from pcb.bench.run import Options, bench, check
+    from pcb.bench.run import Options, bench, bench_growth, check
 
     options = Options(
         names=arguments.names,
@@ -49,6 +54,8 @@ def _bench(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         threads=arguments.threads,
     )
+    if arguments.growth:
+        return bench_growth(options, as_json=arguments.json, record=arguments.record)
     if arguments.check:
         return check(options)
     return bench(options, as_json=arguments.json, record=arguments.record)

@@ -2,13 +2,13 @@
 
 import os
 import pickle
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
 from pcb.errors import UserError
 from pcb.launch.work import Work
+from pcb.meeting import variables_of_ranks
 from pcb.pipeline import Unit
 from pcb.settings.cluster import Cluster
 from pcb.stage import already_made
@@ -27,18 +27,7 @@ def run_locally(unit: Unit, cluster: Cluster, *, force: bool) -> None:
     shares = [] if force else shares_of(unit.stage, resources)
     _run(unit, [Work.on(unit, share) for share in shares], [{}] * len(shares))
     world = resources.tasks(unit.stage)
-    _run(unit, [Work.on(unit, force=force)] * world, _ranks(world))
-
-
-def _ranks(world: int) -> list[Mapping[str, str]]:
-    """Return PyTorch's variables for each of so many ranks; none for one."""
-    if world == 1:
-        return [{}]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world)}
-    return [{**meeting, "RANK": str(k), "LOCAL_RANK": str(k)} for k in range(world)]
+    _run(unit, [Work.on(unit, force=force)] * world, variables_of_ranks(world))
 
 
 def _run(unit: Unit, works: Sequence[Work], variables: Sequence[Mapping[str, str]]) -> None:
