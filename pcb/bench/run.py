@@ -10,7 +10,8 @@ import torch
 
 from pcb.bench.case import Part, Scope
 from pcb.bench.catalogue import chosen_parts
-from pcb.bench.curves import growth_lines, measure_growth, store_growth
+from pcb.bench.curves import measure_growth
+from pcb.bench.growth import growth_lines, store_growth
 from pcb.bench.measure import Results, measure
 from pcb.bench.stored import losses, read_ratios, store_page, store_rates, store_ratios
 from pcb.bench.table import table_lines

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 import torch
 
-from pcb.bench import curves as module
-from pcb.bench.curves import Grown, Growth, growth_lines, measure_growth, measure_point
+from pcb.bench import growth as module
+from pcb.bench.curves import Grown, Growth, measure_growth, measure_point
+from pcb.bench.growth import growth_lines
 from pcb.bench.measure import Measured, Variant
 from pcb.bench.stored import END, begin_of
 from pcb.cli.main import main
