@@ -12,10 +12,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from pcb.device import DTYPES
 from pcb.manifest import COMPLETE, result_files
+from pcb.metrics.run import decoded, finest
+from pcb.params import load_preset
 from pcb.plan import REPORT_PAGES
+from pcb.tokenizer.load import load_tokenizer
 from tests.units import pipeline_of
 from tests.workflow.snakemake import NOTHING, PROFILE, copy_project, failure, planned, snakemake
 
@@ -53,6 +59,25 @@ def test_every_stage_leaves_a_manifest_a_log_and_its_progress(finished: Path) ->
     assert re.search(r"^train/ratio2: \d+ \w+ in \d+:\d\d  [\d.]+/s", out, flags=re.MULTILINE)
     for page in REPORT_PAGES:
         assert (finished / "reports" / "smoke" / page).stat().st_size
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_decoding_in_16_bits_moves_pixels_by_less_than_a_grey_level(
+    finished: Path, precision: str
+) -> None:
+    """On average, with the trained decoder, for codes that a trained model has drawn."""
+    preset = load_preset("smoke")
+    pipeline = pipeline_of()
+    sample = finished / pipeline.unit("sample", "ratio2/t17").artifact
+    codes = finest(np.load(sample / "codes-00000.npy"), preset.grid)
+    exact, rounded = (
+        load_tokenizer(finished / pipeline.unit("tokenizer").artifact, preset.tokenizer.autoencoder)
+        for _ in range(2)
+    )
+    rounded.round_decoder_to(DTYPES[precision])
+    with torch.inference_mode():
+        (pixels,), (moved,) = (decoded(one, codes, len(codes)) for one in (exact, rounded))
+    assert 0 < float((pixels.int() - moved.int()).abs().double().mean()) < 1
 
 
 def test_nothing_temporary_is_left(finished: Path) -> None:
