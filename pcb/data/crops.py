@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-TEN_CROPS = 10
 # What PIL knows without loading more, which it cannot do in several threads at once.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP")
 
