@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from pcb.pipeline import Unit
 from pcb.train.checkpoint import CHECKPOINT
 from tests.slurm.cluster import MiniSlurm
 from tests.slurm.conftest import TRAIN, Login, change_settings, log_in, same_files, wait_for
@@ -85,16 +86,22 @@ def test_two_heads_submit_one_job(login: Login) -> None:
     assert sum("already complete" in out for out in outs) == 1
 
 
-def test_job_that_dies_is_tried_again_and_goes_on(login: Login, finished: Path) -> None:
-    """One share of an array is killed without warning."""
-    login.cluster("{poll_seconds: 0.5, stages: {sample: {array: 2}}}")
+def start_second_share(login: Login) -> "tuple[Unit, subprocess.Popen[str], str]":
+    """Start drawing by an array of two; return unit, head and the second job, which has begun."""
     login.pcb("train", "ratio2")
     unit = pipeline_of().unit("sample", "ratio2/t17")
     head = login.start("sample", unit.variant)
     wait_for(lambda: login.ids(unit))
-    victim = login.ids(unit)[1]
-    assert victim.endswith("_1")
-    wait_for(lambda: "share 2 of 2" in login.log(victim))
+    second = login.ids(unit)[1]
+    assert second.endswith("_1")
+    wait_for(lambda: "share 2 of 2" in login.log(second))
+    return unit, head, second
+
+
+def test_job_that_dies_is_tried_again_and_goes_on(login: Login, finished: Path) -> None:
+    """One share of an array is killed without warning."""
+    login.cluster("{poll_seconds: 0.5, stages: {sample: {array: 2}}}")
+    unit, head, victim = start_second_share(login)
     login.send(victim, signal.SIGKILL)
     out, _ = head.communicate(timeout=300)
     assert head.returncode == 0, out
@@ -173,16 +180,10 @@ def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, unbro
 
 
 def test_array_element_at_its_time_limit_is_requeued_alone(login: Login, finished: Path) -> None:
-    login.pcb("train", "ratio2")
     login.cluster(
         "{poll_seconds: 0.5, signal_seconds: 30, stages: {sample: {array: 2, hours: 0.0167}}}"
     )
-    unit = pipeline_of().unit("sample", "ratio2/t17")
-    head = login.start("sample", unit.variant)
-    wait_for(lambda: login.ids(unit))
-    late = login.ids(unit)[1]
-    assert late.endswith("_1")
-    wait_for(lambda: "share 2 of 2" in login.log(late))
+    unit, head, late = start_second_share(login)
     login.send(late, signal.SIGSTOP)
     wait_for(lambda: login.was_told(late, signal.SIGUSR2))
     login.send(late, signal.SIGCONT)
