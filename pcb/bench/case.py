@@ -16,8 +16,14 @@ Scope = Literal["quick", "short", "full"]
 """`quick` shows in seconds that it runs; `short` is what two CPU cores carry in minutes; `full` is
 for GPUs. A part that is in one is in those after it, unless its module says otherwise."""
 Precision = Literal["float32", "bfloat16", "float16"]
+
 FAST, BASELINE = "fast", "baseline"
 """The variants that most parts have: the program as it is, and without any optimisation."""
+
+
+def suffix(precision: Precision) -> str:
+    """Return what a part's name ends in, where its precision is not the usual one."""
+    return "" if precision == "float32" else f"-{precision}"
 
 
 @dataclass(frozen=True, kw_only=True)

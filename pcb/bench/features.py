@@ -12,9 +12,8 @@ import torch
 
 from pcb import flops
 from pcb.bench.bounds import network_phase
-from pcb.bench.case import BASELINE, FAST, Case, Part, Precision, Scope
+from pcb.bench.case import BASELINE, FAST, Case, Part, Precision, Scope, suffix
 from pcb.bench.standins import random_tokenizer
-from pcb.device import DTYPES
 from pcb.metrics.features import Extractor, Features, Layers, extract
 from pcb.params import load_preset
 from pcb.settings import Preset
@@ -44,9 +43,8 @@ def parts(scope: Scope) -> Iterator[Part]:
 
 
 def _decoded_part(preset: str, batch: int, precision: Precision = "float32") -> Part:
-    half = "" if precision == "float32" else f"-{precision}"
     return Part(
-        name=f"features/decoded/{preset}/b{batch}{half}",
+        name=f"features/decoded/{preset}/b{batch}{suffix(precision)}",
         item="images",
         make=partial(_decode_and_extract, preset, batch, precision),
         precision=precision,
@@ -63,9 +61,7 @@ def _decode_and_extract(
     from pcb.metrics.run import decoded
 
     settings = load_preset(preset)
-    tokenizer = random_tokenizer(settings.tokenizer.autoencoder, device)
-    if precision != "float32":
-        tokenizer.round_decoder_to(DTYPES[precision])
+    tokenizer = random_tokenizer(settings.tokenizer.autoencoder, device, precision)
     extractor, grid = _extractor(settings, device), settings.grid
     codes = np.random.default_rng(0).integers(
         settings.tokenizer.autoencoder.codebook_size,

@@ -12,14 +12,13 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from pcb.atomic import write_atomic
 from pcb.bench.curves import Grown, Growth
 from pcb.bench.stored import END, begin_of
-from pcb.bench.table import aligned, machine_lines, time_text
+from pcb.bench.table import aligned, machine_lines, memory_text, time_text
 from pcb.marked import put_between
 from pcb.report.style import PALETTE, SETTINGS, figure_bytes, panel_grid
 
 PAGE = Path("docs") / "scale.md"
 PICTURE = Path("docs") / "images" / "scale.png"
 COMMAND = "pcb bench --growth --record"
-_MEBI = 2**20
 
 
 def growth_lines(growth: Growth) -> Iterator[str]:
@@ -38,7 +37,7 @@ def _rows(curve: Grown) -> Iterator[tuple[str, ...]]:
             f"{number:,}",
             time_text(part.median),
             "-" if order is None else f"n^{order:.2f}",
-            "-" if part.memory is None else f"{part.memory / _MEBI:,.0f} MiB",
+            memory_text(part.memory),
         )
 
 

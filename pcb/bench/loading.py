@@ -26,7 +26,7 @@ _GRAIN = 24.0
 def parts(scope: Scope) -> Iterator[Part]:
     """Yield the token cache, at the batch of a training iteration on one GPU, and JPEG files."""
     images = 512 if scope == "quick" else 8192
-    yield Part(name="loading/tokens", item="images", make=partial(_tokens, images, 64))
+    yield Part(name="loading/tokens", item="images", make=partial(read_tokens, images, 64))
     threads = {"quick": (1,), "short": (1, 2), "full": (1, 4, 16)}[scope]
     for workers in threads:
         files = 4 if scope == "quick" else 32 * workers
@@ -34,7 +34,7 @@ def parts(scope: Scope) -> Iterator[Part]:
         yield Part(name=f"loading/jpeg/w{workers}", item="images", make=make)
 
 
-def _tokens(images: int, batch: int, _: torch.device) -> Case:
+def read_tokens(images: int, batch: int, _: torch.device) -> Case:
     """Read random crops of random images, of a cache of random codes that is made for it.
 
     The cache is small and new, so the system holds it in memory: this is the program's own time.

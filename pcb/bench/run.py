@@ -1,7 +1,7 @@
 """`pcb bench`: measure, print, store, compare."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +10,7 @@ import torch
 
 from pcb.bench.case import Part, Scope
 from pcb.bench.catalogue import chosen_parts
-from pcb.bench.curves import measure_growth
+from pcb.bench.curves import Growth, measure_growth
 from pcb.bench.growth import growth_lines, store_growth
 from pcb.bench.measure import Results, measure
 from pcb.bench.stored import losses, read_ratios, store_page, store_rates, store_ratios
@@ -53,10 +53,7 @@ def bench(options: Options, *, as_json: bool = False, record: bool = False) -> i
     """
     parts, device = _prepare(options)
     results = _measure(parts, device, options)
-    if as_json:
-        print(msgspec.json.format(msgspec.json.encode(results)).decode())
-    else:
-        print("\n".join(table_lines(results)))
+    _print(results, table_lines(results), as_json)
     if record:
         store_ratios(results)
         store_rates(results)
@@ -72,10 +69,7 @@ def bench_growth(options: Options, *, as_json: bool = False, record: bool = Fals
     """
     device = pick_device(Compute(device=options.device))
     growth = measure_growth(options.names, device, options.threads)
-    if as_json:
-        print(msgspec.json.format(msgspec.json.encode(growth)).decode())
-    else:
-        print("\n".join(growth_lines(growth)))
+    _print(growth, growth_lines(growth), as_json)
     if record and not options.names:
         store_growth(growth)
     return 0
@@ -100,6 +94,14 @@ def check(options: Options) -> int:
             print("no ratio is lost")
             return 0
     return 1
+
+
+def _print(results: Results | Growth, lines: Iterable[str], as_json: bool) -> None:
+    """Print results as JSON or by their lines."""
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(results)).decode())
+    else:
+        print("\n".join(lines))
 
 
 def _prepare(options: Options) -> tuple[list[Part], torch.device]:

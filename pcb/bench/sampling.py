@@ -10,11 +10,11 @@ from torch import Tensor
 
 from pcb.bench.bounds import decoding_phases, sampling_phases
 from pcb.bench.case import BASELINE, FAST, Case, Part, Precision, Scope
-from pcb.bench.standins import random_model, random_tokenizer
+from pcb.bench.standins import random_model, random_tokenizer, what_is_drawn
 from pcb.data.arrays import to_uint8
 from pcb.device import DTYPES
 from pcb.params import load_preset
-from pcb.sample.draw import labels, uniforms
+from pcb.sample.draw import uniforms
 from pcb.sample.drawing import StepLogits
 from pcb.sample.guidance import Guidance
 from pcb.sample.sampler import Sampler
@@ -96,9 +96,7 @@ class _Sampling:
         schedule = schedule_from_blocks(settings.sizes(name), blocks)
         model = random_model(settings, name, schedule.sizes).to(device).eval().requires_grad_(False)
         model.round_to(DTYPES[self.precision])
-        images = np.arange(self.batch)
-        classes_B = torch.from_numpy(labels(model.num_classes, images)).to(device)
-        uniforms_BT = torch.from_numpy(uniforms(0, images, model.sizes)).to(device)
+        classes_B, uniforms_BT = what_is_drawn(model, self.batch)
         samplers = {
             name: Sampler(model, schedule, guidance=self.guidance, speed=speed)
             for name, speed in _speeds(self.each, device).items()
@@ -160,9 +158,7 @@ def _decoder(
     settings: Autoencoder, grid: int, precision: Precision, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
     """Return what makes pixels of all tokens of some images, by a decoder of random weights."""
-    tokenizer = random_tokenizer(settings, device)
-    if precision != "float32":
-        tokenizer.round_decoder_to(DTYPES[precision])
+    tokenizer = random_tokenizer(settings, device, precision)
 
     @torch.inference_mode()
     def decode(codes_BT: Tensor) -> Tensor:

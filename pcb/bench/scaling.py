@@ -4,21 +4,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 
 from pcb.bench.case import FAST, Case
+from pcb.bench.loading import read_tokens
 from pcb.bench.rank import Team
-from pcb.bench.standins import RandomCache, random_model
+from pcb.bench.standins import random_model, what_is_drawn
 from pcb.bench.training import random_trainer
 from pcb.metrics.frechet import frechet_distance
 from pcb.metrics.precision_recall import precision_recall
 from pcb.metrics.statistics import statistics_of
 from pcb.params import load_preset
-from pcb.sample.draw import labels, uniforms
 from pcb.sample.sampler import Sampler
 from pcb.schedule import num_tokens, schedule_from_blocks
-from pcb.settings.images import TEN_CROPS
 
 _GRIDS = (8, 16, 32, 64)
 _MODEL, _BLOCKS = "s-2x", 4
@@ -73,7 +71,7 @@ def curves() -> tuple[Curve, ...]:
             name="tokens",
             title=f"reading the codes of {_READ} images",
             against="images in the cache",
-            points={images: partial(_reading, images) for images in (1024, 4096, 16384)},
+            points={images: partial(read_tokens, images, _READ) for images in (1024, 4096, 16384)},
         ),
         Curve(
             name="ranks",
@@ -97,9 +95,7 @@ def _sampling(grid: int, images: int, device: torch.device) -> Case:
     preset = load_preset("paper")
     schedule = schedule_from_blocks(preset.models[_MODEL].model.sizes(grid), _BLOCKS)
     model = random_model(preset, _MODEL, schedule.sizes).to(device).eval().requires_grad_(False)
-    chosen = np.arange(images)
-    classes_B = torch.from_numpy(labels(model.num_classes, chosen)).to(device)
-    uniforms_BT = torch.from_numpy(uniforms(0, chosen, model.sizes)).to(device)
+    classes_B, uniforms_BT = what_is_drawn(model, images)
     sampler = Sampler(model, schedule)
     return Case(variants={FAST: lambda: sampler.draw(classes_B, uniforms_BT)}, items=images)
 
@@ -116,18 +112,6 @@ def _scoring(images: int, device: torch.device) -> Case:
         return distance, precision_recall(generated, reference, _NEAREST)
 
     return Case(variants={FAST: score}, items=images)
-
-
-def _reading(images: int, _: torch.device) -> Case:
-    """Read random crops of random images of a cache of so many."""
-    preset, random = load_preset("paper"), np.random.default_rng(0)
-    codes = preset.tokenizer.autoencoder.codebook_size
-    cache = RandomCache(preset.sizes(_MODEL), images=images, crops=TEN_CROPS, codes=codes)
-
-    def read() -> object:
-        return cache.codes(random.integers(0, images, _READ), random.integers(0, TEN_CROPS, _READ))
-
-    return Case(variants={FAST: read}, items=_READ)
 
 
 def _ranks(world: int, _: torch.device) -> Case:

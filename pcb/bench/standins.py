@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from pcb.bench.case import Precision
 from pcb.data.arrays import save_array
 from pcb.data.shards import LABELS, TokenCache, token_shard
+from pcb.device import DTYPES
 from pcb.model.transformer import Transformer
+from pcb.sample.draw import labels, uniforms
 from pcb.settings import Autoencoder, Preset
 from pcb.tokenizer.quantize import normalise
 from pcb.tokenizer.vq import Tokenizer
@@ -27,10 +31,25 @@ def random_model(preset: Preset, name: str, sizes: Sequence[int]) -> Transformer
     return model
 
 
-def random_tokenizer(settings: Autoencoder, device: torch.device) -> Tokenizer:
-    """Return a tokenizer with random weights on a device, the same ones each time."""
+def what_is_drawn(model: Transformer, images: int) -> tuple[Tensor, Tensor]:
+    """Return classes (B,) and random numbers (B, T) of the first images, on a model's device."""
+    chosen, device = np.arange(images), model.codebook_VC.device
+    classes_B = torch.from_numpy(labels(model.num_classes, chosen)).to(device)
+    return classes_B, torch.from_numpy(uniforms(0, chosen, model.sizes)).to(device)
+
+
+def random_tokenizer(
+    settings: Autoencoder, device: torch.device, precision: Precision = "float32"
+) -> Tokenizer:
+    """Return a tokenizer with random weights on a device, the same ones each time.
+
+    `precision` is its decoder's.
+    """
     torch.manual_seed(0)
-    return Tokenizer(settings).to(device).eval().requires_grad_(False)
+    tokenizer = Tokenizer(settings).to(device).eval().requires_grad_(False)
+    if precision != "float32":
+        tokenizer.round_decoder_to(DTYPES[precision])
+    return tokenizer
 
 
 class RandomCache(TokenCache):

@@ -80,7 +80,6 @@ def store_ratios(results: Results, path: Path = RATIOS) -> None:
 
 def store_rates(results: Results, path: Path = RATES) -> None:
     """Put the rates of a run on a GPU among the measured ones: the best part's for each kind."""
-    # By precision too: what runs in 16 bits says nothing of float32.
     if results.machine.kind != "cuda":
         return
     stored = read_stored(path)
@@ -89,6 +88,7 @@ def store_rates(results: Results, path: Path = RATES) -> None:
     for part in sorted((p for p in results.parts if p.flops), key=_rate):
         if part.kind is not None:
             what = f"`pcb bench {part.name}` on {results.machine.name}, {part.precision}"
+            # By precision too: what runs in 16 bits says nothing of float32.
             rate = {"flops_per_second": _rate(part), "measured": what}
             own.setdefault(part.kind, {})[HALF[part.precision != "float32"]] = rate
     _write(path, stored)

@@ -46,7 +46,7 @@ def _row(part: Measured) -> tuple[str, ...]:
         "-" if part.bound is None else time_text(part.bound),
         _percent(part.share),
         _percent(part.operators),
-        "-" if part.memory is None else f"{part.memory / _MEBI:,.0f} MiB",
+        memory_text(part.memory),
     )
 
 
@@ -59,6 +59,11 @@ def _variant_rows(part: Measured) -> Iterator[tuple[str, ...]]:
         differences = ", ".join(f"{k} {v:.2g}" for k, v in variant.differences.items())
         median = time_text(variant.quartiles[1])
         yield part.name, variant.name, median, f"{variant.ratio:.2f}", differences or "-"
+
+
+def memory_text(size: int | None) -> str:
+    """Return bytes in MiB."""
+    return "-" if size is None else f"{size / _MEBI:,.0f} MiB"
 
 
 def time_text(seconds: float) -> str:

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from pcb.bench.bounds import decoding_phases, encoding_phases
-from pcb.bench.case import FAST, Case, Part, Precision, Scope
+from pcb.bench.case import FAST, Case, Part, Precision, Scope, suffix
 from pcb.bench.standins import random_tokenizer
 from pcb.data.arrays import to_uint8
-from pcb.device import DTYPES
 from pcb.params import load_preset
 from pcb.settings import Autoencoder
 from pcb.tokenizer.vq import Tokenizer
@@ -47,9 +46,8 @@ def _encoding(preset: str, batch: int) -> Part:
 
 
 def _decoding(preset: str, batch: int, precision: Precision = "float32") -> Part:
-    half = "" if precision == "float32" else f"-{precision}"
     return Part(
-        name=f"tokenizer/decode/{preset}/b{batch}{half}",
+        name=f"tokenizer/decode/{preset}/b{batch}{suffix(precision)}",
         item="images",
         make=partial(_decode, preset, batch, precision),
         precision=precision,
@@ -85,9 +83,7 @@ def _decode(preset: str, batch: int, precision: Precision, device: torch.device)
     exact = random_tokenizer(settings, device)
     variants = {FAST: exact}
     if precision != "float32":
-        rounded = random_tokenizer(settings, device)
-        rounded.round_decoder_to(DTYPES[precision])
-        variants = {FAST: rounded, "float32": exact}
+        variants = {FAST: random_tokenizer(settings, device, precision), "float32": exact}
     phases = decoding_phases(settings, size, precision, batch)
 
     @torch.inference_mode()
