@@ -40,10 +40,10 @@ verify-metrics: $(INSTALLED)  ## download ADM's samples (12 GB); compare with it
 	$(BIN)/python -m pcb verify-metrics
 
 bench: $(INSTALLED)  ## time the program's parts, beside what this machine could do at best
-	$(BIN)/python -m pcb bench
+	$(BIN)/python -m benchmarks
 
 bench-check: $(INSTALLED)  ## time them and compare with the stored ratios
-	$(BIN)/python -m pcb bench --check
+	$(BIN)/python -m benchmarks --check
 
 test: lint  ## check style and types, then run the tests
 	$(BIN)/python -m pytest

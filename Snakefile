@@ -1,7 +1,7 @@
 """The experiment of one preset, from data to report: `make reproduce` runs it.
 
 Its only outputs are manifests (and the report's pages). What is stale is decided by content in
-pcb.settle; each rule is one `pcb` call. PCB_PRESET picks the preset.
+pcb.pipeline.staleness; each rule is one `pcb` call. PCB_PRESET picks the preset.
 """
 
 import os
@@ -15,8 +15,8 @@ sys.path.insert(0, workflow.basedir)
 # The interpreter that runs Snakemake also runs the rules, whether or not its venv is active.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
-from pcb.plan import Plan, hold_workflow, recap
-from pcb.stages import launcher_of
+from pcb.pipeline.workflow import Plan, hold_workflow, recap
+from pcb.pipeline.stages import launcher_of
 
 PLAN = Plan()
 PRESET = PLAN.name

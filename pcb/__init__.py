@@ -2,7 +2,7 @@
 
 Reproduction of D. Eigen, "Progressive Checkerboards for Autoregressive Multiscale Image
 Generation", arXiv 2602.03811. Inside a scale, evenly spaced tokens are drawn in parallel, in the
-fixed order of `pcb.order`; `pcb.schedule` says which tokens share a step.
+fixed order of `pcb.order.checkerboard`; `pcb.order.schedule` says which tokens share a step.
 
 Importing `pcb` imports neither torch nor numpy; the submodules say what they need.
 """

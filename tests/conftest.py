@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pcb.pipeline import Pipeline
-from pcb.settings import Autoencoder
+from pcb.config import Autoencoder
+from pcb.pipeline.tasks import Pipeline
 from tests.llamagen import write_llamagen
 from tests.units import pipeline_of
 from tests.workflow.snakemake import copy_project, snakemake

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from pcb.params import load_params, merge, parse_preset
-from pcb.settings import Preset
+from pcb.config import Preset
+from pcb.config.loader import load_params, merge, parse_preset
 from tests.units import ROOT
 
 SIZES = ((500, 375), (333, 500), (281, 281), (240, 320), (600, 570), (64, 48))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from pcb.settings import Autoencoder
+from pcb.config import Autoencoder
 from pcb.tokenizer.vq import Tokenizer
 
 

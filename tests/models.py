@@ -2,10 +2,10 @@
 
 import torch
 
+from pcb.config import Autoencoder, Model
 from pcb.model.sequence import sequence_of
 from pcb.model.transformer import Inputs, Transformer
-from pcb.schedule import schedule_from_blocks
-from pcb.settings import Autoencoder, Model
+from pcb.order.schedule import schedule_from_blocks
 
 TINY_AUTOENCODER = Autoencoder(
     channels=8,

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from pcb.params import load_params, parse_preset
-from pcb.pipeline import Pipeline
-from pcb.plan import REPORT_PAGES
-from pcb.progress import Progress
-from pcb.settings import Preset
-from pcb.stage import Job, run_unit, write_atomic
+from pcb.config import Preset
+from pcb.config.loader import load_params, parse_preset
+from pcb.pipeline.run import Job, run_unit
+from pcb.pipeline.tasks import Pipeline
+from pcb.pipeline.workflow import REPORT_PAGES
+from pcb.runtime.atomic import write_atomic
+from pcb.runtime.progress import Progress
 
 ROOT = Path(__file__).parent.parent
 

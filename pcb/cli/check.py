@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from pcb.cli.verb import Verbs, add_verb
-from pcb.params import PARAMS_FILE
+from pcb.config.loader import PARAMS_FILE
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -28,12 +28,12 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from pcb.doctor import examine
+    from pcb.preflight.doctor import examine
 
     return examine(arguments.params)
 
 
 def _parity(arguments: argparse.Namespace) -> int:
-    from pcb.parity import main
+    from pcb.external.parity import main
 
     return main(arguments.folder)

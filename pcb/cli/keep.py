@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
-from pcb.params import load_params
+from pcb.config.loader import load_params
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -31,14 +31,14 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> int:
-    from pcb.effective import write_settings
+    from pcb.pipeline.resolved import write_settings
 
     print(write_settings(pipeline_of(arguments)))
     return 0
 
 
 def _trace(arguments: argparse.Namespace) -> int:
-    from pcb.trace import print_trace, unit_of
+    from pcb.pipeline.trace import print_trace, unit_of
 
     if arguments.preset is None:
         arguments.preset = _preset_in(arguments)
@@ -53,7 +53,7 @@ def _preset_in(arguments: argparse.Namespace) -> str | None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from pcb.audit import audit, print_findings
+    from pcb.pipeline.verify import audit, print_findings
 
     findings = audit(pipeline_of(arguments))
     print_findings(findings)
@@ -61,13 +61,13 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _restore(arguments: argparse.Namespace) -> int:
-    from pcb.store import restore
+    from pcb.pipeline.dvc import restore
 
     return restore(pipeline_of(arguments))
 
 
 def _publish(arguments: argparse.Namespace) -> int:
-    from pcb.store import publish
+    from pcb.pipeline.dvc import publish
 
     return publish(pipeline_of(arguments))
 

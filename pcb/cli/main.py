@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import pcb
-from pcb.atomic import explain_disk_error
-from pcb.cli import check, jobs, keep, make, measure, outside, show, speed
+from pcb.cli import check, jobs, keep, make, measure, outside, show
 from pcb.cli.verb import Formatter
 from pcb.errors import UserError
+from pcb.runtime.atomic import explain_disk_error
 
 EXAMPLES = """\
 examples:
@@ -54,13 +54,17 @@ def build_parser() -> argparse.ArgumentParser:
     keep.add_verbs(verbs)
     check.add_verbs(verbs)
     measure.add_verbs(verbs)
-    speed.add_verbs(verbs)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    parsed = build_parser().parse_args(arguments)
+    return run(build_parser(), arguments)
+
+
+def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> int:
+    """Parse, call what the parser has set as `run`, and return the exit status."""
+    parsed = parser.parse_args(arguments)
     try:
         status: int = parsed.run(parsed)
         sys.stdout.flush()

@@ -4,9 +4,9 @@ import argparse
 from functools import partial
 
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
-from pcb.params import load_cluster
-from pcb.stage import run_unit
-from pcb.stages import launcher_of, lazy_entry, set_threads
+from pcb.config.loader import load_cluster
+from pcb.pipeline.run import run_unit
+from pcb.pipeline.stages import launcher_of, lazy_entry, set_threads
 
 # stage: what its verb does, what names its unit (None: there is one), an example of that name
 STAGES: dict[str, tuple[str, str | None, str]] = {
@@ -47,8 +47,8 @@ def _report(arguments: argparse.Namespace) -> int:
         return _make("report", arguments)
     pipeline = pipeline_of(arguments)
     # Only here: drawing needs torch and Matplotlib.
-    from pcb.report.build import write_report
     from pcb.report.evidence import Evidence
+    from pcb.stages.report import write_report
 
     folder = pipeline.unit("report").artifact
     facts = write_report(Evidence(pipeline), folder)

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from pcb.cli.verb import Verbs, add_verb
-from pcb.params import PARAMS_FILE, load_files
-from pcb.settings import Sampling
+from pcb.config import Sampling
+from pcb.config.loader import PARAMS_FILE, load_files
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -54,9 +54,9 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from pcb.atomic import write_atomic
-    from pcb.files import external_file
+    from pcb.external.files import external_file
     from pcb.metrics.evaluate import evaluate
+    from pcb.runtime.atomic import write_atomic
 
     # Files from outside are looked for only if their paths are not given.
     inception, reference = (
@@ -82,6 +82,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    from pcb.external.files import external_file
     from pcb.metrics.golden import verify_metrics
 
-    return verify_metrics(load_files(arguments.params))
+    files = load_files(arguments.params)
+    return verify_metrics(
+        external_file(files, "adm-samples"),
+        external_file(files, "inception"),
+        external_file(files, "adm-reference"),
+    )

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from pcb.catalogue import needed_files
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
+from pcb.external.catalogue import needed_files
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -36,7 +36,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from pcb.fetch import fetch, list_lines
+    from pcb.external.fetch import fetch, list_lines
 
     pipeline = pipeline_of(arguments)
     files = pipeline.preset.files
@@ -50,6 +50,6 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from pcb.train.from_folder import import_folder
+    from pcb.external.folder import import_folder
 
     return import_folder(pipeline_of(arguments), arguments.folder, arguments.model)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
 from pcb.errors import UserError
-from pcb.rates import Device
-from pcb.schedule import Schedule, scale_sizes, schedule_from_blocks, schedule_from_total
+from pcb.order.schedule import Schedule, scale_sizes, schedule_from_blocks, schedule_from_total
+from pcb.preflight.rates import Device
 
 FINAL = 16
 """Side of the paper's finest token grid."""
@@ -78,7 +78,7 @@ def schedule_lines(schedule: Schedule) -> list[str]:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from pcb.forecast import print_plan
+    from pcb.preflight.plan import print_plan
 
     if arguments.gpus < 1 or not 0 < arguments.utilisation <= 1:
         raise UserError("plan: --gpus must be at least 1, --utilisation above 0 and at most 1")
@@ -87,7 +87,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _order(arguments: argparse.Namespace) -> int:
-    from pcb.order import progressive_checkerboard
+    from pcb.order.checkerboard import progressive_checkerboard
 
     n = arguments.n
     if n < 1:
@@ -96,7 +96,7 @@ def _order(arguments: argparse.Namespace) -> int:
     for row in progressive_checkerboard(n):
         print(" ".join(f"{rank:>{width}}" for rank in row))
     if arguments.png is not None:
-        from pcb.report.checkerboard import draw_order
+        from pcb.report.order_figures import draw_order
 
         draw_order(n, arguments.png)
     return 0

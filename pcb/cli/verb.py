@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pcb.params import PARAMS_FILE, active_preset, load_params, parse_preset
-from pcb.pipeline import Pipeline
+from pcb.config.loader import PARAMS_FILE, active_preset, load_params, parse_preset
+from pcb.pipeline.tasks import Pipeline
 
 Verbs: TypeAlias = "argparse._SubParsersAction[Any]"
 Run = Callable[[argparse.Namespace], int]

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcb.atomic import atomic
 from pcb.errors import UserError
+from pcb.runtime.atomic import atomic
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:

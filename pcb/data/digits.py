@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pcb.settings import Digits
+from pcb.config import Digits
 
 Split = Literal["train", "held_out"]
 _STREAMS: dict[Split, int] = {"train": 0, "held_out": 1}

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from pcb.data.crops import UnreadableImageError, centre_square, crop, decode_rgb
 from pcb.data.index import Index
-from pcb.data.pool import in_order
 from pcb.data.tree import read_file
 from pcb.errors import UserError
+from pcb.runtime.pool import in_order
 
 _AHEAD = 2
 """Images a thread that are decoded before their turn."""

@@ -11,12 +11,12 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pcb.config import Digits, Preset
+from pcb.config.images import TEN_CROPS
 from pcb.data.arrays import map_array
 from pcb.data.imagenet import FileImages
 from pcb.data.index import read_index
 from pcb.data.tree import tree_root
-from pcb.settings import Digits, Preset
-from pcb.settings.images import TEN_CROPS
 
 Split = Literal["train", "held_out"]
 

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pcb.atomic import atomic
 from pcb.data.tree import File
 from pcb.errors import UserError
+from pcb.runtime.atomic import atomic
 
 COLUMNS = ("path", "label", "offset", "bytes", "crc32", "width", "height")
 _NUMBERS = {name: np.int64 for name in COLUMNS[1:]}

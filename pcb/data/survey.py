@@ -6,16 +6,16 @@ decoding everything would take hours. Finished chunks of the index survive an in
 
 import csv
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pcb.config import Files, ImageNet
 from pcb.data.crops import UnreadableImageError, decode_rgb, open_image
 from pcb.data.images import TRAIN_INDEX, VALIDATION_INDEX
 from pcb.data.index import COLUMNS, write_rows
-from pcb.data.pool import in_order
 from pcb.data.tree import (
     File,
     class_names,
@@ -25,10 +25,9 @@ from pcb.data.tree import (
     validation_files,
 )
 from pcb.errors import UserError
-from pcb.pipeline import content_hash
-from pcb.progress import Progress
-from pcb.settings import Files, ImageNet
-from pcb.stage import Job
+from pcb.runtime.hashing import content_hash
+from pcb.runtime.pool import in_order
+from pcb.runtime.progress import Progress
 
 REFUSED = "refused.csv"
 CHUNK = 4096
@@ -44,32 +43,40 @@ Row = tuple[str, ...]
 """The index's columns, and why the file is refused: nothing if it is not."""
 
 
-def survey(job: Job, settings: ImageNet) -> dict[str, Any]:
-    """Write the indices of training and validation images, and the list of refused ones.
+def survey(
+    files: Files,
+    settings: ImageNet,
+    folder: Path,
+    *,
+    workers: int,
+    progress: Callable[[str, int], Progress],
+) -> dict[str, Any]:
+    """Write into `folder` the indices of training and validation images, and the refused ones.
+
+    `progress("images", n)` returns a context manager that is told of n images.
 
     Raises UserError if classes or images are not as many as the settings say, or too many are
     refused.
     """
-    workers = job.preset.compute.workers
     chunks: dict[str, list[Path]] = {TRAIN_INDEX: [], VALIDATION_INDEX: []}
     with ThreadPoolExecutor(workers) as pool:
-        trees = _find(job.preset.files, settings, pool)
+        trees = _find(files, settings, pool)
         totals = {name: len(files) for name, (_, files) in trees.items()}
-        with job.progress("images", sum(totals.values())) as progress:
-            for name, (root, files) in trees.items():
-                for start in range(0, len(files), CHUNK):
-                    part = files[start : start + CHUNK]
-                    chunk = _chunk(job.folder, root, part)
+        with progress("images", sum(totals.values())) as seen:
+            for name, (root, found) in trees.items():
+                for start in range(0, len(found), CHUNK):
+                    part = found[start : start + CHUNK]
+                    chunk = _chunk(folder, root, part)
                     chunks[name].append(chunk)
                     if chunk.exists():
-                        progress.skip(len(part))
+                        seen.skip(len(part))
                         continue
                     rows = in_order(pool, partial(examine, root), part, _AHEAD * workers)
-                    write_rows(chunk, _CHUNK_COLUMNS, _counted(rows, progress))
+                    write_rows(chunk, _CHUNK_COLUMNS, _counted(rows, seen))
     refused = [(name, row) for name, parts in chunks.items() for row in _rows(parts) if row[-1]]
-    _report_refused(job, settings, refused, sum(totals.values()), chunks)
+    _report_refused(folder, settings, refused, sum(totals.values()), chunks)
     for name, parts in chunks.items():
-        write_rows(job.folder / name, COLUMNS, (row[:-1] for row in _rows(parts) if not row[-1]))
+        write_rows(folder / name, COLUMNS, (row[:-1] for row in _rows(parts) if not row[-1]))
     left = {name: totals.get(name, 0) - sum(n == name for n, _ in refused) for name in chunks}
     return {
         "classes": settings.num_classes,
@@ -157,14 +164,14 @@ def _rows(chunks: Iterable[Path]) -> Iterator[Row]:
 
 
 def _report_refused(
-    job: Job,
+    folder: Path,
     settings: ImageNet,
     refused: Sequence[tuple[str, Row]],
     total: int,
     chunks: Mapping[str, Sequence[Path]],
 ) -> None:
     """Write the list of refused files. Raises UserError if they are too many."""
-    path = job.folder / REFUSED
+    path = folder / REFUSED
     rows = [(name, row[0], row[3], row[-1]) for name, row in refused]
     write_rows(path, ("index", "path", "bytes", "reason"), rows)
     if len(refused) <= settings.refused_share * total:
@@ -175,7 +182,7 @@ def _report_refused(
             chunk.unlink()
     shown = ", ".join(f"{row[0]} ({row[-1]})" for _, row in refused[:_SHOWN])
     raise UserError(
-        f"{job.unit.name}: {len(refused)} of {total} images cannot be read, more than "
+        f"data: {len(refused)} of {total} images cannot be read, more than "
         f"data.refused_share = {settings.refused_share:g}: {shown}"
         f"{', ...' if len(refused) > _SHOWN else ''}; all are listed in {path}; replace them, or "
         f"raise the share"

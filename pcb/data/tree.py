@@ -2,7 +2,7 @@
 
 Training images stand in a folder a class, or in a tar a class, which is read where it lies;
 validation images in a folder a class, or in one folder with a file that says their classes
-(`pcb.data.truth`). Labels count the sorted names of the classes from 0 on.
+(`pcb.data.validation_labels`). Labels count the sorted names of the classes from 0 on.
 """
 
 import os
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pcb.data.truth import validation_labels
+from pcb.data.validation_labels import validation_labels
 from pcb.errors import UserError
 
 SUFFIXES = (".jpeg", ".jpg", ".png")

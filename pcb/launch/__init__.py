@@ -1,9 +1,9 @@
 """Running units as jobs: submitted once, watched, found again after the head process died."""
 
+from pcb.config import Cluster
 from pcb.launch.head import Head
 from pcb.launch.local import run_locally
-from pcb.pipeline import Unit
-from pcb.settings import Cluster
+from pcb.pipeline.tasks import Unit
 
 
 def launch(unit: Unit, cluster: Cluster, launcher: str, *, force: bool = False) -> None:

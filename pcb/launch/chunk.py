@@ -8,12 +8,13 @@ nobody asked for, and everything else - watching, finding again, trying again - 
 
 import time
 
+from pcb.config.cluster import Cluster
+from pcb.config.paths import JOBS
 from pcb.errors import UserError
-from pcb.launch.record import JOBS, WHOLE, Record, Submitted, all_records, read_record
+from pcb.launch.record import WHOLE, Record, Submitted, all_records, read_record
 from pcb.launch.submit import announce, submit
 from pcb.launch.work import Chunk, Work
-from pcb.lock import hold, is_held
-from pcb.settings.cluster import Cluster
+from pcb.runtime.lock import hold, is_held
 
 _PATIENCE = 10.0
 """Seconds that a job waits for units that may share it."""

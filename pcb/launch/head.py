@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pcb.config.cluster import Cluster
 from pcb.errors import UserError
 from pcb.launch.chunk import submit_together
 from pcb.launch.outcome import Outcome, log_of, outcome_of, progress, tail
@@ -18,12 +19,11 @@ from pcb.launch.record import WHOLE, Record, Submitted, all_records, read_record
 from pcb.launch.squeue import CANCELLED, GONE, JobState, cancel_named, job_named, job_states
 from pcb.launch.submit import announce, numbered, submit
 from pcb.launch.work import Work
-from pcb.lock import hold
-from pcb.manifest import made_by
-from pcb.pipeline import Unit
-from pcb.settings.cluster import Cluster
-from pcb.stage import already_made
-from pcb.stages import TABLE_VARIABLE, shares_of
+from pcb.pipeline.manifest import made_by
+from pcb.pipeline.run import already_made
+from pcb.pipeline.stages import TABLE_VARIABLE, shares_of
+from pcb.pipeline.tasks import Unit
+from pcb.runtime.lock import hold
 
 DONE = "done"
 _UNSEEN = 3

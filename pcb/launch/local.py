@@ -6,13 +6,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from pcb.config.cluster import Cluster
 from pcb.errors import UserError
 from pcb.launch.work import Work
-from pcb.meeting import variables_of_ranks
-from pcb.pipeline import Unit
-from pcb.settings.cluster import Cluster
-from pcb.stage import already_made
-from pcb.stages import shares_of
+from pcb.pipeline.run import already_made
+from pcb.pipeline.stages import shares_of
+from pcb.pipeline.tasks import Unit
+from pcb.runtime.rendezvous import variables_of_ranks
 
 
 def run_locally(unit: Unit, cluster: Cluster, *, force: bool) -> None:

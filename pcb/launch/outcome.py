@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import submitit
 
-from pcb.atomic import write_atomic
 from pcb.launch.record import Submitted
+from pcb.runtime.atomic import write_atomic
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from pcb.atomic import whole_files, write_atomic
-from pcb.pipeline import Unit
+from pcb.config.paths import JOBS
+from pcb.pipeline.tasks import Unit
+from pcb.runtime.atomic import whole_files, write_atomic
 
-JOBS = Path(".pcb") / "jobs"
 WHOLE = (0, 1)
 """The share that is the whole unit."""
 

@@ -13,10 +13,11 @@ import msgspec
 import submitit
 from submitit.core.utils import DelayedSubmission, FailedJobError
 
+from pcb.config.cluster import Cluster, Resources
+from pcb.config.paths import JOBS
 from pcb.errors import UserError
-from pcb.launch.record import JOBS, Record, Submitted
-from pcb.pipeline import Unit
-from pcb.settings.cluster import Cluster, Resources
+from pcb.launch.record import Record, Submitted
+from pcb.pipeline.tasks import Unit
 
 # Without this every poll prints warnings where there is no accounting.
 logging.getLogger("submitit").propagate = False

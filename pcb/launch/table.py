@@ -11,7 +11,7 @@ from pcb.errors import UserError
 from pcb.launch.outcome import progress
 from pcb.launch.record import WHOLE, Record, Submitted, all_records
 from pcb.launch.squeue import JobState, cancel_named, job_states
-from pcb.stages import TABLE_VARIABLE
+from pcb.pipeline.stages import TABLE_VARIABLE
 
 _HEADER = ("unit", "preset", "job", "part", "try", "state", "node", "progress")
 _LOOK = 5.0

@@ -8,10 +8,10 @@ import os
 import subprocess
 import sys
 
+from pcb.config.loader import load_cluster
 from pcb.launch.record import all_records
 from pcb.launch.table import cancel_jobs
-from pcb.params import load_cluster
-from pcb.stages import TABLE_VARIABLE
+from pcb.pipeline.stages import TABLE_VARIABLE
 
 _SECONDS = "30"
 """Between two tables."""

@@ -12,14 +12,14 @@ from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission
 from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 
-from pcb import interrupt
+from pcb.config.loader import load_preset
 from pcb.errors import UserError
 from pcb.launch.outcome import keep_outcome
 from pcb.launch.record import Record
-from pcb.params import load_preset
-from pcb.pipeline import Pipeline, Unit
-from pcb.stage import follow_unit, run_share, run_unit
-from pcb.stages import LAUNCHER_VARIABLE, lazy_entry, set_threads
+from pcb.pipeline.run import follow_unit, run_share, run_unit
+from pcb.pipeline.stages import LAUNCHER_VARIABLE, lazy_entry, set_threads
+from pcb.pipeline.tasks import Pipeline, Unit
+from pcb.runtime import interrupt
 
 _SUBMITTED = "SUBMITIT_EXECUTOR"
 """What submitit sets in a job."""
@@ -111,7 +111,7 @@ def _join_tasks() -> int:
     tasks = JobEnvironment()
     if tasks.num_tasks == 1:
         return 0
-    # Devices stay visible: LOCAL_RANK chooses (`pcb.device`).
+    # Devices stay visible: LOCAL_RANK chooses (`pcb.runtime.device`).
     TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
     return int(tasks.global_rank)
 

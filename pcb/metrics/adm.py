@@ -4,7 +4,7 @@ from pcb.errors import UserError
 from pcb.metrics.image_files import ImageFiles
 from pcb.metrics.parts import Extraction
 from pcb.metrics.target import Target, read_statistics
-from pcb.progress import Progress
+from pcb.runtime.progress import Progress
 
 
 def adm_target(extraction: Extraction, reference: ImageFiles, progress: Progress) -> Target:

@@ -18,7 +18,7 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from pcb.data.arrays import from_uint8
 from pcb.errors import UserError
-from pcb.tokenizer.load import check_state
+from pcb.runtime.weights import check_state
 
 WEIGHTS = "classifier.safetensors"
 EXTRACTOR = "pcb-classifier"

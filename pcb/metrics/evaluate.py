@@ -7,25 +7,26 @@ from typing import Any
 import msgspec
 import torch
 
-from pcb.certificate import package_versions
-from pcb.device import compute_exactly, forbid_tf32, pick_device
+from pcb.config import Compute, Metrics
+from pcb.config.loader import plain
+from pcb.config.paths import EVALUATIONS
 from pcb.errors import UserError
-from pcb.files import file_record
 from pcb.metrics.adm import adm_target
 from pcb.metrics.fidelity import scores
 from pcb.metrics.image_files import ImageFiles, open_images
 from pcb.metrics.inception import load_inception
 from pcb.metrics.inception_score import label_warning, order_warning
 from pcb.metrics.parts import Extraction
-from pcb.params import plain
-from pcb.progress import Progress
-from pcb.settings import Compute, Metrics
+from pcb.runtime.device import compute_exactly, forbid_tf32, pick_device
+from pcb.runtime.environment import package_versions
+from pcb.runtime.hashing import file_record
+from pcb.runtime.progress import Progress
 
 PROTOCOL = Metrics(extractor="inception")
 SPLIT_IMAGES = 5000
 """Images of a split of the protocol's Inception score."""
 BATCH = 64
-KEPT = Path(".pcb") / "evaluate"
+KEPT = EVALUATIONS
 """Features: the samples' until their scores are complete, the reference's for the next model."""
 
 

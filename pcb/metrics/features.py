@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcb.ahead import ahead
+from pcb.config import Compute
 from pcb.data.arrays import save_arrays
 from pcb.metrics.statistics import Sums, sums_of
-from pcb.settings import Compute
+from pcb.runtime.prefetch import ahead
 
 
 class Layers(NamedTuple):
@@ -54,8 +54,9 @@ def extract(
 ) -> Features:
     """Run an extractor over batches of images; `advance` hears of each batch's size.
 
-    While it sees one, up to `prefetch` more are read or decoded (`pcb.ahead`). For thousands of
-    images: spatial features, 8 kB an image, are held until all are there to be added up at once.
+    While it sees one, up to `prefetch` more are read or decoded (`pcb.runtime.prefetch`). For
+    thousands of images: spatial features, 8 kB each, are held until all are there to be added up at
+    once.
     """
     pool, logits, spatial = [], [], []
     for pixels in ahead(batches, prefetch):

@@ -25,6 +25,7 @@ from torch_fidelity.metric_prc import (
     prc_features_to_metric,
 )
 
+from pcb.config import Metrics
 from pcb.metrics.features import Features
 from pcb.metrics.frechet import frechet_distance, resampled_deviation
 from pcb.metrics.inception_score import inception_score
@@ -32,7 +33,6 @@ from pcb.metrics.kid import kernel_distance
 from pcb.metrics.precision_recall import precision_recall
 from pcb.metrics.statistics import statistics_of
 from pcb.metrics.target import Target
-from pcb.settings import Metrics
 
 
 def scores(

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from pcb.files import external_file
+from pcb.config import Sampling
 from pcb.metrics.evaluate import evaluate
-from pcb.settings import Files, Sampling
 
 PUBLISHED = {
     "fid": 3.9426,
@@ -35,12 +35,14 @@ class Comparison:
         return abs(self.measured / self.published - 1) <= TOLERANCE
 
 
-def verify_metrics(files: Files, published: Mapping[str, float] = PUBLISHED) -> int:
+def verify_metrics(
+    samples: Path, inception: Path, reference: Path, published: Mapping[str, float] = PUBLISHED
+) -> int:
     """Measure ADM's samples, print both sides, and return 1 if a score is out of tolerance."""
     found = evaluate(
-        external_file(files, "adm-samples"),
-        external_file(files, "inception"),
-        external_file(files, "adm-reference"),
+        samples,
+        inception,
+        reference,
         count=IMAGES,
         torch_fidelity=True,
     )

@@ -18,10 +18,9 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from pcb.atomic import whole_files
 from pcb.errors import UserError
-from pcb.files import file_record
-from pcb.pipeline import content_hash
+from pcb.runtime.atomic import whole_files
+from pcb.runtime.hashing import content_hash, file_record
 
 IMAGES = "arr_0"
 LABELS = "arr_1"

@@ -15,9 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcb.certificate import package_versions
-from pcb.device import send
-from pcb.lock import hold
 from pcb.metrics.features import (
     Extractor,
     Features,
@@ -27,8 +24,11 @@ from pcb.metrics.features import (
     save_features,
 )
 from pcb.metrics.image_files import ImageFiles
-from pcb.pipeline import content_hash
-from pcb.progress import Progress
+from pcb.runtime.device import send
+from pcb.runtime.environment import package_versions
+from pcb.runtime.hashing import content_hash
+from pcb.runtime.lock import hold
+from pcb.runtime.progress import Progress
 
 PART_IMAGES = 5000
 """Images of a part, rounded up to whole batches, so that batches are those of a single pass."""

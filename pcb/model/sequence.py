@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcb.device import send
-from pcb.order import drawing_order
-from pcb.schedule import Schedule, block_starts
+from pcb.order.checkerboard import drawing_order
+from pcb.order.schedule import Schedule, block_starts
+from pcb.runtime.device import send
 
 NONE_BEFORE = -1
 

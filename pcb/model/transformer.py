@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pcb.config import Model
 from pcb.model.layers import Attending, Attention, Condition, Layer, SwiGLU
 from pcb.model.rotary import RotaryPhases
-from pcb.settings import Model
 
 PUBLISHED_STD = 0.02
 """Deviation of the layers' initial weights in the released code."""

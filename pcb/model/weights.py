@@ -1,18 +1,16 @@
 """A finished model's weights on disk: safetensors, loaded strictly."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import load_file
 
-from pcb.atomic import atomic
+from pcb.config import Preset
 from pcb.errors import UserError
 from pcb.model.transformer import Transformer
-from pcb.settings import Preset
-from pcb.tokenizer.load import check_state, load_tokenizer
+from pcb.runtime.weights import check_state
+from pcb.tokenizer.load import load_tokenizer
 
 WEIGHTS = "model.safetensors"
 AVERAGE = "ema.safetensors"
@@ -24,15 +22,6 @@ def build_model(preset: Preset, name: str, tokenizer_folder: Path) -> Transforme
     return Transformer(
         preset.models[name].model, preset.sizes(name), preset.data.num_classes, tokenizer.codebook
     )
-
-
-def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write weights as safetensors, which whoever may read the folder may read."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    with atomic(path) as temporary:
-        save_file(tensors, temporary)
-        # The library leaves files that their owner alone can read.
-        temporary.chmod(0o666 & temporary.parent.stat().st_mode)
 
 
 def load_weights(folder: Path, model: Transformer) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pcb.config import Claims
 from pcb.report.headline import beats_peers, headline_holds
 from pcb.report.rows import Row
 from pcb.report.verdict import Check, Claim
-from pcb.settings import Claims
 
 
 def decide(rows: Sequence[Row], limits: Claims, *, comparable: bool = False) -> tuple[Claim, ...]:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pcb.manifest import Manifest, read_manifest
-from pcb.pipeline import Pipeline, Unit
+from pcb.config import ImageNet, Sampling
+from pcb.pipeline.manifest import Manifest, read_manifest
+from pcb.pipeline.tasks import Pipeline, Unit
 from pcb.report.rows import Row, make_row
-from pcb.settings import ImageNet, Sampling
 
 
 class Evidence:

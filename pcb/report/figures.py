@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from pcb.report.checkerboard import order_figure, steps_figure
 from pcb.report.curves import (
     chosen_codes_figure,
     scale_loss_figure,
@@ -17,6 +16,7 @@ from pcb.report.curves import (
 )
 from pcb.report.evidence import Evidence
 from pcb.report.maps import FEW, fid_map, guidance_figure, guided_lines, usage_figure
+from pcb.report.order_figures import order_figure, steps_figure
 from pcb.report.published import published_points
 from pcb.report.rows import Row
 

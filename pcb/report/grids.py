@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pcb.device import pick_device
-from pcb.report.drawing import decode_images, drawing_frames
 from pcb.report.evidence import Evidence
 from pcb.report.figures import compared
 from pcb.report.page import GridView, StripView
+from pcb.report.pictures import decode_images, drawing_frames
 from pcb.report.rows import Row
 from pcb.report.strips import animation, data_uri, sheet, strip
+from pcb.runtime.device import pick_device
 from pcb.tokenizer.load import load_tokenizer
 from pcb.tokenizer.vq import Tokenizer
 

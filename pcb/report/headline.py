@@ -6,10 +6,10 @@ Both need rows of ImageNet 256x256; a miniature's leave them open.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pcb.config import Claims
 from pcb.report.published import measured_row, published_systems
 from pcb.report.rows import Row
 from pcb.report.verdict import Check, Claim
-from pcb.settings import Claims
 
 _NEEDED = "No headline row of ImageNet 256×256 (50,000 images) was run"
 

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from pcb.errors import UserError
-from pcb.marked import put_between
+from pcb.report.marked import put_between
 
 BEGIN, END = "<!-- measured: `make readme` writes this -->", "<!-- end of measured -->"
 _SAMPLES = (

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pcb.params import plain
-from pcb.pipeline import content_hash
-from pcb.schedule import Schedule
-from pcb.settings import Model, Preset, SweepPoint
+from pcb.config import Model, Preset, SweepPoint
+from pcb.config.loader import plain
+from pcb.order.schedule import Schedule
+from pcb.runtime.hashing import content_hash
 
 NOT_RUN = "not run"
 SCORES = ("fid", "is", "precision", "recall", "kid")

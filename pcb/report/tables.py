@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pcb.config import Preset
 from pcb.report.rows import COLUMNS, NOT_RUN, SCORES, Row, extra_columns, row_cells
-from pcb.settings import Preset
 
 NOTHING = "–"
 """A cell that has no meaning in its row."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcb.device import send
 from pcb.model.cache import Cache
 from pcb.model.layers import Attending
+from pcb.runtime.device import send
 from pcb.sample.draw import draw_codes
 from pcb.sample.guidance import Guidance
 from pcb.sample.prepared import Prepared

@@ -1,6 +1,6 @@
 """What a model computes of a schedule before any code is drawn, once instead of at every step.
 
-Each part can be switched off (`pcb.settings.Speed`); the model's own functions then compute it at
+Each part can be switched off (`pcb.config.Speed`); the model's own functions then compute it at
 every step, as they do in training.
 
 Letters: B images, R rows of a call (one or two for an image), T tokens of the sequence, L positions
@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pcb.config import Speed
 from pcb.model.layers import Condition, Layer
 from pcb.model.sequence import Sequence
 from pcb.model.transformer import Inputs, Transformer
-from pcb.settings import Speed
 
 
 class Prepared:

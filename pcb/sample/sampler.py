@@ -8,14 +8,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pcb.config import Speed
 from pcb.model.sequence import sequence_of
 from pcb.model.transformer import Transformer
+from pcb.order.schedule import Schedule
 from pcb.sample.drawing import Drawing, StepLogits
 from pcb.sample.graphs import StepGraphs
 from pcb.sample.guidance import Guidance
 from pcb.sample.prepared import Prepared
-from pcb.schedule import Schedule
-from pcb.settings import Speed
 
 
 class Sampler:

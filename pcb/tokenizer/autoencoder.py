@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pcb.settings import Autoencoder
+from pcb.config import Autoencoder
 
 _NORM_EPSILON = 1e-6
 _IMAGE_CHANNELS = 3

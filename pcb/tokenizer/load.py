@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from pcb.config import Autoencoder
 from pcb.errors import UserError
-from pcb.settings import Autoencoder
+from pcb.runtime.weights import check_state
 from pcb.tokenizer.vq import Tokenizer
 
 TOKENIZER_FILE = "tokenizer.safetensors"
-_SHOWN = 3
 
 
 def load_tokenizer(folder: Path, settings: Autoencoder) -> Tokenizer:
@@ -40,28 +40,3 @@ def tokenizer_from_state(
     check_state(tokenizer, state, source)
     tokenizer.load_state_dict(dict(state), strict=True, assign=True)
     return tokenizer.eval().requires_grad_(False)
-
-
-def check_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Raise UserError unless the state has exactly the module's names and shapes."""
-    check_tensors(module.state_dict(), state, source)
-
-
-def check_tensors(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
-    """Raise UserError unless the state has exactly the expected names and shapes."""
-    faults = {
-        "missing": sorted(expected.keys() - state.keys()),
-        "unknown": sorted(state.keys() - expected.keys()),
-        "of another shape": [
-            f"{name} {list(state[name].shape)} for {list(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in state and state[name].shape != tensor.shape
-        ],
-    }
-    parts = []
-    for fault, names in faults.items():
-        if names:
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            parts.append(f"{len(names)} {fault}: {', '.join(names[:_SHOWN])}{more}")
-    if parts:
-        raise UserError(f"{source}: tensors do not fit the settings; {'; '.join(parts)}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pcb.settings import Autoencoder
+from pcb.config import Autoencoder
 from pcb.tokenizer.autoencoder import Decoder, Encoder
 from pcb.tokenizer.pyramid import image_pyramid
 from pcb.tokenizer.quantize import lookup, nearest_codes, normalise

@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcb.data.shards import Codes
-from pcb.device import send
+from pcb.config import Training
 from pcb.model.sequence import Sequence, sequence_of
 from pcb.model.transformer import Inputs
-from pcb.schedule import Schedule, training_block_sizes
-from pcb.settings import Training
+from pcb.order.schedule import Schedule, training_block_sizes
+from pcb.runtime.device import send
+from pcb.tokenizer.cache import Codes
 from pcb.tokenizer.pyramid import conditioning
 
 # What a stream of random numbers is for: part of its key, so that streams never meet.

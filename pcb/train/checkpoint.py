@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pcb.stage import atomic
+from pcb.runtime.atomic import atomic
 
 CHECKPOINT = ".checkpoint.pt"
 

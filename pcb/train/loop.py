@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcb import interrupt
-from pcb.data.pool import in_order
+from pcb.config import Compute, Training
 from pcb.model.transformer import Transformer
-from pcb.progress import Progress
-from pcb.settings import Compute, Training
+from pcb.runtime import interrupt
+from pcb.runtime.pool import in_order
+from pcb.runtime.progress import Progress
+from pcb.runtime.ranks import Ranks, Vote, leave_ranks
 from pcb.train.batches import Batch, Batches, model_inputs
 from pcb.train.checkpoint import load_checkpoint, save_checkpoint
 from pcb.train.objective import Objective
 from pcb.train.optim import MovingAverage, learning_rate, make_optimizer
-from pcb.train.ranks import Ranks, Vote, leave_ranks
 
 LOG_EVERY = 10
 """Fewest iterations a row of the log: losses stay on the device until then."""

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 
-from pcb.device import can_compile
+from pcb.config import Compute
 from pcb.errors import UserError
 from pcb.model.layers import Attending
 from pcb.model.mask import tiled_mask
 from pcb.model.sequence import Sequence
 from pcb.model.transformer import Inputs, Transformer
-from pcb.settings import Compute
+from pcb.runtime.device import can_compile
 from pcb.train.loss import cross_entropies, token_losses
 
 

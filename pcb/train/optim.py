@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from pcb.settings import Training
+from pcb.config import Training
 
 
 def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.AdamW:

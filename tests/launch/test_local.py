@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pcb.pipeline import Unit
+from pcb.pipeline.tasks import Unit
 from tests.units import pipeline_of
 
 pytestmark = pytest.mark.slow

@@ -7,12 +7,12 @@ import msgspec
 import pytest
 from submitit.core.utils import DelayedSubmission
 
+from pcb.config import Cluster, Resources
+from pcb.config.loader import load_cluster
 from pcb.errors import UserError
 from pcb.launch.record import WHOLE, Record, Submitted, all_records, read_record
 from pcb.launch.submit import announce, submit
 from pcb.launch.work import Work
-from pcb.params import load_cluster
-from pcb.settings import Cluster, Resources
 from tests.launch.conftest import StandIn
 from tests.units import ROOT, pipeline_of
 
@@ -138,7 +138,7 @@ def test_records_are_read_back_and_damaged_ones_count_as_none(folder: Path) -> N
 
 
 def test_launcher_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pcb.stages import launcher_of
+    from pcb.pipeline.stages import launcher_of
 
     monkeypatch.setenv("PCB_LAUNCHER", "moon")
     with pytest.raises(UserError, match="there are debug, local, slurm"):

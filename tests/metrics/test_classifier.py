@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from pcb.config import Classifier as ClassifierSettings
+from pcb.config.loader import load_preset
 from pcb.errors import UserError
 from pcb.metrics.classifier import WEIGHTS, Classifier, classify, load_classifier
-from pcb.metrics.classifier_build import build
 from pcb.metrics.target import FEATURES, STATISTICS, load_target
-from pcb.params import load_preset
-from pcb.pipeline import Pipeline
-from pcb.progress import Progress
-from pcb.settings import Classifier as ClassifierSettings
-from pcb.stage import Job
+from pcb.pipeline.run import Job
+from pcb.pipeline.tasks import Pipeline
+from pcb.runtime.progress import Progress
+from pcb.train.classifier import build
 
 CLASSES = 10
 

@@ -13,6 +13,7 @@ from scipy.linalg import sqrtm
 from torch.utils.data import Dataset
 from torch_fidelity.utils import create_feature_extractor
 
+from pcb.config import Metrics
 from pcb.metrics import precision_recall, statistics
 from pcb.metrics.classifier import (
     EXTRACTOR,
@@ -26,7 +27,6 @@ from pcb.metrics.features import Features
 from pcb.metrics.fidelity import scores
 from pcb.metrics.statistics import statistics_of, sums_of
 from pcb.metrics.target import Target
-from pcb.settings import Metrics
 
 CPU = torch.device("cpu")
 SETTINGS = Metrics(splits=4, nearest=3, kid_subsets=2, kid_subset_size=60, bootstrap=2)

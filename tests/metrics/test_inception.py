@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from pcb.device import forbid_tf32
 from pcb.errors import UserError
 from pcb.metrics.features import extract, join_features, load_features, save_features
 from pcb.metrics.inception import load_inception
+from pcb.runtime.device import forbid_tf32
 from tests.inception import LOGITS, POOL, SPATIAL, random_images
 
 CPU = torch.device("cpu")

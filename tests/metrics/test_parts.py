@@ -11,7 +11,7 @@ import pcb.metrics.parts as parts
 from pcb.metrics.features import Layers, extract
 from pcb.metrics.image_files import open_images
 from pcb.metrics.parts import Extraction, tensors
-from pcb.progress import Progress
+from pcb.runtime.progress import Progress
 from tests.inception import random_images
 
 CPU = torch.device("cpu")

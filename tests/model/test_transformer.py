@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from pcb.config import Model
+from pcb.external.released import rename
 from pcb.model.layers import Attending
-from pcb.model.released import rename
 from pcb.model.rotary import RotaryPhases, initial_angles, rotate
 from pcb.model.transformer import Inputs, Transformer
-from pcb.schedule import scale_sizes
-from pcb.settings import Model
+from pcb.order.schedule import scale_sizes
 from tests.models import random_inputs, tiny_model
 
 REFERENCE = Path(__file__).parents[1] / "reference"

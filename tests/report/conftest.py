@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pcb.pipeline import Pipeline
-from pcb.report.build import build
-from pcb.stage import run_unit
+from pcb.pipeline.run import run_unit
+from pcb.pipeline.tasks import Pipeline
+from pcb.stages.report import build
 from tests.report.results import make_results, mini_pipeline
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from pcb.params import convert, load_params, merge, parse_preset
-from pcb.pipeline import Pipeline
-from pcb.settings import SweepPoint
-from pcb.stage import Job, atomic, run_unit, write_atomic
+from pcb.config import SweepPoint
+from pcb.config.loader import convert, load_params, merge, parse_preset
+from pcb.pipeline.run import Job, run_unit
+from pcb.pipeline.tasks import Pipeline
+from pcb.runtime.atomic import atomic, write_atomic
 from pcb.tokenizer.load import TOKENIZER_FILE
 from pcb.tokenizer.vq import Tokenizer
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from pcb.cli.main import main
-from pcb.pipeline import Pipeline
-from pcb.report.build import write_report
+from pcb.pipeline.run import run_unit
+from pcb.pipeline.tasks import Pipeline
 from pcb.report.evidence import Evidence
 from pcb.report.published import published_systems, published_table
 from pcb.report.rows import NOT_RUN, make_row
-from pcb.stage import run_unit
+from pcb.stages.report import write_report
 from tests.report.results import ENTRIES, IMAGES, PARAMS, make_results, mini_pipeline
 
 PAGES = Path("reports") / "mini"

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from pcb.pipeline import Pipeline
+from pcb.config import Claims, SweepPoint
+from pcb.pipeline.tasks import Pipeline
 from pcb.report.claims import decide
 from pcb.report.rows import Row, make_row
 from pcb.report.verdict import Claim, claims_json
-from pcb.settings import Claims, SweepPoint
 
 CURVE = {3: 1359.0, 4: 754.0, 9: 600.0, 13: 560.0, 17: 500.0, 29: 480.0}
 LIMITS = Claims(equal_steps=(13, 17))

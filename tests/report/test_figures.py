@@ -9,16 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from pcb.pipeline import Pipeline
-from pcb.report.checkerboard import draw_order, order_figure, steps_figure
+from pcb.order.schedule import schedule_from_total
+from pcb.pipeline.tasks import Pipeline
 from pcb.report.curves import score_figure
-from pcb.report.drawing import decode_images, drawing_frames, split_scales
 from pcb.report.evidence import Evidence
 from pcb.report.maps import fid_map
+from pcb.report.order_figures import draw_order, order_figure, steps_figure
+from pcb.report.pictures import decode_images, drawing_frames, split_scales
 from pcb.report.rows import Row, make_row
 from pcb.report.strips import sheet, strip
 from pcb.report.style import figure_bytes, inline_svg, ratio_style
-from pcb.schedule import schedule_from_total
 from pcb.tokenizer.vq import Tokenizer
 from tests.units import pipeline_of
 

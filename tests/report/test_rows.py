@@ -3,10 +3,10 @@
 import csv
 import io
 
-from pcb.pipeline import Pipeline
+from pcb.config import SweepPoint
+from pcb.pipeline.tasks import Pipeline
 from pcb.report.rows import COLUMNS, NOT_RUN, Row, lines, make_row
 from pcb.report.tables import latex, markdown, metrics_csv, number, results_table, steps_table
-from pcb.settings import SweepPoint
 
 SCORES = {"fid": 575.123456789, "is": 5.5, "precision": 0.5, "recall": 0.25, "kid": 0.1}
 

@@ -7,10 +7,10 @@ import torch
 from pcb.model.layers import Attending
 from pcb.model.sequence import rows_in_order, sequence_of
 from pcb.model.transformer import Inputs
+from pcb.order.schedule import schedule_from_blocks, schedule_from_total
 from pcb.sample.draw import uniforms
 from pcb.sample.guidance import Guidance
 from pcb.sample.sampler import Sampler
-from pcb.schedule import schedule_from_blocks, schedule_from_total
 from pcb.tokenizer.pyramid import conditioning
 from tests.models import tiny_model
 

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from pcb.config import Speed
+from pcb.config.speed import BASELINE
+from pcb.order.schedule import schedule_from_blocks, schedule_from_total
 from pcb.sample.draw import uniforms
 from pcb.sample.guidance import Guidance
 from pcb.sample.prepared import Prepared
 from pcb.sample.sampler import Sampler
-from pcb.schedule import schedule_from_blocks, schedule_from_total
-from pcb.settings import Speed
-from pcb.settings.speed import BASELINE
 from tests.models import tiny_model
 
 SWITCHES = list(Speed.__struct_fields__)

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pcb.config.loader import merge
 from pcb.launch.record import Record, read_record
-from pcb.manifest import result_files
-from pcb.params import merge
-from pcb.pipeline import Unit
+from pcb.pipeline.manifest import result_files
+from pcb.pipeline.tasks import Unit
 from tests.slurm.cluster import MiniSlurm, why_not
 from tests.units import pipeline_of
 

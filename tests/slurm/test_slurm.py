@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pcb.pipeline import Unit
+from pcb.pipeline.tasks import Unit
 from pcb.train.checkpoint import CHECKPOINT
 from tests.slurm.cluster import MiniSlurm
 from tests.slurm.conftest import TRAIN, Login, change_settings, log_in, same_files, wait_for

@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from pcb import interrupt
-from pcb.data.shards import TokenCache
-from pcb.progress import Progress
-from pcb.settings import Compute, Training
+from pcb.config import Compute, Training
+from pcb.runtime import interrupt
+from pcb.runtime.progress import Progress
+from pcb.runtime.ranks import Ranks, join_ranks, leave_ranks
+from pcb.tokenizer.cache import TokenCache
 from pcb.train.batches import Batches
 from pcb.train.loop import Trainer
-from pcb.train.ranks import Ranks, join_ranks, leave_ranks
 from tests.models import tiny_model
 from tests.train.tokens import CODES, SIZES
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pcb.data.shards import TokenCache
-from pcb.schedule import training_block_sizes
-from pcb.settings import Training
+from pcb.config import Training
+from pcb.order.schedule import training_block_sizes
+from pcb.tokenizer.cache import TokenCache
 from pcb.train.batches import IMAGES, Batches, model_inputs, random_schedule
 from tests.train.tokens import CODES, SIZES, write_tokens
 

@@ -10,11 +10,11 @@ import torch
 import yaml
 
 from pcb.cli.main import main
-from pcb.manifest import read_manifest
-from pcb.model.released import CHECKPOINT, load_released, read_checkpoint
+from pcb.config.loader import load_preset
+from pcb.external.released import CHECKPOINT, load_released, read_checkpoint
 from pcb.model.weights import build_model, load_weights
-from pcb.params import load_preset
-from pcb.pipeline import Pipeline
+from pcb.pipeline.manifest import read_manifest
+from pcb.pipeline.tasks import Pipeline
 from tests.train.test_released import REFERENCE, TINY
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pcb.data.shards import TokenCache
-from pcb.settings import Compute, Training
+from pcb.config import Compute, Training
+from pcb.tokenizer.cache import TokenCache
 from pcb.train.batches import Batches
 from pcb.train.loop import Trainer
 from tests.models import tiny_model

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from pcb.data.shards import TokenCache
-from pcb.device import compute_exactly
+from pcb.config import Compute, Training
 from pcb.errors import UserError
-from pcb.model.weights import load_weights, save_weights
-from pcb.progress import Progress
-from pcb.settings import Compute, Training
+from pcb.model.weights import load_weights
+from pcb.runtime.device import compute_exactly
+from pcb.runtime.progress import Progress
+from pcb.runtime.weights import save_weights
+from pcb.tokenizer.cache import TokenCache
 from pcb.train import loop
 from pcb.train.batches import Batches
 from pcb.train.loop import Trainer

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from pcb.config import Compute
 from pcb.errors import UserError
-from pcb.settings import Compute
 from pcb.train import loss
 from pcb.train import objective as module
 from pcb.train.objective import Objective

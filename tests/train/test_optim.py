@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pcb.settings import LearningRateStep, Training
+from pcb.config import LearningRateStep, Training
 from pcb.train.optim import MovingAverage, learning_rate, make_optimizer
 from tests.models import tiny_model
 

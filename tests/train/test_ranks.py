@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pcb.device import pick_device
+from pcb.config import Compute
 from pcb.errors import UserError
-from pcb.settings import Compute
-from pcb.train.ranks import Ranks, Vote, join_ranks
+from pcb.runtime.device import pick_device
+from pcb.runtime.ranks import Ranks, Vote, join_ranks
 from tests.train import rank
 from tests.train.tokens import write_tokens
 from tests.units import ROOT

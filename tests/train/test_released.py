@@ -10,18 +10,19 @@ import pytest
 import torch
 import yaml
 
+from pcb.config.loader import load_params, merge, parse_preset
 from pcb.errors import UserError
-from pcb.manifest import Manifest, record_file
+from pcb.external.autoencoder import from_released_state, read_checkpoint
+from pcb.external.released import CHECKPOINT, CONFIG, load_released, released_weights
 from pcb.model.layers import Attending
-from pcb.model.released import CHECKPOINT, CONFIG, load_released, released_weights
 from pcb.model.transformer import Transformer
 from pcb.model.weights import WEIGHTS, build_model, load_weights
-from pcb.params import load_params, merge, parse_preset
-from pcb.pipeline import Pipeline
-from pcb.stage import Job, run_unit
-from pcb.stages import lazy_entry
+from pcb.pipeline.manifest import Manifest
+from pcb.pipeline.run import Job, run_unit
+from pcb.pipeline.stages import lazy_entry
+from pcb.pipeline.tasks import Pipeline
+from pcb.runtime.hashing import record_file
 from pcb.tokenizer.load import tokenizer_from_state
-from pcb.tokenizer.released import from_released_state, read_checkpoint
 from tests.models import random_inputs
 from tests.units import ROOT
 

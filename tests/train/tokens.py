@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pcb.pipeline import token_part
+from pcb.config.paths import token_part
 
 SIZES = (1, 2, 4)
 CODES = 64

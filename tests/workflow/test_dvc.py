@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pcb.files import PINS
+from pcb.config.paths import PINS
 from tests.units import make_all, pipeline_of
 from tests.workflow.snakemake import NOTHING, copy_project, planned, snakemake
 
@@ -249,7 +249,10 @@ def test_killed_repro_goes_on_with_the_same_command(tmp_path: Path) -> None:
 
 
 def test_restore_waits_for_no_other_run_but_says_which(published: Path) -> None:
-    code = "from pcb.plan import hold_workflow; hold_workflow(); print(1, flush=True); input()"
+    code = (
+        "from pcb.pipeline.workflow import hold_workflow;"
+        "hold_workflow(); print(1, flush=True); input()"
+    )
     holder = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=published,

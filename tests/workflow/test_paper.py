@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from pcb.params import load_params
+from pcb.config.loader import load_params
 from tests.imagenet import odd_file, write_tree, write_validation
 from tests.inception import random_images, write_adm_reference, write_inception
 from tests.train.test_released import REFERENCE, TINY

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pcb.pipeline import Pipeline, Unit
-from pcb.stage import run_unit, write_atomic
+from pcb.pipeline.run import run_unit
+from pcb.pipeline.tasks import Pipeline, Unit
+from pcb.runtime.atomic import write_atomic
 from tests.units import make_all, pipeline_of, write_key
 from tests.workflow.snakemake import copy_project, failure, planned, snakemake
 

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 
-from pcb.device import DTYPES
-from pcb.manifest import COMPLETE, result_files
-from pcb.metrics.run import decoded, finest
-from pcb.params import load_preset
-from pcb.plan import REPORT_PAGES
+from pcb.config.loader import load_preset
+from pcb.pipeline.manifest import COMPLETE, result_files
+from pcb.pipeline.workflow import REPORT_PAGES
+from pcb.runtime.device import DTYPES
+from pcb.stages.metrics import decoded, finest
 from pcb.tokenizer.load import load_tokenizer
 from tests.units import pipeline_of
 from tests.workflow.snakemake import NOTHING, PROFILE, copy_project, failure, planned, snakemake

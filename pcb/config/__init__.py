@@ -1,0 +1,52 @@
+"""The schema of params.yaml: every setting, its type, its range and its default.
+
+Reading the file, presets and overrides are `pcb.config.loader`; here is only what a checked setting
+looks like. A function takes the part that it uses, never the whole. Settings that change a result
+live with their stage and enter its key (`pcb.pipeline.tasks`); how fast it is computed lives in
+`Compute`, which enters no key.
+"""
+
+from pcb.config.base import Settings
+from pcb.config.cluster import Cluster, Resources
+from pcb.config.files import Files
+from pcb.config.images import Data, Digits, ImageNet
+from pcb.config.model import LearningRateStep, Model, ModelRun, Training
+from pcb.config.preset import Compute, Preset
+from pcb.config.scores import Claims, Classifier, Metrics
+from pcb.config.speed import Speed
+from pcb.config.sweep import Sampling, Sweep, SweepPoint
+from pcb.config.tokenizer import (
+    Autoencoder,
+    Requantisation,
+    Tokenizer,
+    TokenizerTraining,
+    Tokens,
+)
+
+__all__ = [
+    "Autoencoder",
+    "Claims",
+    "Classifier",
+    "Cluster",
+    "Compute",
+    "Data",
+    "Digits",
+    "Files",
+    "ImageNet",
+    "LearningRateStep",
+    "Metrics",
+    "Model",
+    "ModelRun",
+    "Preset",
+    "Requantisation",
+    "Resources",
+    "Sampling",
+    "Settings",
+    "Speed",
+    "Sweep",
+    "SweepPoint",
+    "Tokenizer",
+    "TokenizerTraining",
+    "Tokens",
+    "Training",
+]

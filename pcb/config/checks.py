@@ -1,0 +1,65 @@
+"""Settings that are each right and do not go together. No torch."""
+
+from pcb.config import Digits, Preset
+from pcb.config.files import RELEASED_MODELS
+from pcb.errors import UserError
+
+
+def check_consistency(preset: Preset, place: str) -> None:
+    """Refuse what no single setting shows to be wrong: sizes that don't divide, unknown models.
+
+    Raises UserError; `place` begins the path of the setting to put right.
+    """
+    stride = preset.tokenizer.autoencoder.stride
+    if preset.data.image_size % stride:
+        raise UserError(
+            f"{place}.data.image_size = {preset.data.image_size}: expected a multiple of the "
+            f"tokenizer's stride {stride}"
+        )
+    _check_metrics(preset, place)
+    _check_released(preset, place)
+    for index, sweep in enumerate(preset.sweep):
+        for model in sweep.models:
+            if model not in preset.models:
+                raise UserError(
+                    f"{place}.sweep[{index}].models: no model {model!r}; "
+                    f"there are {', '.join(preset.models)}"
+                )
+            for point in sweep.points():
+                try:
+                    point.schedule(preset.sizes(model))
+                except ValueError as error:
+                    raise UserError(f"{place}.sweep[{index}], model {model}: {error}") from None
+
+
+def _check_released(preset: Preset, place: str) -> None:
+    """Refuse released models that nobody knows, or with a tokenizer that is not theirs."""
+    source = preset.tokenizer.source
+    for name, run in preset.models.items():
+        if run.released is not None and run.released not in RELEASED_MODELS:
+            raise UserError(
+                f"{place}.models.{name}.released = {run.released!r}: "
+                f"there are {', '.join(RELEASED_MODELS)}"
+            )
+        if run.released is not None and source != "released":
+            raise UserError(
+                f"{place}.tokenizer.source = {source!r}: {name} has released weights, which go "
+                f"with the released tokenizer alone"
+            )
+
+
+def _check_metrics(preset: Preset, place: str) -> None:
+    """Refuse metrics that cannot be computed from what the preset compares."""
+    metrics, data = preset.metrics, preset.data
+    if (metrics.extractor == "classifier") != (preset.classifier is not None):
+        raise UserError(
+            f"{place}.metrics.extractor = {metrics.extractor!r}: `classifier` as extractor goes "
+            f"with settings under `classifier`, and only it"
+        )
+    if metrics.extractor == "classifier" and not isinstance(data, Digits):
+        raise UserError(f"{place}.metrics.extractor = 'classifier': it knows digits alone")
+    reference = data.reference_images if isinstance(data, Digits) else metrics.reference_images
+    try:
+        metrics.check_counts(preset.sampling.images, reference)
+    except ValueError as error:
+        raise UserError(f"{place}.metrics: {error}") from None

@@ -1,0 +1,73 @@
+"""Where and how jobs run: facts of a cluster. None of this enters a key."""
+
+from typing import Literal
+
+from pcb.config.base import Count, Positive, PositiveFloat, Settings
+
+StageName = Literal[
+    "data", "tokenizer", "reference", "tokens", "train", "sample", "metrics", "report"
+]
+
+CHUNKED = ("sample", "metrics")
+"""Stages of many short units, of which one job may make several."""
+
+
+class Resources(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one job of a stage asks for."""
+
+    nodes: Positive = 1
+    gpus: Count = 0
+    """GPUs a node. Training runs one task a GPU, other stages take one."""
+    ranks: Positive = 1
+    """Tasks a node of a training without GPUs."""
+    cpus: Positive = 1
+    """CPUs a task."""
+    memory_gb: PositiveFloat | None = None
+    """A node; None leaves it to the cluster."""
+    hours: PositiveFloat = 1.0
+    """Time limit. A job that reaches it saves, is requeued and goes on."""
+    array: Positive = 1
+    """Jobs among which the shards of one unit are dealt out."""
+    chunk: Positive = 1
+    """Units that one job makes, one after another."""
+
+    def tasks(self, stage: str) -> int:
+        """Return the tasks a node: in training one a GPU, elsewhere one."""
+        return (self.gpus or self.ranks) if stage == "train" else 1
+
+
+class Cluster(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Facts of a cluster, and what each stage asks of it."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    sbatch: dict[str, str | int] = {}
+    """Further options of sbatch, by their long names: `{reservation: spring, exclude: node7}`."""
+    setup: tuple[str, ...] = ()
+    """Shell lines before the job's own: `module load cuda`."""
+    python: str | None = None
+    """Command that starts Python in a job, as in a container; None is the one that submits."""
+    array_parallelism: Positive = 16
+    """Jobs of one array that run at the same time."""
+    signal_seconds: Positive = 90
+    """How long before its end a job is told to save."""
+    tries: Positive = 3
+    """Submissions of a job that dies, before its stage stops."""
+    poll_seconds: PositiveFloat = 5.0
+    on_interrupt: Literal["ask", "leave", "cancel"] = "ask"
+    """What Ctrl-C does to jobs. Where nobody can be asked, they are left."""
+    default: Resources = Resources()
+    stages: dict[StageName, Resources] = {}
+
+    def __post_init__(self) -> None:
+        for stage, own in self.stages.items():
+            if own.chunk > 1 and stage not in CHUNKED:
+                raise ValueError(f"{stage}.chunk: expected for {' and '.join(CHUNKED)} alone")
+            if own.chunk > 1 and own.array > 1:
+                raise ValueError(f"{stage}: array cuts units up, chunk puts them together; set one")
+
+    def resources(self, stage: str) -> Resources:
+        """Return what a stage asks for."""
+        return next((own for name, own in self.stages.items() if name == stage), self.default)

@@ -1,0 +1,36 @@
+"""Where files from outside lie on this machine. None of this enters a key."""
+
+from typing import Literal, get_args
+
+from pcb.config.base import Settings
+
+ReleasedModel = Literal["checkerboard-L-2x", "checkerboard-L-4x"]
+"""What a model of a preset may name under `released`."""
+ExternalFile = Literal[
+    "inception",
+    "adm-reference",
+    "adm-samples",
+    "llamagen",
+    "autoenc",
+    "autoenc-config",
+    "checkerboard-L-2x",
+    "checkerboard-L-2x-config",
+    "checkerboard-L-4x",
+    "checkerboard-L-4x-config",
+]
+"""Names of external files; where each is published stands in `pcb.external.catalogue`."""
+RELEASED_MODELS: tuple[str, ...] = get_args(ReleasedModel)
+EXTERNAL_FILES: tuple[str, ...] = get_args(ExternalFile)
+
+
+class Files(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Facts of a machine, top-level `files` of params.yaml; params.local.yaml overrides them."""
+
+    folder: str = "external"
+    """Where `pcb fetch` puts what it downloads, and where stages look for it."""
+    imagenet: str | None = None
+    """Training images: a folder a class, or a tar a class."""
+    imagenet_validation: str | None = None
+    """Validation images: a folder a class, or one flat folder with its ground-truth file."""
+    own: dict[str, str] = {}
+    """Name of a file that `pcb fetch` knows -> path of one's own to take instead, as it is."""

@@ -1,0 +1,68 @@
+"""Settings of the images (METHOD section 3)."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from pcb.config.base import Count, Positive, Settings, Share
+
+TEN_CROPS = 10
+"""ImageNet's crops of a training image."""
+
+
+class Digits(
+    Settings, tag="digits", tag_field="kind", frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """scikit-learn's handwritten digits (1,797 of 8x8, 10 classes), coloured and placed on RGB."""
+
+    image_size: Positive = 32
+    digit_size: Positive = 22
+    """Side in pixels of the upscaled digit, before it is placed."""
+    place_step: Positive = 1
+    """Pixels between the places where a digit may stand; at the tokenizer's stride, a digit gives
+    the same tokens wherever it stands."""
+    hues: Positive = 6
+    """Hues, evenly spaced, of the dark and of the light colour; each image has one of both."""
+    held_out: Annotated[float, Meta(gt=0, lt=1)] = 0.25
+    """Share of the digit images, of each class, that no model sees."""
+    renderings: Positive = 16
+    """Coloured placements of each training digit; they play the part of ImageNet's ten crops."""
+    reference_images: Positive = 2000
+    """Renderings of held-out digits that metrics compare with."""
+    seed: Count = 0
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, labels 0 to num_classes - 1."""
+        return 10
+
+
+class ImageNet(
+    Settings,
+    tag="imagenet",
+    tag_field="kind",
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+):
+    """ILSVRC 2012, or any tree of its form: an index of files, the pixels stay where they are."""
+
+    image_size: Positive = 256
+    num_classes: Positive = 1000
+    """Classes, labels 0 to num_classes - 1 in the order of the sorted folder names."""
+    train_images: Positive | None = None
+    """Training images that must be found; None takes what there is."""
+    validation_images: Positive | None = None
+    """Validation images that must be found where `files.imagenet_validation` names a folder."""
+    crop_factor: Annotated[float, Meta(ge=1)] = 1.1
+    """The shorter side is brought to int(crop_factor * image_size) before ten crops are cut."""
+    refused_share: Share = 0.0001
+    """Share of the images that may be unreadable; they are listed and left out."""
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of the square that ten crops are cut from."""
+        return int(self.crop_factor * self.image_size)
+
+
+Data = Digits | ImageNet

@@ -1,0 +1,78 @@
+"""A preset: every group of settings together, and how it is computed."""
+
+from typing import Literal
+
+from pcb.config.base import Count, Name, Positive, PositiveFloat, Settings
+from pcb.config.files import Files
+from pcb.config.images import Data
+from pcb.config.model import ModelRun
+from pcb.config.scores import Claims, Classifier, Metrics
+from pcb.config.speed import Speed
+from pcb.config.sweep import Sampling, Sweep, SweepPoint
+from pcb.config.tokenizer import Tokenizer, Tokens
+
+
+class Compute(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How fast, not what: none of this enters a key."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Positive = 2
+    """CPU threads of a training process."""
+    workers: Positive = 4
+    """Threads that read and decode ImageNet's files, beside those."""
+    sampling_batch: Positive = 64
+    speed: Speed = Speed()
+    encoding_batch: Positive = 64
+    feature_batch: Positive = 250
+    """Images decoded and seen by the metrics' extractor at a time."""
+    checkpoint_seconds: PositiveFloat = 60.0
+    """Longest time between two checkpoints of a training run."""
+    compile: bool | Literal["auto"] = "auto"
+    """Compile training's layers; `auto` does on a GPU."""
+    attention: Literal["auto", "dense", "flex"] = "auto"
+    """Training's mask: dense, or as tiles that FlexAttention skips; `auto` is `flex` where layers
+    are compiled."""
+    micro_batch: Positive | None = None
+    """Most images that a process trains on at once; gradients add up to those of its batch."""
+    recompute: bool = False
+    """Compute a layer's activations again for its gradients: less memory, one more forward pass."""
+    prefetch: Count = 2
+    """Batches made ahead, in threads of their own: of training, of encoded and of decoded images; 0
+    makes each when it is needed."""
+
+
+class Preset(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One experiment: everything from data to report. `models` is checked entry by entry."""
+
+    description: str
+    data: Data
+    tokenizer: Tokenizer
+    tokens: Tokens = Tokens()
+    models: dict[Name, ModelRun]
+    sampling: Sampling
+    sweep: tuple[Sweep, ...]
+    classifier: Classifier | None = None
+    metrics: Metrics
+    claims: Claims = Claims()
+    compute: Compute = Compute()
+    files: Files = Files()
+    """The same for all presets: top-level `files` of params.yaml."""
+
+    @property
+    def grid(self) -> int:
+        """Side of the finest token grid."""
+        return self.data.image_size // self.tokenizer.autoencoder.stride
+
+    def sizes(self, model: str) -> tuple[int, ...]:
+        """Sides of a model's scales, coarse to fine."""
+        return self.models[model].model.sizes(self.grid)
+
+    @property
+    def all_sizes(self) -> tuple[int, ...]:
+        """Sides of every scale that some model needs: what the token cache holds."""
+        return tuple(sorted({size for model in self.models for size in self.sizes(model)}))
+
+    def points(self, model: str) -> tuple[SweepPoint, ...]:
+        """Return every sampling setting of a model once, in the order of params.yaml."""
+        found = (p for sweep in self.sweep if model in sweep.models for p in sweep.points())
+        return tuple(dict.fromkeys(found))

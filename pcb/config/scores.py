@@ -1,0 +1,76 @@
+"""Settings of metrics and verdicts (METHOD sections 7 and 8)."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from pcb.config.base import Count, NonNegativeFloat, Positive, PositiveFloat, Settings, Share
+
+
+class Classifier(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The miniature's feature extractor: a small convolutional classifier."""
+
+    iterations: Positive = 500
+    batch_size: Positive = 64
+    learning_rate: PositiveFloat = 1e-2
+    features: Positive = 128
+    """Channels of the last convolution; their means serve FID, KID, precision and recall."""
+    min_accuracy: Share = 0.97
+    """On held-out renderings; below it the stage fails, since its metrics would mean little."""
+    seed: Count = 0
+
+
+class Metrics(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is measured, and by which protocol."""
+
+    extractor: Literal["classifier", "inception"] = "classifier"
+    """`classifier` is the miniature's own; `inception` is ADM's protocol (METHOD section 7)."""
+    reference_images: Positive = 10_000
+    """Images that ADM's reference file must hold; a classifier compares with those of `data`."""
+    decode_precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of decoding what is scored; `python -m benchmarks tokenizer/decode` shows the change."""
+    splits: Positive = 10
+    """Consecutive splits of the Inception score."""
+    nearest: Positive = 3
+    """k of precision and recall."""
+    kid_subsets: Positive = 100
+    kid_subset_size: Positive = 1000
+    bootstrap: Annotated[int, Meta(ge=2)] = 20
+    """Resamplings of the images behind the standard error of FID."""
+    torch_fidelity: bool = False
+    """Whether torch-fidelity's own figures, by its defaults, stand beside ours."""
+
+    def check_counts(self, images: int, reference_images: int) -> None:
+        """Raise ValueError unless every metric is defined for this many images."""
+        least = max(self.kid_subset_size, self.nearest + 1)
+        for name, count in (("images", images), ("reference images", reference_images)):
+            if count < least:
+                raise ValueError(
+                    f"{count} {name} are too few for kid_subset_size {self.kid_subset_size} "
+                    f"and nearest {self.nearest}: expected at least {least}"
+                )
+        # A short last split would drag the Inception score down (METHOD section 7).
+        if images % self.splits:
+            raise ValueError(f"{images} images cannot be cut into {self.splits} equal splits")
+
+
+class Claims(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Thresholds of the verdicts, stated before the numbers (METHOD section 8)."""
+
+    few_steps_gain: NonNegativeFloat = 0.25
+    """C1: FID with one block a scale exceeds FID at `compare_steps` by at least this share."""
+    flat_beyond: NonNegativeFloat = 0.10
+    """C1: beyond `compare_steps`, FID changes by at most this share of its value there."""
+    ratio_spread: NonNegativeFloat = 0.20
+    """C2: at equal steps the ratios' FIDs lie within this share: largest / smallest - 1."""
+    compare_steps: Positive = 17
+    ratios: tuple[Annotated[float, Meta(gt=1)], ...] = (2.0, 3.0, 4.0)
+    """Ratios that C2 compares; it stays open unless all of them were run."""
+    equal_steps: tuple[Positive, ...] = (13, 17)
+    """Step counts at which C2 is decided."""
+    mixing_gain: NonNegativeFloat = 0.05
+    """C3: mixing changes FID by at most this share."""
+    published_spread: NonNegativeFloat = 0.05
+    """C4: FID and IS of the headline rows differ from the published ones by at most this share."""
+    peers: tuple[str, ...] = ("PAR-L-4x", "RandAR-L", "LlamaGen-L")
+    """C5: published systems whose steps and times are to be undercut."""

@@ -1,0 +1,75 @@
+"""Settings of drawing images: what a sweep shares, and its points (METHOD section 6)."""
+
+from typing import Literal
+
+import msgspec
+
+from pcb.config.base import Count, Name, NonNegativeFloat, Positive, Settings
+from pcb.order.schedule import Schedule, schedule_from_blocks, schedule_from_total
+
+
+class Sampling(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all settings of the sweep share."""
+
+    images: Positive = 50_000
+    seed: Count = 0
+    temperature: NonNegativeFloat = 1.0
+    """0 takes the likeliest code."""
+    shard_images: Positive = 1000
+    """Images a file: the unit that an interrupted run keeps."""
+    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+
+
+class SweepPoint(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One way to draw images: blocks and guidance. Expanded from a `Sweep`."""
+
+    blocks: Positive | tuple[Positive, ...] | None = None
+    """K of the paper, or the number of blocks for each scale."""
+    total_steps: Positive | None = None
+    """Exact number of steps, spread over the scales; instead of `blocks`."""
+    cfg: NonNegativeFloat = 0.0
+    """Guidance weight g of cond + g (cond - uncond); other papers print g + 1."""
+    cfg_start_step: Count = 5
+    """Guidance is off before this step; step 0 is the first block of the coarsest scale."""
+
+    def schedule(self, sizes: tuple[int, ...]) -> Schedule:
+        """Return the schedule for a model with these scales, or raise ValueError."""
+        if self.total_steps is not None:
+            return schedule_from_total(sizes, self.total_steps)
+        assert self.blocks is not None, "SweepPoint has neither blocks nor total_steps"
+        return schedule_from_blocks(sizes, self.blocks)
+
+    @property
+    def name(self) -> str:
+        """Name of the setting: `t17`, `k4`, `k1-4-4`, with `-cfg1.5-start5` where guided."""
+        if self.total_steps is not None:
+            name = f"t{self.total_steps}"
+        elif isinstance(self.blocks, tuple):
+            name = "k" + "-".join(map(str, self.blocks))
+        else:
+            name = f"k{self.blocks}"
+        return f"{name}-cfg{self.cfg:g}-start{self.cfg_start_step}" if self.cfg else name
+
+
+class Sweep(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A product of models, block settings and guidance weights."""
+
+    models: tuple[Name, ...]
+    blocks: tuple[Positive | tuple[Positive, ...], ...] = ()
+    total_steps: tuple[Positive, ...] = ()
+    cfg: tuple[NonNegativeFloat, ...] = (0.0,)
+    cfg_start_step: Count = 5
+
+    def __post_init__(self) -> None:
+        if not (self.blocks or self.total_steps):
+            raise ValueError("a sweep needs `blocks` or `total_steps`")
+
+    def points(self) -> tuple[SweepPoint, ...]:
+        """Return the product of block settings and guidance weights, in the order given."""
+        cuts = [SweepPoint(blocks=k) for k in self.blocks]
+        cuts += [SweepPoint(total_steps=t) for t in self.total_steps]
+        return tuple(
+            msgspec.structs.replace(cut, cfg=cfg, cfg_start_step=self.cfg_start_step)
+            for cut in cuts
+            for cfg in self.cfg
+        )

@@ -1,0 +1,114 @@
+"""Settings of the tokenizer and of the token cache (METHOD section 3)."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from pcb.config.base import Count, NonNegativeFloat, Positive, PositiveFloat, Settings, Share
+
+
+class Autoencoder(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Architecture of the VQ autoencoder (LlamaGen's VQ-16 by default; METHOD section 3)."""
+
+    channels: Positive = 128
+    channel_multipliers: tuple[Positive, ...] = (1, 1, 2, 2, 4)
+    residual_blocks: Positive = 2
+    """A level of the encoder; a level of the decoder has one more."""
+    latent_channels: Positive = 256
+    code_dim: Positive = 8
+    codebook_size: Annotated[int, Meta(ge=2, le=65536)] = 4096
+    norm_groups: Positive = 32
+
+    def __post_init__(self) -> None:
+        for multiplier in self.channel_multipliers:
+            if self.channels * multiplier % self.norm_groups:
+                raise ValueError(
+                    f"norm_groups {self.norm_groups} must divide the width of every level, "
+                    f"but {self.channels} channels times {multiplier} is no multiple of it"
+                )
+
+    @property
+    def stride(self) -> int:
+        """Pixels a token, along one side."""
+        return int(2 ** (len(self.channel_multipliers) - 1))
+
+
+class TokenizerTraining(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the miniature's tokenizer is trained, images of all scales in turn."""
+
+    iterations: Positive
+    batch_size: Positive = 32
+    learning_rate: PositiveFloat = 1e-3
+    betas: tuple[Share, Share] = (0.9, 0.99)
+    scales: tuple[Positive, ...] = (1, 2, 4, 8, 16)
+    """Sides of the token grids that training draws from; the last is the finest."""
+    scale_probability: Share = 0.9
+    """Probability that a batch's scale is drawn uniformly from all scales; else the finest."""
+    commitment: NonNegativeFloat = 0.25
+    """Weight of the pull of latents towards their codes."""
+    continuous: Annotated[float, Meta(ge=0, lt=1)] = 0.25
+    """Leading share of the iterations that train without codes: these start from its latents."""
+    codebook_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.98
+    """What a code keeps of itself in an iteration; the rest is the latents that chose it."""
+    revive_after: Positive = 50
+    """Iterations in which a code was not chosen, before it is moved to where it is needed."""
+    revive_until: Share = 0.85
+    """Share of the iterations after which codes are no longer moved, so that all settle."""
+    seed: Count = 0
+
+
+class Requantisation(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A new codebook for LlamaGen's autoencoder, which itself stays as it is (METHOD section 3)."""
+
+    mode: Literal["as_published", "as_intended"] = "as_intended"
+    """`as_published` begins from the statistics of the first batch and never moves unused codes,
+    as the released code does in effect; `as_intended` uses many batches and moves unused codes."""
+    iterations: Positive = 20_000
+    """The paper does not say how many."""
+    batch_size: Positive = 32
+    learning_rate: PositiveFloat = 1e-4
+    betas: tuple[Share, Share] = (0.5, 0.9)
+    scales: tuple[Positive, ...] = (1, 2, 4, 8, 16)
+    """Sides of the token grids that training draws from; the last is the finest."""
+    scale_probability: Share = 0.9
+    """Probability that a batch's scale is drawn uniformly from all scales; else the finest."""
+    start_batches: Positive = 100
+    """Batches whose latents say where the first codes lie, in the mode `as_intended`."""
+    revive_after: Positive = 100
+    """Iterations in which a code was not chosen, before the mode `as_intended` moves it."""
+    cached_images: Positive | None = None
+    """Random crops that are encoded once, at every scale, to draw all batches from; None encodes
+    every batch as it is drawn."""
+    measured_images: Positive = 50_000
+    """Held-out images, at most, on which both codebooks are measured."""
+    rfid: bool = False
+    """Whether that includes rFID, which needs the Inception weights of `pcb fetch`."""
+    seed: Count = 0
+
+
+class Tokenizer(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the tokenizer comes from.
+
+    `train` makes one from the data; `requantise` gives LlamaGen's a new codebook; `released` takes
+    the authors' file.
+    """
+
+    source: Literal["train", "requantise", "released"] = "train"
+    autoencoder: Autoencoder = Autoencoder()
+    training: TokenizerTraining | None = None
+    requantisation: Requantisation | None = None
+
+    def __post_init__(self) -> None:
+        wanted = {"train": "training", "requantise": "requantisation"}
+        for source, name in wanted.items():
+            if (self.source == source) != (getattr(self, name) is not None):
+                raise ValueError(f"tokenizer source `{source}` goes with `{name}`, and only it")
+
+
+class Tokens(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The codes of every training image at every scale that a model needs."""
+
+    source: Literal["cache", "images"] = "cache"
+    """`cache` encodes all images once; `images` encodes a batch when training draws it, with the
+    same result for the same crops."""
+    shard_images: Positive = 512

@@ -1,0 +1,46 @@
+"""LlamaGen's VQ-16, `vq_ds16_c2i.pt`, by its own tensor names (METHOD sections 3 and 9).
+
+Encoder, decoder and the 1x1 convolutions have this package's names; only the codebook's differs.
+"""
+
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import Tensor
+
+from pcb.config import Autoencoder
+from pcb.tokenizer.load import tokenizer_from_state
+from pcb.runtime.weights import check_tensors
+from pcb.tokenizer.quantize import normalise
+from pcb.external.autoencoder import tensors_of
+from pcb.tokenizer.vq import Tokenizer
+
+CODES = 16384
+"""Codes of LlamaGen's own codebook."""
+_CODEBOOK = "quantize.embedding.weight"
+_USAGE = "quantize.codebook_used"
+"""Codes that training saw last; the file may have it or not, and nothing reads it."""
+
+
+def load_llamagen(path: Path, settings: Autoencoder) -> Tokenizer:
+    """Load LlamaGen's tokenizer with its own 16,384 codes, strictly.
+
+    `settings` give the architecture; their `codebook_size` is that of the codebook to come, not of
+    this one. Returned on the CPU, in evaluation mode, without gradients.
+
+    Raises UserError naming the file and LlamaGen's names of the tensors that do not fit.
+    """
+    tensors = dict(tensors_of(path, "model", "LlamaGen's VQ tokenizer"))
+    tensors.pop(_USAGE, None)
+    own = msgspec.structs.replace(settings, codebook_size=CODES)
+    check_tensors(llamagen_tensors(own), tensors, str(path))
+    tensors["codebook"] = normalise(tensors.pop(_CODEBOOK), dim=1)
+    return tokenizer_from_state(tensors, own, str(path))
+
+
+def llamagen_tensors(settings: Autoencoder) -> dict[str, Tensor]:
+    """Return the tensors that LlamaGen's file holds for an architecture, without their values."""
+    with torch.device("meta"):
+        tensors = Tokenizer(settings).state_dict()
+    return {_CODEBOOK if name == "codebook" else name: x for name, x in tensors.items()}

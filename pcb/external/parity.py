@@ -1,0 +1,172 @@
+"""`pcb parity`: a released folder against the values that its `expected.npz` records.
+
+The quantities are those of METHOD section 10: the pyramid's codes, sources, latents and images,
+teacher-forced logits and loss, and greedy samples with and without guidance. Codes are exact, the
+rest agrees within TOLERANCE in float32 on the CPU.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcb.errors import UserError
+from pcb.model.layers import Attending
+from pcb.external.released import Released, load_released
+from pcb.model.sequence import sequence_of
+from pcb.model.transformer import Inputs
+from pcb.sample.guidance import Guidance
+from pcb.sample.sampler import Sampler
+from pcb.order.schedule import Schedule, schedule_from_blocks
+from pcb.tokenizer.pyramid import conditioning, resize_bilinear
+
+TOLERANCE = 1e-4
+GREEDY_START_STEP = 2
+"""First guided step of the recorded guided samples, unless the file holds `cfg_start_step`."""
+Expected = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One quantity: its largest absolute error, and the largest that passes."""
+
+    quantity: str
+    error: float
+    tolerance: float
+
+    @property
+    def passes(self) -> bool:
+        """Whether the error is finite and within the tolerance."""
+        return bool(np.isfinite(self.error) and self.error <= self.tolerance)
+
+
+@torch.inference_mode()
+def compare(folder: Path) -> list[Comparison]:
+    """Load a released folder and compare it with its expected.npz; empty if it has none."""
+    released = load_released(folder)
+    path = folder / "expected.npz"
+    if not path.exists():
+        return []
+    with np.load(path, allow_pickle=False) as file:
+        expected: Expected = dict(file)
+    return [
+        *_pyramid(released, expected),
+        *_teacher_forced(released, expected),
+        *_greedy(released, expected),
+    ]
+
+
+def main(folder: Path) -> int:
+    """Print the table; return 1 if a quantity is out of tolerance, else 0."""
+    comparisons = compare(folder)
+    if not comparisons:
+        print(f"{folder}: loaded; there is no expected.npz to compare with")
+        return 0
+    print(f"{'quantity':<28}{'largest error':>15}{'tolerance':>12}")
+    for row in comparisons:
+        verdict = "" if row.passes else "  OUT"
+        print(f"{row.quantity:<28}{row.error:>15.3g}{row.tolerance:>12.3g}{verdict}")
+    failed = sum(not row.passes for row in comparisons)
+    print(f"{len(comparisons) - failed} of {len(comparisons)} quantities agree")
+    return 1 if failed else 0
+
+
+def _pyramid(released: Released, expected: Expected) -> Iterator[Comparison]:
+    """Encode, quantise, upsample and decode the recorded image."""
+    tokenizer, sizes = released.tokenizer, released.transformer.sizes
+    image = _tensor(expected, "image")
+    codes = tokenizer.codes(image, sizes)
+    sources = conditioning(codes, tokenizer.codebook, sizes)
+    for size in sizes:
+        yield _exact(f"codes_{size}", codes[size], expected)
+        yield _close(f"upscaled_{size}", sources[size], expected)
+    finest = resize_bilinear(image, tokenizer.stride * sizes[-1])
+    yield _close("encoded", tokenizer.encode(finest), expected)
+    yield _close("decoded", tokenizer.decode(codes[sizes[-1]]), expected)
+
+
+def _teacher_forced(released: Released, expected: Expected) -> Iterator[Comparison]:
+    """Run all tokens at once; logits in the order of the sequence."""
+    model = released.transformer
+    sequence = sequence_of(_schedule(released, expected))
+    order = sequence.rows_L[1:]
+    grids = {size: _tensor(expected, f"codes_{size}").long() for size in model.sizes}
+    sources = conditioning(grids, model.codebook_VC, model.sizes)
+    codes_BT = torch.cat([grids[size].flatten(1) for size in model.sizes], dim=1)[:, order]
+    source_BTC = torch.cat([sources[size].flatten(2) for size in model.sizes], dim=2)
+    before = (sequence.before_L[1:] - 1).clamp(min=0)
+    inputs = Inputs(
+        labels_B=_labels(released, expected),
+        source_BTC=source_BTC.transpose(1, 2)[:, order],
+        before_BTC=model.codebook_VC[codes_BT[:, before]],
+        rows_T=order,
+        before_rows_T=sequence.before_rows_L[1:],
+        with_class=True,
+    )
+    logits_BTV = model(inputs, Attending(mask=sequence.mask_LL()))
+    yield _close("teacher_forced_logits", logits_BTV, expected)
+    loss = F.cross_entropy(logits_BTV.flatten(0, 1), codes_BT.flatten())
+    yield _close("teacher_forced_loss", loss, expected)
+
+
+def _greedy(released: Released, expected: Expected) -> Iterator[Comparison]:
+    """Draw the likeliest codes for every recorded guidance weight."""
+    model, sizes = released.transformer, released.transformer.sizes
+    found = (re.fullmatch(r"greedy_cfg(.+)_steps", key) for key in expected)
+    start = int(expected.get("cfg_start_step", np.array(GREEDY_START_STEP)))
+    for text in sorted(match[1] for match in found if match):
+        schedule = _schedule(released, expected)
+        guidance = Guidance(weight=float(text), start_step=start)
+        sampler = Sampler(model, schedule, guidance=guidance, temperature=0.0)
+        labels = _labels(released, expected)
+        codes_BT = sampler.draw(labels, torch.zeros(len(labels), model.tokens))
+        prefix = f"greedy_cfg{text}"
+        yield _exact(f"{prefix}_steps", torch.tensor(schedule.steps), expected)
+        grids = codes_BT.split([size * size for size in sizes], dim=1)
+        for size, grid in zip(sizes, grids, strict=True):
+            yield _exact(f"{prefix}_codes_{size}", grid.view(-1, size, size), expected)
+        image = released.tokenizer.decode(grids[-1].view(-1, sizes[-1], sizes[-1]))
+        yield _close(f"{prefix}_image", image, expected)
+
+
+def _schedule(released: Released, expected: Expected) -> Schedule:
+    """Return the schedule of the recorded K."""
+    return schedule_from_blocks(released.transformer.sizes, int(expected["blocks_per_scale"]))
+
+
+def _labels(released: Released, expected: Expected) -> Tensor:
+    """Return the recorded labels; "no class" for a model without conditions."""
+    labels = _tensor(expected, "labels").long()
+    model = released.transformer
+    return (
+        labels if model.settings.class_conditional else torch.full_like(labels, model.num_classes)
+    )
+
+
+def _tensor(expected: Expected, name: str) -> Tensor:
+    """Return a recorded array, or raise UserError."""
+    if name not in expected:
+        raise UserError(f"expected.npz has no `{name}`; it holds {', '.join(sorted(expected))}")
+    return torch.from_numpy(np.asarray(expected[name]))
+
+
+def _exact(name: str, value: Tensor, expected: Expected) -> Comparison:
+    return Comparison(quantity=name, error=_error(value, _tensor(expected, name)), tolerance=0.0)
+
+
+def _close(name: str, value: Tensor, expected: Expected) -> Comparison:
+    error = _error(value, _tensor(expected, name))
+    return Comparison(quantity=name, error=error, tolerance=TOLERANCE)
+
+
+def _error(value: Tensor, expected: Tensor) -> float:
+    """Largest absolute difference; infinite where the shapes differ."""
+    if value.shape != expected.shape:
+        return float("inf")
+    return float((value.double() - expected.double()).abs().max())

@@ -1,0 +1,242 @@
+"""The authors' released models: config.yaml, checkpoint-last.pth and autoenc/ (METHOD section 9).
+
+Tensor names are facts of that layout; the tables here take them to this package's names.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pcb.errors import UserError
+from pcb.model.transformer import Transformer
+from pcb.config.loader import convert
+from pcb.config import Model, Preset
+from pcb.runtime.weights import check_state
+from pcb.tokenizer.quantize import normalise
+from pcb.external.autoencoder import (
+    CODEBOOK,
+    load_released_autoencoder,
+    read_checkpoint,
+    read_yaml,
+    released_autoencoder_settings,
+    tensors_in,
+)
+from pcb.tokenizer.vq import Tokenizer
+
+# (pattern of a released name, name here). The autoencoder's own names are kept as they are.
+TRANSFORMER_NAMES = (
+    (r"empty_token_emb", "empty_code"),
+    (r"empty_token_pos", "empty_position"),
+    (r"class_embeddings\.weight", "class_embedding.weight"),
+    (r"embed_positions\.weight", "position_embedding.weight"),
+    (r"embed_codevecs_mlp\.net\.(\d+)\.(weight|bias)", r"code_mlp.\1.\2"),
+    (r"src_latents_proj\.(weight|bias)", r"source_projection.\1"),
+    (r"combine_inputs\.(weight|bias)", r"combine.\1"),
+    (r"lm_head\.(weight|bias)", r"head.\1"),
+    (r"head_mlp\.net\.(\d+)\.(weight|bias)", r"head_mlp.\1.\2"),
+    (r"llama\.norm\.weight", "norm.weight"),
+    (r"llama\.rotary_emb\.mixing_coeffs", "rotary.mixing"),
+    (
+        r"llama\.rotary_emb\.position_embeddings\.parametrizations\.weight\.original",
+        "rotary.phases",
+    ),
+    (r"llama\.layers\.(\d+)\.attention\.wqkv\.weight", r"layers.\1.attention.qkv.weight"),
+    (r"llama\.layers\.(\d+)\.attention\.wo\.weight", r"layers.\1.attention.out.weight"),
+    (r"llama\.layers\.(\d+)\.feed_forward\.w1\.weight", r"layers.\1.mlp.gate.weight"),
+    (r"llama\.layers\.(\d+)\.feed_forward\.w3\.weight", r"layers.\1.mlp.up.weight"),
+    (r"llama\.layers\.(\d+)\.feed_forward\.w2\.weight", r"layers.\1.mlp.down.weight"),
+    (r"llama\.layers\.(\d+)\.attention_norm\.weight", r"layers.\1.attention_norm.norm.weight"),
+    (r"llama\.layers\.(\d+)\.ffn_norm\.weight", r"layers.\1.mlp_norm.norm.weight"),
+    (
+        r"llama\.layers\.(\d+)\.input_modulation\.adaLN_modulation\.1\.(weight|bias)",
+        r"layers.\1.attention_norm.modulation.\2",
+    ),
+    (
+        r"llama\.layers\.(\d+)\.post_attention_modulation\.adaLN_modulation\.1\.(weight|bias)",
+        r"layers.\1.mlp_norm.modulation.\2",
+    ),
+)
+AUTOENCODER_PREFIX = "autoenc."
+CONFIG, CHECKPOINT = "config.yaml", "checkpoint-last.pth"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Released:
+    """A model in the released layout, ready to run: weights on the CPU, float32, eval mode."""
+
+    tokenizer: Tokenizer
+    transformer: Transformer
+    image_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasedWeights:
+    """The weights of a released model under this package's names, and what is said of them."""
+
+    state: dict[str, Tensor]
+    parameters: int
+    epoch: int | None
+    """Epochs that were trained, if the checkpoint says so."""
+
+
+def load_released(folder: Path) -> Released:
+    """Load a folder in the released layout, strictly.
+
+    Raises UserError that names the file, and for weights that do not fit their tensors.
+    """
+    config = ReleasedConfig.read(folder / CONFIG)
+    autoencoder = released_autoencoder_settings(read_yaml(config.autoencoder_config))
+    tokenizer = load_released_autoencoder(config.autoencoder_checkpoint, autoencoder)
+    transformer = config.transformer(tokenizer)
+    weights = released_weights(transformer, tokenizer, folder / CHECKPOINT)
+    transformer.load_state_dict(weights.state)
+    return Released(
+        tokenizer=tokenizer,
+        transformer=transformer.eval().requires_grad_(False),
+        image_size=config.image_size,
+    )
+
+
+def released_weights(
+    transformer: Transformer, tokenizer: Tokenizer, checkpoint: Path
+) -> ReleasedWeights:
+    """Read a released model's weights, which must be exactly those that a transformer has.
+
+    They are those of the key `model`: the paper trains without a moving average. Raises UserError
+    naming the file and the tensors that do not fit.
+    """
+    content = read_checkpoint(checkpoint)
+    tensors = tensors_in(content, "model", checkpoint, "a released model")
+    state = transformer_tensors(tensors, tokenizer, checkpoint)
+    check_state(transformer, state, str(checkpoint))
+    epoch = content.get("epoch")
+    return ReleasedWeights(
+        state=state,
+        parameters=transformer.num_parameters(),
+        epoch=epoch if isinstance(epoch, int) else None,
+    )
+
+
+def transformer_tensors(
+    tensors: Mapping[str, Tensor], tokenizer: Tokenizer, source: Path
+) -> dict[str, Tensor]:
+    """Rename a released model's tensors; its copy of the autoencoder must be the given one."""
+    _check_codebook(tensors.get(AUTOENCODER_PREFIX + CODEBOOK), tokenizer, source)
+    renamed = {
+        rename(name): tensor
+        for name, tensor in tensors.items()
+        if not name.startswith(AUTOENCODER_PREFIX)
+    }
+    if "rotary.phases" in renamed:
+        rows = renamed["rotary.phases"]
+        renamed["rotary.phases"] = rows.view(len(rows), -1, 2)
+    return {"codebook_VC": tokenizer.codebook, **renamed}
+
+
+def _check_codebook(codebook: Tensor | None, tokenizer: Tokenizer, source: Path) -> None:
+    """Raise UserError unless a released model's codebook is the tokenizer's."""
+    if codebook is None:
+        raise UserError(
+            f"{source}: no {AUTOENCODER_PREFIX}{CODEBOOK}, the codebook of its training"
+        )
+    same = codebook.shape == tokenizer.codebook.shape and torch.allclose(
+        normalise(codebook, dim=-1), tokenizer.codebook, atol=1e-6
+    )
+    if not same:
+        raise UserError(f"{source}: trained with another codebook than the tokenizer's")
+
+
+def rename(released: str) -> str:
+    """Return this package's name of a released tensor; an unknown name stays as it is."""
+    for pattern, name in TRANSFORMER_NAMES:
+        if re.fullmatch(pattern, released):
+            return re.sub(pattern, name, released)
+    return released
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasedConfig:
+    """A released config.yaml: its `model` section."""
+
+    path: Path
+    model: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> "ReleasedConfig":
+        """Read the file, or raise UserError."""
+        return cls(path=path, model=read_yaml(path)["model"])
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side."""
+        return int(self._at("img_size"))
+
+    @property
+    def num_classes(self) -> int:
+        """Classes, without "no class"; 0 for a model without conditions."""
+        return int(self._at("num_classes")) if self.model.get("class_cond", True) else 0
+
+    @property
+    def autoencoder_checkpoint(self) -> Path:
+        """Path of the autoencoder's weights."""
+        return self._find(self._at("autoenc", "checkpoint_path"))
+
+    @property
+    def autoencoder_config(self) -> Path:
+        """Path of the autoencoder's own configuration."""
+        return self._find(self._at("autoenc", "config_path"))
+
+    def _at(self, *keys: str) -> Any:
+        """Return what stands under these keys, or raise UserError."""
+        value: Any = self.model
+        for key in keys:
+            if not isinstance(value, Mapping) or key not in value:
+                raise UserError(
+                    f"{self.path}: no model.{'.'.join(keys)}; is it a released model's?"
+                )
+            value = value[key]
+        return value
+
+    def _find(self, named: str) -> Path:
+        """Return a file that the config names: inside its folder or, as in the release, beside."""
+        folder = self.path.parent
+        ends = (Path(named), Path(*Path(named).parts[-2:]))
+        places = [base / end for end in ends for base in (folder, folder.parent)]
+        return next((place for place in places if place.exists()), places[0])
+
+    def settings(self) -> Model:
+        """Return the transformer's architecture."""
+        single = self.model.get("single_scale", False)
+        settings = {
+            "scale_ratio": "single" if single else float(self.model.get("scale_ratio", 2)),
+            "min_size": self.model.get("scale_min_size", 1),
+            "width": self._at("llama_config", "hidden_size"),
+            "layers": self._at("llama_config", "num_hidden_layers"),
+            "heads": self._at("llama_config", "num_attention_heads"),
+            "hidden": self._at("llama_config", "intermediate_size"),
+            "mixing_layers": self.model.get("num_mixing_layers", 2),
+            "head_mlp": self.model.get("use_head_mlp", False),
+            "class_conditional": self.model.get("class_cond", True),
+        }
+        return convert(settings, Model, f"{self.path}: model")
+
+    def transformer(self, tokenizer: Tokenizer) -> Transformer:
+        """Return a transformer of this architecture, with fresh weights."""
+        settings = self.settings()
+        sizes = settings.sizes(self.image_size // tokenizer.stride)
+        return Transformer(settings, sizes, self.num_classes, tokenizer.codebook)
+
+    def differences(self, preset: Preset, name: str) -> list[str]:
+        """Say in what this is another model than a preset's: `width 64 for 1024`."""
+        found, wanted = self.settings(), preset.models[name].model
+        # How weights began says nothing of weights that were trained.
+        names = [field for field in Model.__struct_fields__ if field != "init"]
+        pairs = {field: (getattr(found, field), getattr(wanted, field)) for field in names}
+        pairs["image_size"] = (self.image_size, preset.data.image_size)
+        pairs["num_classes"] = (self.num_classes, preset.data.num_classes)
+        return [f"{field} {a} for {b}" for field, (a, b) in pairs.items() if a != b]

@@ -1,0 +1,45 @@
+"""The stage `train` of a model that takes the authors' weights: nothing is trained."""
+
+from typing import Any
+
+import torch
+
+from pcb.external.catalogue import CATALOGUE, config_of
+from pcb.errors import UserError
+from pcb.external.files import external_file, external_sha256
+from pcb.external.released import ReleasedConfig, released_weights
+from pcb.model.weights import WEIGHTS
+from pcb.runtime.weights import save_weights
+from pcb.pipeline.run import Job
+from pcb.tokenizer.load import load_tokenizer
+
+
+def import_released(job: Job) -> dict[str, Any]:
+    """Check released weights against the preset and its tokenizer, and write them as one's own.
+
+    Raises UserError naming the file and every setting or tensor that does not fit.
+    """
+    name, preset = job.unit.variant, job.preset
+    released = preset.models[name].released
+    assert released is not None
+    config = ReleasedConfig.read(external_file(preset.files, config_of(released)))
+    differences = config.differences(preset, name)
+    if differences:
+        raise UserError(
+            f"{config.path}: another model than presets.{job.unit.preset}.models.{name}: "
+            f"{', '.join(differences)}; correct params.yaml, or take the right file"
+        )
+    checkpoint = external_file(preset.files, released)
+    tokenizer = load_tokenizer(job.inputs["tokenizer"], preset.tokenizer.autoencoder)
+    with torch.device("meta"):
+        transformer = config.transformer(tokenizer)
+    weights = released_weights(transformer, tokenizer, checkpoint)
+    save_weights(job.folder / WEIGHTS, weights.state)
+    sha256 = external_sha256(preset.files, released)
+    return {
+        "parameters": weights.parameters,
+        "released": released,
+        "sha256": sha256,
+        "published": sha256 == CATALOGUE[released].sha256,
+        "epoch": weights.epoch,
+    }

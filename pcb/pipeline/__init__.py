@@ -1,0 +1,1 @@
+"""What is up to date: tasks, keys, manifests, staleness, DVC. No torch."""

@@ -1,0 +1,160 @@
+"""Sharing results: DVC keeps the data, git the manifests; here both move together. No torch."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from pcb.config.loader import PRESET_VARIABLE, load_params
+from pcb.config.paths import MANIFESTS, PINS, REPORTS
+from pcb.errors import UserError
+from pcb.pipeline.manifest import made_by
+from pcb.pipeline.resolved import settings_file, write_settings
+from pcb.pipeline.tasks import Pipeline
+from pcb.pipeline.verify import DAMAGED, NOT_MADE, OK, STALE, Finding, audit, print_findings
+from pcb.pipeline.workflow import hold_workflow
+
+LOCK = Path("dvc.lock")
+
+
+def restore(pipeline: Pipeline) -> int:
+    """Fetch what is missing or damaged of a preset's data; the status is 1 if some stays so.
+
+    Whole files are left alone. A damaged file is deleted first, and its copy in the cache too, so
+    that neither can be used; what comes back is read again before it counts.
+    """
+    _require_active(pipeline)
+    hold_workflow()
+    findings = audit(pipeline)
+    wanted = [found for found in findings if _can_be_fetched(found)]
+    if wanted:
+        _report_damage(wanted)
+        _discard(wanted)
+        artifacts = [str(found.unit.artifact) for found in wanted]
+        _dvc("pull", "--force", "--allow-missing", *artifacts, check=False)
+        findings = audit(pipeline)
+        still = [found for found in findings if found.damaged]
+        _report_damage(still)
+        _discard(still)
+    print_findings(findings)
+    bad = [found for found in findings if not found.ok]
+    if not bad:
+        print(f"all {len(findings)} units of {pipeline.name} are here and whole")
+        return 0
+    for found in bad:
+        print(f"{found.unit.name} is {found.state}; make it again with `{made_by(found.unit)}`")
+    return 1
+
+
+def publish(pipeline: Pipeline) -> int:
+    """Record a finished preset in DVC and git, and push both.
+
+    Raises UserError if a unit is missing, stale, damaged or half-finished, or if git or DVC fails.
+    """
+    _require_active(pipeline)
+    hold_workflow()
+    findings = audit(pipeline)
+    if any(not found.ok for found in findings):
+        print_findings(found for found in findings if not found.ok)
+        count = sum(not found.ok for found in findings)
+        raise UserError(
+            f"{count} of {len(findings)} units of {pipeline.name} are not finished; nothing was "
+            f"published; finish them with `make reproduce`"
+        )
+    write_settings(pipeline)
+    _dvc("commit", "--force")
+    name = pipeline.name
+    manifests = MANIFESTS / name
+    pins = [PINS] if PINS.exists() else []
+    _git("add", "--", LOCK, settings_file(name), manifests, REPORTS / name, *pins)
+    if _git("diff", "--cached", "--quiet", check=False) != 0:
+        _git("commit", "--quiet", "-m", f"results: publish {name}")
+    _dvc("push")
+    if _git("rev-parse", "--abbrev-ref", "@{upstream}", check=False, quiet=True) == 0:
+        _git("push")
+    else:
+        print(
+            "this branch has no upstream: give `git push -u REMOTE BRANCH` to share the manifests"
+        )
+    return 0
+
+
+def _require_active(pipeline: Pipeline) -> None:
+    """DVC reads the preset from params.yaml alone: refuse another."""
+    params = load_params()
+    if pipeline.name != params.get("preset"):
+        raise UserError(
+            f"params.yaml says `preset: {params.get('preset')}`, which is what DVC versions; "
+            f"write `preset: {pipeline.name}` there first"
+        )
+    if not Path(".dvc").is_dir():
+        raise UserError(".dvc: not here; run this in the root of a clone of the project")
+
+
+def _can_be_fetched(found: Finding) -> bool:
+    """Say whether DVC may have what a unit lacks: its manifest, in git, says what that is."""
+    return found.unit.stage != "report" and found.state not in (OK, NOT_MADE, STALE)
+
+
+def _report_damage(findings: Sequence[Finding]) -> None:
+    for found in findings:
+        if found.state == DAMAGED:
+            print(f"{found.unit.name}: {found.reason}", flush=True)
+
+
+def _discard(findings: Sequence[Finding]) -> None:
+    """Delete damaged files and the objects of DVC's cache that they are (links of)."""
+    objects = _cached_objects()
+    for found in findings:
+        for path in found.damaged:
+            path.unlink(missing_ok=True)
+            if path in objects:
+                objects[path].unlink(missing_ok=True)
+
+
+def _cached_objects() -> dict[Path, Path]:
+    """Return the cache's object of every file that dvc.lock names: path -> object."""
+    cache = Path(_dvc("cache", "dir").strip()) / "files" / "md5"
+    try:
+        lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    found = {}
+    for stage in lock.get("stages", {}).values():
+        for out in stage.get("outs", ()):
+            md5 = str(out.get("md5", ""))
+            listing = cache / md5[:2] / md5[2:]
+            if md5.endswith(".dir") and listing.exists():
+                for item in json.loads(listing.read_text(encoding="utf-8")):
+                    path = Path(out["path"]) / item["relpath"]
+                    found[path] = cache / item["md5"][:2] / item["md5"][2:]
+    return found
+
+
+def _dvc(*arguments: str, check: bool = True) -> str:
+    """Run DVC, which shows its own progress; return what it prints on stdout.
+
+    Raises UserError if it fails, unless `check` is off.
+    """
+    command = [sys.executable, "-m", "dvc", *arguments]
+    environment = {k: v for k, v in os.environ.items() if k != PRESET_VARIABLE}
+    environment["DVC_NO_ANALYTICS"] = "1"
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    if arguments[0] != "cache":
+        print(done.stdout, end="", flush=True)
+    if check and done.returncode:
+        raise UserError(f"`dvc {' '.join(arguments)}` failed; the same command goes on from here")
+    return done.stdout
+
+
+def _git(*arguments: str | Path, check: bool = True, quiet: bool = False) -> int:
+    """Run git and return its status. Raises UserError if it fails, unless `check` is off."""
+    output = subprocess.DEVNULL if quiet else None
+    status = subprocess.run(["git", *map(str, arguments)], stdout=output, stderr=output).returncode
+    if check and status:
+        raise UserError(f"`git {' '.join(map(str, arguments))}` failed")
+    return status

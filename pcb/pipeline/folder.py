@@ -1,0 +1,115 @@
+"""An artifact's folder while it is filled: what may stay in it, and what must go. No torch.
+
+``.work.json`` says what an unfinished folder is being filled with, ``complete.json`` what a
+finished one holds. A run that finds its own work goes on with the finished files; any other begins
+anew, but for parts that did not change.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from pcb.pipeline.integrity import damaged_files
+from pcb.pipeline.manifest import (
+    COMPLETE,
+    InputRecord,
+    Manifest,
+    is_temporary,
+    read_manifest,
+    result_files,
+)
+from pcb.pipeline.tasks import Unit
+from pcb.runtime.atomic import write_atomic
+from pcb.runtime.hashing import content_hash
+
+WORK = ".work.json"
+"""Says what an unfinished folder is being filled with."""
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """What a folder is filled with: two runs with equal works make the same files."""
+
+    source: str
+    """Hash of the unit's key and of what it reads."""
+    parts: dict[str, str]
+    """The same for each of its parts."""
+
+
+def prepare_folder(unit: Unit, work: Work, *, force: bool) -> None:
+    """Leave in the folder only what this work would make: all, some parts, or nothing of it."""
+    folder = unit.artifact
+    folder.mkdir(parents=True, exist_ok=True)
+    sealed = read_manifest(folder / COMPLETE)
+    before = _readwork_for(folder / WORK) if sealed is None else _work_of(sealed)
+    if force or before is None:
+        # The records go first: were this interrupted, what is left must not be trusted.
+        for record in (COMPLETE, WORK):
+            (folder / record).unlink(missing_ok=True)
+        _clear(folder, keep=set())
+    else:
+        if before != work:
+            parts = {part for part, key in work.parts.items() if before.parts.get(part) == key}
+            _clear(folder, keep=parts | {COMPLETE, WORK})
+        if sealed is not None:
+            _drop_damaged(unit, sealed)
+    write_atomic(folder / WORK, msgspec.json.encode(work))
+    (folder / COMPLETE).unlink(missing_ok=True)
+
+
+def work_for(unit: Unit, reads: tuple[InputRecord, ...]) -> Work:
+    """Return what the unit's folder is to be filled with."""
+    return _work_from(unit.key, dict(unit.parts), reads)
+
+
+def _work_of(sealed: Manifest) -> Work:
+    """Return what a complete folder was filled with."""
+    return _work_from(sealed.key, sealed.parts, sealed.inputs)
+
+
+def _work_from(key: str, parts: Mapping[str, str], reads: tuple[InputRecord, ...]) -> Work:
+    contents = [read.content for read in reads]
+    return Work(
+        source=content_hash([key, contents]),
+        parts={part: content_hash([part_key, contents]) for part, part_key in parts.items()},
+    )
+
+
+def _readwork_for(path: Path) -> Work | None:
+    """Return what an unfinished folder was being filled with, None if nothing says so."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Work)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def _clear(folder: Path, keep: set[str]) -> None:
+    """Delete what is in a folder, but for these names."""
+    for path in folder.iterdir():
+        if path.name not in keep:
+            _delete(path)
+
+
+def _drop_damaged(unit: Unit, sealed: Manifest) -> None:
+    """Delete what is not as a complete folder's record says, so that it is made again."""
+    for path, _ in damaged_files(unit, sealed.files):
+        path.unlink(missing_ok=True)
+    for name in set(result_files(unit.artifact)) - set(sealed.files):
+        (unit.artifact / name).unlink()
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete temporaries, but for the record of the work, which goes last."""
+    for path in list(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if is_temporary(inside) and inside != Path(WORK):
+            _delete(path)
+
+
+def _delete(path: Path) -> None:
+    """Delete a file, a link or a folder; it may be gone already."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

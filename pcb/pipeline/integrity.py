@@ -1,0 +1,60 @@
+"""Are a result's files those that its manifest describes? No torch.
+
+Small files are read and hashed every time. For large ones the hash is remembered under ``.pcb``
+with size, time and inode; as long as those stand, the file is not read again.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pcb.config.paths import HASHES
+from pcb.pipeline.manifest import Manifest, made_by
+from pcb.pipeline.tasks import Unit
+from pcb.runtime.hashing import FileRecord, Seen
+
+
+def damaged_files(
+    unit: Unit, files: Mapping[str, FileRecord], *, reread: bool = False
+) -> Iterator[tuple[Path, str]]:
+    """Yield every file of a unit that is not as described, with what is wrong with it.
+
+    `reread` hashes large files too, whatever is remembered of them.
+    """
+    seen = Seen(_memory_of(unit), forget=reread)
+    for name, expected in files.items():
+        path = unit.artifact / name
+        try:
+            size = path.stat().st_size
+            if size != expected.bytes:
+                yield path, f"has {size} bytes where {expected.bytes} are expected"
+            elif seen.record(name, path).sha256 != expected.sha256:
+                yield path, "does not hold what its manifest says"
+        except FileNotFoundError:
+            yield path, "is missing"
+    seen.save()
+
+
+def is_intact(unit: Unit, manifest: Manifest) -> bool:
+    """Say whether all files of a unit are as its manifest describes them."""
+    return next(damaged_files(unit, manifest.files), None) is None
+
+
+def hash_files(unit: Unit, names: list[str]) -> dict[str, FileRecord]:
+    """Return size and hash of these files of a unit."""
+    seen = Seen(_memory_of(unit))
+    records = {name: seen.record(name, unit.artifact / name) for name in names}
+    seen.save()
+    return records
+
+
+def explain_damage(unit: Unit, path: Path, damage: str, reader: str) -> str:
+    """Return the one line for a damaged input: the file, who wanted it, the ways out."""
+    return (
+        f"{path}: {damage}; {reader} reads it; fetch it with `dvc pull {unit.artifact}` "
+        f"or make it again with `{made_by(unit)}`"
+    )
+
+
+def _memory_of(unit: Unit) -> Path:
+    """Return where the hashes of a unit's files are remembered."""
+    return HASHES / unit.preset / unit.stage / f"{unit.variant}.json"

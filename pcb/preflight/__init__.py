@@ -1,0 +1,1 @@
+"""Before anything runs: arithmetic, cost, plan, doctor. No torch."""

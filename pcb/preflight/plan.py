@@ -1,0 +1,108 @@
+"""`pcb plan`: what a preset will take, printed before anything runs. No torch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pcb.config import Preset
+from pcb.pipeline.staleness import read_manifests, why_stale
+from pcb.pipeline.tasks import VERSIONS, Input, Pipeline, Unit
+from pcb.preflight.cost import bytes_of, checkpoint_bytes, hours, work_of
+from pcb.preflight.doctor import file_findings
+from pcb.preflight.rates import Device
+
+_HEADER = ("stage", "units", "to make", "GPU hours", "GB on disk")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """What the units of one stage take; hours are of those that are still to be made."""
+
+    stage: str
+    units: int
+    left: int
+    hours: float
+    bytes: int
+
+
+def print_plan(pipeline: Pipeline, device: Device, gpus: int) -> int:
+    """Print the table, where its numbers come from and what is missing; return 0."""
+    lines, sources = forecast(pipeline, device)
+    total = sum(line.hours for line in lines)
+    print(f"preset {pipeline.name}: {pipeline.preset.description}\n")
+    print("\n".join(_table(lines)))
+    print(f"\nHours of one {device.name}:")
+    for kind, source in sorted(sources.items()):
+        print(f"  {kind}: {source}")
+    print(
+        f"On {gpus} of them, at best: {_short(total / gpus)} hours "
+        f"({_short(total / gpus / 24)} days); decoding of JPEGs and queueing are not in it."
+    )
+    largest = checkpoint_bytes(pipeline.preset)
+    if largest:
+        print(f"While a model trains, its checkpoint takes up to {largest / 1e9:.1f} GB more.")
+    missing = list(missing_files(pipeline))
+    print("\nmissing:" if missing else "\nNothing from outside is missing.")
+    for thing in missing:
+        print(f"  {thing}")
+    return 0
+
+
+def forecast(pipeline: Pipeline, device: Device) -> tuple[list[Line], dict[str, str]]:
+    """Return a line for each stage, and for each kind of work where its rate comes from.
+
+    Raises UserError for a device of which nothing is known.
+    """
+    manifests = read_manifests(pipeline)
+    stale = {unit.name for unit in pipeline if why_stale(Input(unit=unit), manifests)}
+    lines: list[Line] = []
+    sources: dict[str, str] = {}
+    for stage in VERSIONS:
+        units = [unit for unit in pipeline if unit.stage == stage]
+        spent = 0.0
+        for unit in units:
+            works = work_of(unit, pipeline.preset)
+            time, rates = hours(works, device)
+            sources |= {w.kind: r.source for w, r in zip(works, rates, strict=True)}
+            spent += time if unit.name in stale else 0.0
+        if units:
+            lines.append(_line(stage, units, stale, spent, pipeline.preset))
+    return lines, sources
+
+
+def missing_files(pipeline: Pipeline) -> Iterator[str]:
+    """Say of everything from outside that a preset reads and that is not whole what to do."""
+    for finding in file_findings(pipeline):
+        if finding.problem is not None:
+            yield f"{finding.thing}: {finding.found}; {finding.problem}"
+
+
+def _line(stage: str, units: list[Unit], stale: set[str], spent: float, preset: Preset) -> Line:
+    return Line(
+        stage=stage,
+        units=len(units),
+        left=sum(unit.name in stale for unit in units),
+        hours=spent,
+        bytes=sum(bytes_of(unit, preset) for unit in units),
+    )
+
+
+def _table(lines: Sequence[Line]) -> Iterator[str]:
+    """Yield the table's lines, the last one the total."""
+    total = Line(
+        stage="total",
+        units=sum(line.units for line in lines),
+        left=sum(line.left for line in lines),
+        hours=sum(line.hours for line in lines),
+        bytes=sum(line.bytes for line in lines),
+    )
+    yield "{:<12}{:>7}{:>9}{:>12}{:>12}".format(*_HEADER)
+    for line in (*lines, total):
+        gigabytes, time = _short(line.bytes / 1e9), _short(line.hours)
+        yield f"{line.stage:<12}{line.units:>7}{line.left:>9}{time:>12}{gigabytes:>12}"
+
+
+def _short(value: float) -> str:
+    """Return a number with two digits at least, `-` for nothing."""
+    if not value:
+        return "-"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2g}"

@@ -1,0 +1,1 @@
+"""What any process needs: atomic files, locks, devices, ranks, progress."""

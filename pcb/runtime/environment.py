@@ -1,0 +1,83 @@
+"""What a process runs with: the code's version, the packages, the machine. No torch."""
+
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pcb
+
+# Distributions whose version may move a number.
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "torch-fidelity",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pillow",
+    "matplotlib",
+)
+
+
+@cache
+def code_version(package: Path) -> tuple[str | None, bool | None]:
+    """Return the git commit of a package's code and whether it was modified since.
+
+    Both are None where the folder is not under git, as an installed package is not. Asked once: a
+    process runs the code that it started with.
+    """
+    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None, None
+    status = _git(package, "status", "--porcelain", "--", ".")
+    return _git(package, "rev-parse", "HEAD"), status != ""
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Return the versions of pcb, Python and of those `PACKAGES` that are installed."""
+    found = {"pcb": pcb.__version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, str]:
+    """Return the machine's platform, processor, number of cores and, where one was used, GPU."""
+    found = {
+        "platform": platform.platform(),
+        "cpu": processor_name(),
+        "cores": str(os.cpu_count()),
+    }
+    # Whoever used a GPU has imported torch; importing it here would cost everyone seconds.
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def processor_name() -> str:
+    """Return the processor's model, as the system calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Return what git prints, None if it fails or is not there."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,79 @@
+"""The stage `data`: the images of a preset, made or found, those of training and held-out ones."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcb.config import Digits
+from pcb.data.arrays import save_array
+from pcb.data.digits import Glyphs, load_glyphs, render, split_indices
+from pcb.data.images import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from pcb.data.survey import survey
+from pcb.pipeline.run import Job
+
+
+def prepare(job: Job) -> dict[str, Any]:
+    """Render digits, or index ImageNet."""
+    settings = job.preset.data
+    if isinstance(settings, Digits):
+        return render_digits(job, settings)
+    return survey(
+        job.preset.files,
+        settings,
+        job.folder,
+        workers=job.preset.compute.workers,
+        progress=job.progress,
+    )
+
+
+def render_digits(job: Job, settings: Digits) -> dict[str, Any]:
+    """Write uint8 (n, renderings, 3, H, W) to train on, (m, 3, H, W) to compare with."""
+    glyphs = load_glyphs()
+    splits = split_indices(glyphs.labels, settings.held_out, settings.seed)
+    train, held_out = (glyphs.take(splits[name]) for name in ("train", "held_out"))
+    reference = reference_glyphs(held_out.labels, settings.reference_images)
+    arrays: dict[str, NDArray[Any]] = {
+        TRAIN_IMAGES: train_images(train, settings),
+        TRAIN_LABELS: train.labels,
+        REFERENCE_IMAGES: render(held_out, *reference, "held_out", settings),
+        REFERENCE_LABELS: held_out.labels[reference[0]],
+    }
+    for name, array in arrays.items():
+        save_array(job.folder / name, array)
+    return {
+        "digits": len(glyphs.labels),
+        "train_digits": len(train.labels),
+        "held_out_digits": len(held_out.labels),
+        "train_images": len(train.labels) * settings.renderings,
+        "reference_images": settings.reference_images,
+    }
+
+
+def train_images(train: Glyphs, settings: Digits) -> NDArray[np.uint8]:
+    """Return every rendering of every training digit: uint8 (n, renderings, 3, H, W)."""
+    count, size = len(train.labels), settings.image_size
+    images = np.empty((count, settings.renderings, 3, size, size), dtype=np.uint8)
+    digits = np.arange(count)
+    # One rendering of all digits at a time: rendering takes 50 times an image's final memory.
+    for rendering in range(settings.renderings):
+        images[:, rendering] = render(train, digits, np.full(count, rendering), "train", settings)
+    return images
+
+
+def reference_glyphs(
+    labels: NDArray[np.int64], images: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose (digit, rendering) of each reference image: classes in turn, digits in turn inside.
+
+    Classes are as balanced as those of the samples, whose labels go round too.
+    """
+    classes = np.unique(labels)
+    members = [np.flatnonzero(labels == label) for label in classes]
+    digits = np.empty(images, dtype=np.int64)
+    renderings = np.empty(images, dtype=np.int64)
+    for image in range(images):
+        turn, which = divmod(image, len(classes))
+        renderings[image], place = divmod(turn, len(members[which]))
+        digits[image] = members[which][place]
+    return digits, renderings

@@ -1,0 +1,116 @@
+"""The stage `metrics`: scores of one sampling setting's images, decoded as they are read.
+
+One pass over the images serves every metric, and no pixel touches the disk. A shard of features
+belongs to each shard of the samples; shards are temporary, and the scores follow from all of them.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcb.data.arrays import to_uint8
+from pcb.errors import UserError
+from pcb.metrics.extractor import load_extractor
+from pcb.metrics.features import extract, join_features, load_features, save_features
+from pcb.metrics.fidelity import scores
+from pcb.metrics.target import load_target
+from pcb.pipeline.run import Job
+from pcb.runtime.atomic import whole_files, write_atomic
+from pcb.runtime.device import DTYPES, compute_exactly, forbid_tf32, pick_device, send
+from pcb.sample.draw import labels
+from pcb.tokenizer.load import load_tokenizer
+from pcb.tokenizer.vq import Tokenizer
+
+SCORES = "metrics.json"
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Extract every shard that is not there yet, then score; write metrics.json, return the same.
+
+    Raises UserError unless there are exactly as many images as the settings say.
+    """
+    preset = job.preset
+    device = pick_device(preset.compute)
+    compute_exactly(device, 1)
+    forbid_tf32()
+    shards = sample_shards(job.inputs["sample"], preset.sampling.images)
+    extract_shards(job, shards, device)
+    if not job.whole:
+        return {}
+    features = join_features(load_features(features_path(job.folder, path)) for path in shards)
+    target = load_target(job.inputs["reference"])
+    print(f"{job.unit.name}: scoring", flush=True)
+    result = {
+        "images": len(features.pool),
+        **scores(features, target, preset.metrics, device),
+    }
+    if preset.metrics.extractor == "classifier":
+        result["agreement"] = agreement(features.logits, preset.data.num_classes)
+    write_atomic(job.folder / SCORES, json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def sample_shards(folder: Path, images: int) -> list[Path]:
+    """Return the files of a sample set of exactly so many images, in order.
+
+    Raises UserError if it holds another number.
+    """
+    paths = whole_files(folder, "codes-*.npy")
+    found = sum(len(np.load(path, mmap_mode="r")) for path in paths)
+    if found != images:
+        raise UserError(
+            f"{folder}: holds {found} images where sampling.images = {images}; "
+            "make the stage `sample` again"
+        )
+    return paths
+
+
+def features_path(folder: Path, codes: Path) -> Path:
+    """Return where the features of a shard's images lie until the stage is complete."""
+    return folder / f".{codes.stem.replace('codes', 'features')}.npz"
+
+
+def extract_shards(job: Job, shards: Sequence[Path], device: torch.device) -> None:
+    """Extract this process's shards, but for those that an interrupted run has left."""
+    preset = job.preset
+    tokenizer = load_tokenizer(job.inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
+    if preset.metrics.decode_precision != "float32":
+        tokenizer.round_decoder_to(DTYPES[preset.metrics.decode_precision])
+    extractor = load_extractor(preset.metrics.extractor, job.inputs["reference"], device)
+    own = {
+        features_path(job.folder, path): np.load(path, mmap_mode="r")
+        for k, path in enumerate(shards)
+        if job.makes(k)
+    }
+    with job.progress("images", sum(map(len, own.values()))) as progress:
+        for path, codes in own.items():
+            if path.exists():
+                progress.skip(len(codes))
+                continue
+            images = decoded(tokenizer, finest(codes, preset.grid), preset.compute.feature_batch)
+            found = extract(extractor, images, progress.advance, preset.compute.prefetch)
+            save_features(path, found)
+
+
+def finest(codes: NDArray[np.uint16], grid: int) -> NDArray[np.uint16]:
+    """Return the finest scale of codes (images, tokens): (images, grid, grid)."""
+    return codes[:, -grid * grid :].reshape(-1, grid, grid)
+
+
+def decoded(tokenizer: Tokenizer, codes: NDArray[np.uint16], batch: int) -> Iterator[Tensor]:
+    """Yield uint8 (B, 3, H, W) images of codes (images, h, w), on the tokenizer's device."""
+    for start in range(0, len(codes), batch):
+        part = torch.from_numpy(codes[start : start + batch].astype(np.int64))
+        yield to_uint8(tokenizer.decode(send(part, tokenizer.codebook.device)))
+
+
+def agreement(logits: Tensor, num_classes: int) -> float:
+    """Share of images whose asked-for class the classifier sees."""
+    asked = torch.from_numpy(labels(num_classes, np.arange(len(logits))))
+    return float((logits.argmax(1) == asked).double().mean())

@@ -1,0 +1,101 @@
+"""The stage `train`: one transformer, trained on the tokens of its scales, or as released."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pcb.data.images import open_images
+from pcb.external.weights import import_released
+from pcb.model.weights import AVERAGE, WEIGHTS, build_model
+from pcb.pipeline.run import Job
+from pcb.runtime.atomic import atomic
+from pcb.runtime.device import compute_exactly, pick_device
+from pcb.runtime.ranks import join_ranks
+from pcb.runtime.weights import save_weights
+from pcb.tokenizer.cache import Codes, TokenCache
+from pcb.tokenizer.load import load_tokenizer
+from pcb.tokenizer.stream import TokenStream
+from pcb.train.batches import Batches
+from pcb.train.loop import Trainer
+
+LOG = "log.csv"
+# Losses of the last tenth of a run, or at least one row, make the loss that is reported.
+FINAL_SHARE = 10
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Make a model: train it, or take released weights."""
+    if job.preset.models[job.unit.variant].released is None:
+        return train(job)
+    # Several ranks may have been started for it; the first one is enough.
+    return import_released(job) if os.environ.get("RANK", "0") == "0" else {}
+
+
+def train(job: Job) -> dict[str, Any]:
+    """Train to the end and write weights and log."""
+    name = job.unit.variant
+    settings = job.preset.models[name].training
+    assert settings is not None
+    device = pick_device(job.preset.compute)
+    compute_exactly(device, job.preset.compute.threads)
+    ranks = join_ranks(device, settings.batch_size)
+    # The initial weights come from the CPU's generator on any device.
+    torch.manual_seed(settings.seed)
+    model = build_model(job.preset, name, job.inputs["tokenizer"]).to(device)
+    batches = Batches(
+        open_codes(job, name, device),
+        settings,
+        num_classes=job.preset.data.num_classes,
+        codebook_size=len(model.codebook_VC),
+        own=ranks.own,
+    )
+    trainer = Trainer(
+        model=model,
+        batches=batches,
+        settings=settings,
+        compute=job.preset.compute,
+        folder=job.folder,
+        ranks=ranks,
+    )
+    with job.progress("iterations", batches.iterations) as progress:
+        trainer.run(progress)
+    trainer.part()
+    if not ranks.first:
+        return {}
+    save_weights(job.folder / WEIGHTS, model.state_dict())
+    if trainer.average is not None:
+        save_weights(job.folder / AVERAGE, trainer.average.state)
+    write_log(job.folder / LOG, trainer.log)
+    return {
+        "parameters": model.num_parameters(),
+        "iterations": trainer.iteration,
+        "images_seen": trainer.iteration * batches.batch_size,
+        "loss": final_loss(trainer.log),
+    }
+
+
+def open_codes(job: Job, name: str, device: torch.device) -> Codes:
+    """Return the codes that a model trains on: of the cache, or of images as they are drawn."""
+    preset, sizes = job.preset, job.preset.sizes(name)
+    if preset.tokens.source == "cache":
+        return TokenCache(job.inputs["tokens"], sizes)
+    tokenizer = load_tokenizer(job.inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
+    images = open_images(job.inputs["data"], preset, "train")
+    return TokenStream(images, tokenizer, sizes, preset.compute.encoding_batch)
+
+
+def write_log(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write a training log as CSV."""
+    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def final_loss(rows: list[dict[str, float]]) -> float:
+    """Mean training loss over the last tenth of the log, in nats a token."""
+    last = rows[-max(1, len(rows) // FINAL_SHARE) :]
+    return sum(row["loss"] for row in last) / len(last)

@@ -1,0 +1,98 @@
+"""The token cache on disk: codes of every training image and crop, memory-mapped.
+
+One folder a scale (`pcb.config.paths.token_part`), in it shards ``00000.npy``, uint16
+(images, crops, size, size), in the order of the images; beside the folders ``labels.npy``.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcb.config.paths import token_part
+from pcb.data.arrays import map_array
+from pcb.errors import UserError
+from pcb.runtime.atomic import whole_files
+
+LABELS = "labels.npy"
+
+
+def token_shard(folder: Path, size: int, shard: int) -> Path:
+    """Return the path of one shard of one scale."""
+    return folder / token_part(size) / f"{shard:05d}.npy"
+
+
+class Codes(Protocol):
+    """Codes of training images at some scales, wherever they come from."""
+
+    sizes: tuple[int, ...]
+    """Sides of the scales, coarse to fine."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) labels of the images, from 0 on."""
+
+    @property
+    def crops(self) -> int:
+        """Number of crops of every image."""
+
+    def codes(
+        self, images: NDArray[np.int64], crops: NDArray[np.int64]
+    ) -> dict[int, NDArray[np.int64]]:
+        """Return the codes of one crop of each image: size -> int64 (B, size, size)."""
+
+
+class TokenCache:
+    """Codes of some scales, read from memory maps as they are asked for."""
+
+    def __init__(self, folder: Path, sizes: Sequence[int]) -> None:
+        """Open a cache. Raises UserError naming what is missing, or differs between scales."""
+        self.folder = folder
+        self.sizes = tuple(sizes)
+        self.labels: NDArray[np.int64] = map_array(folder / LABELS, "tokens")
+        self._shards = {size: self._open(size) for size in self.sizes}
+        counts = {len(self.labels), *(sum(map(len, maps)) for maps in self._shards.values())}
+        if len(counts) > 1:
+            raise UserError(
+                f"{folder}: labels and scales hold different numbers of images "
+                f"({', '.join(map(str, sorted(counts)))}); make the stage `tokens` again"
+            )
+
+    @cached_property
+    def crops(self) -> int:
+        """Number of crops of every image."""
+        return int(self._shards[self.sizes[-1]][0].shape[1])
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """Number of the first image of every shard."""
+        lengths = [len(shard) for shard in self._shards[self.sizes[-1]]]
+        return np.cumsum([0, *lengths])[:-1]
+
+    def codes(
+        self, images: NDArray[np.int64], crops: NDArray[np.int64]
+    ) -> dict[int, NDArray[np.int64]]:
+        """Return the codes of one crop of each image: size -> int64 (B, size, size)."""
+        shards = np.searchsorted(self._starts, images, side="right") - 1
+        places = images - self._starts[shards]
+        codes = {}
+        for size, maps in self._shards.items():
+            grids = np.empty((len(images), size, size), dtype=np.int64)
+            for shard in np.unique(shards):
+                chosen = shards == shard
+                grids[chosen] = maps[shard][places[chosen], crops[chosen]]
+            codes[size] = grids
+        return codes
+
+    def _open(self, size: int) -> list[NDArray[np.uint16]]:
+        """Open the memory maps of one scale."""
+        paths = whole_files(self.folder / token_part(size), "*.npy")
+        if not paths:
+            raise UserError(
+                f"{self.folder / token_part(size)}: no codes of scale {size}; "
+                "make the stage `tokens` again"
+            )
+        return [map_array(path, "tokens") for path in paths]

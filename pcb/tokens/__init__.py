@@ -1,1 +1,0 @@
-"""The token cache: what the tokenizer makes of the training images."""

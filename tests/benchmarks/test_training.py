@@ -1,0 +1,59 @@
+"""The parts of training: ways that give the same, and leave no trace behind."""
+
+import pytest
+import torch
+
+from benchmarks import training
+from benchmarks.case import FAST
+from benchmarks.training import _EVERYWHERE, _ON_GPU, _step, _taken, _Way
+from pcb.train import loss
+
+CPU = torch.device("cpu")
+
+
+def check(case, tolerance):
+    for run in case.variants.values():
+        run()
+    differences = case.differences()
+    assert {FAST, *differences} == set(case.variants)
+    for name, difference in differences.items():
+        assert difference["loss"] < tolerance, name
+        assert difference["gradient"] < tolerance, name
+
+
+def test_every_way_on_a_cpu_gives_the_same():
+    case = _step("mini", 2).make(CPU)
+    assert list(case.variants) == list(_EVERYWHERE)
+    assert case.items == 2
+    check(case, 1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-2), ("bfloat16", 1e-1)])
+def test_every_way_on_a_gpu_gives_the_same(precision, tolerance):
+    case = _step("mini", 4, precision).make(torch.device("cuda"))
+    assert list(case.variants) == list(_EVERYWHERE | _ON_GPU)
+    check(case, tolerance)
+
+
+def test_a_way_is_taken_while_it_is_measured_and_no_longer(monkeypatch):
+    monkeypatch.setattr(loss, "PART_LOGITS", 7)
+    made = []
+    monkeypatch.setattr(training, "Trainer", lambda **parts: made.append(Kept(**parts)) or made[0])
+    _step("mini", 3).make(CPU)
+    trainer = made[0]
+    before = seen(trainer)
+    way = _Way(recompute=True, micro_batches=2, logits_in_parts=False)
+    with pytest.raises(ZeroDivisionError), _taken(way, trainer):
+        assert seen(trainer) == (True, 2, torch.iinfo(torch.int64).max)
+        raise ZeroDivisionError
+    assert seen(trainer) == before == (False, None, 7)
+
+
+class Kept(training.Trainer):
+    """A trainer that a test can look at."""
+
+
+def seen(trainer):
+    return trainer.model.recompute, trainer.compute.micro_batch, loss.PART_LOGITS

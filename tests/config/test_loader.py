@@ -1,0 +1,243 @@
+"""params.yaml: one loader for YAML's two dialects, presets, and errors that name the place."""
+
+import copy
+import math
+import subprocess
+import sys
+
+import pytest
+
+from pcb.config.loader import (
+    PARAMS_FILE,
+    active_preset,
+    load_params,
+    load_preset,
+    merge,
+    parse_preset,
+    plain,
+)
+from pcb.errors import UserError
+from pcb.order.schedule import num_tokens
+from pcb.pipeline.tasks import Pipeline
+
+
+@pytest.fixture(scope="module")
+def params():
+    return load_params()
+
+
+def changed(params, path, value):
+    """The params with presets.<path> set to a value."""
+    tree = copy.deepcopy(params)
+    node = tree["presets"]
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    return tree
+
+
+def test_every_preset_is_valid(params):
+    for name in params["presets"]:
+        preset = parse_preset(params, name)
+        assert list(Pipeline(name, preset))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-4", 1e-4), ("1e-05", 1e-5), ("1.0e-3", 1e-3), ("5", 5), (".5", 0.5), ("-2.", -2.0)],
+)
+def test_numbers_mean_the_same_in_both_yaml_dialects(tmp_path, text, value):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"preset: x\npresets: {{x: {{number: {text}}}}}\n")
+    number = load_params(path)["presets"]["x"]["number"]
+    assert type(number) is type(value)
+    assert math.isclose(number, value)
+
+
+@pytest.mark.parametrize("word", ["off", "on", "yes", "no"])
+def test_words_that_yaml_1_1_takes_for_booleans_stay_words(tmp_path, word):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"preset: x\npresets: {{x: {{value: {word}}}}}\n")
+    assert load_params(path)["presets"]["x"]["value"] == word
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("preset: a\npreset: b\npresets: {}\n")
+    with pytest.raises(UserError, match="'preset' stands twice"):
+        load_params(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("models.ratio2.training", {"lr": 1}, r"models\.ratio2\.training: unknown key `lr`"),
+        ("sampling.imagse", 1, r"sampling: unknown key `imagse`; did you mean `images`\?"),
+        ("training.learning_rate", "fast", r"training\.learning_rate = 'fast': expected `float`"),
+        ("models.ratio2.model.scale_ratio", 1, r"scale_ratio = 1: expected `float` > 1"),
+        ("sweep", [{"models": ["ratio2"], "blocks": [0]}], r"sweep\[0\]\.blocks\[0\] = 0"),
+        ("sweep", [{"models": ["ratio2"], "total_steps": [3]}], "3 steps are impossible"),
+        ("sweep", [{"models": ["ratio9"], "blocks": [1]}], "no model 'ratio9'; there are ratio2"),
+        ("sweep", [{"models": ["ratio2"]}], "a sweep needs `blocks` or `total_steps`"),
+        ("data.kind", "cats", r"data\.kind = 'cats': invalid value"),
+        ("data.image_size", 33, "expected a multiple of the tokenizer's stride 4"),
+        ("model.heads", 3, "even multiple of the number of heads 3"),
+        ("models", {}, "expected at least one named model"),
+        ("sampling.images", 100, r"metrics: 100 images are too few for kid_subset_size 500"),
+        ("sampling.images", 2001, r"metrics: 2001 images cannot be cut into 10 equal splits"),
+        ("data.reference_images", 3, r"metrics: 3 reference images are too few"),
+        ("metrics.extractor", "inception", "`classifier` as extractor goes with settings under"),
+        (
+            "models.ratio2",
+            {"released": "x", "training": {"epochs": 1}},
+            "a model needs either `training` or `released`",
+        ),
+        ("tokenizer.source", "requantise", "source `train` goes with `training`, and only it"),
+        ("files", {"folder": "x"}, "the same for all presets; put it beside `presets`"),
+    ],
+)
+def test_a_wrong_setting_names_its_path_and_what_was_expected(params, path, value, message):
+    with pytest.raises(UserError, match=message) as raised:
+        parse_preset(changed(params, ("mini", *path.split(".")), value), "mini")
+    assert str(raised.value).startswith("params.yaml: presets.mini.")
+    assert "\n" not in str(raised.value)
+
+
+def test_presets_inherit_and_null_removes(params):
+    tree = copy.deepcopy(params)
+    tree["presets"]["small"] = {"extends": "smoke", "sampling": {"images": 48}}
+    small = parse_preset(tree, "small")
+    assert small.sampling.images == 48
+    assert "ratio3" not in small.models
+    tree["presets"]["smoke"]["extends"] = "small"
+    with pytest.raises(UserError, match="extend in a circle"):
+        parse_preset(tree, "small")
+
+
+def test_an_unknown_preset_names_the_others():
+    with pytest.raises(UserError, match="no preset 'huge'; there are mini"):
+        load_preset("huge")
+
+
+def test_the_environment_picks_the_preset(params, monkeypatch):
+    monkeypatch.delenv("PCB_PRESET", raising=False)
+    assert active_preset(params) == "mini"
+    monkeypatch.setenv("PCB_PRESET", "smoke")
+    assert active_preset(params) == "smoke"
+
+
+def units_of(params, name):
+    return {
+        unit.name for unit in Pipeline(name, parse_preset(params, name)) if unit.stage[0] != "s"
+    }
+
+
+def test_units_exist_only_where_something_reads_them(params):
+    weights = {f"train/checkerboard-l-{ratio}x" for ratio in (2, 4)}
+    found = {name for name in units_of(params, "paper-pretrained") if "metrics" not in name}
+    assert found == {"tokenizer", "reference", *weights, "report"}
+    tree = changed(params, ("paper-smoke", "tokens", "source"), "images")
+    cached, direct = units_of(params, "paper-smoke"), units_of(tree, "paper-smoke")
+    assert cached - direct == {"tokens"} and direct < cached
+    train = Pipeline("paper-smoke", parse_preset(tree, "paper-smoke")).unit("train", "s-2x")
+    assert [read.unit.stage for read in train.inputs] == ["data", "tokenizer"]
+
+
+def test_the_papers_scales_are_those_of_its_token_cache(params):
+    sizes = parse_preset(params, "paper").all_sizes
+    assert sizes == (1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 13, 16)
+    assert num_tokens(sizes) == 850
+
+
+def test_where_files_lie_is_this_machines_and_enters_no_key(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(PARAMS_FILE.read_text())
+    before = Pipeline("paper", load_preset("paper", path))
+    local = "files: {imagenet: /data/train, own: {llamagen: b}}\n"
+    (tmp_path / "params.local.yaml").write_text(local)
+    after = Pipeline("paper", load_preset("paper", path))
+    assert after.preset.files.imagenet == "/data/train"
+    assert after.preset.files.folder == before.preset.files.folder == "external"
+    assert [unit.key for unit in before] == [unit.key for unit in after]
+    (tmp_path / "params.local.yaml").write_text("files: {imagnet: /data}\n")
+    with pytest.raises(UserError, match=r"files: unknown key `imagnet`; did you mean `imagenet`"):
+        load_preset("paper", path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"models": {"checkerboard-l-2x": {"released": "autoenc"}}},
+            r"checkerboard-l-2x\.released = 'autoenc': there are checkerboard-L-2x, ",
+        ),
+        (
+            {"tokenizer": {"source": "requantise", "requantisation": {}}},
+            r"tokenizer\.source = 'requantise': checkerboard-l-2x has released weights",
+        ),
+    ],
+)
+def test_released_weights_go_with_the_released_tokenizer(change, message):
+    params = load_params(PARAMS_FILE)
+    presets = params["presets"]
+    presets["paper-pretrained"] = merge(presets["paper-pretrained"], change)
+    with pytest.raises(UserError, match=message):
+        parse_preset(params, "paper-pretrained")
+
+
+def test_released_model_does_not_take_over_the_training_of_others():
+    params = load_params(PARAMS_FILE)
+    preset = params["presets"]["paper-pretrained"]
+    preset["training"] = {"epochs": 1}
+    preset["models"]["own"] = {}
+    models = parse_preset(params, "paper-pretrained").models
+    assert models["own"].training is not None
+    assert models["checkerboard-l-2x"].training is None
+
+
+def test_merge_leaves_its_arguments_alone():
+    base = {"a": {"b": 1, "c": 2}}
+    assert merge(base, {"a": {"b": 3}}) == {"a": {"b": 3, "c": 2}}
+    assert base == {"a": {"b": 1, "c": 2}}
+
+
+def test_changing_one_models_learning_rate_changes_only_its_keys(params):
+    before = Pipeline("mini", parse_preset(params, "mini"))
+    path = ("mini", "models", "ratio3", "training")
+    after = Pipeline("mini", parse_preset(changed(params, path, {"learning_rate": 1e-5}), "mini"))
+    stale = {unit.name for unit in before if unit.key != after.unit(unit.stage, unit.variant).key}
+    assert stale == {
+        unit.name for unit in before if "ratio3" in unit.variant or unit.stage == "report"
+    }
+
+
+def test_a_new_ratio_leaves_the_others_current(params):
+    before = Pipeline("mini", parse_preset(params, "mini"))
+    tree = changed(params, ("mini", "models", "ratio1.5"), {"model": {"scale_ratio": 1.5}})
+    after = Pipeline("mini", parse_preset(tree, "mini"))
+    assert after.preset.all_sizes == (1, 2, 3, 4, 5, 8)
+    stale = {unit.name for unit in before if unit.key != after.unit(unit.stage, unit.variant).key}
+    # The token cache grows by a part; what was trained on the others stays.
+    assert stale == {"tokens", "report"}
+    assert set(before.unit("tokens").parts) < set(after.unit("tokens").parts)
+
+
+def test_speed_settings_enter_no_key(params):
+    before = Pipeline("mini", parse_preset(params, "mini"))
+    tree = changed(params, ("mini", "compute"), {"threads": 7, "sampling_batch": 3})
+    after = Pipeline("mini", parse_preset(tree, "mini"))
+    assert [unit.key for unit in before] == [unit.key for unit in after]
+
+
+def test_the_effective_settings_are_plain_data(params):
+    settings = plain(parse_preset(params, "smoke"))
+    assert settings["models"]["ratio2"]["training"]["ema"] == 0.99
+
+
+def test_what_a_snakefile_imports_loads_neither_torch_nor_numpy():
+    code = (
+        "import sys, pcb.pipeline.tasks, pcb.config.loader;"
+        "print({'torch', 'numpy'} & set(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"

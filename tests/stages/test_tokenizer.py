@@ -1,0 +1,260 @@
+"""The stage `tokenizer` for LlamaGen's file and for the released one."""
+
+from collections.abc import Mapping
+from contextlib import chdir
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pcb.config import Autoencoder, Preset
+from pcb.config.loader import convert, load_params, merge, parse_preset, plain
+from pcb.data import images
+from pcb.errors import UserError
+from pcb.metrics.features import Extractor, Layers
+from pcb.pipeline.manifest import Manifest
+from pcb.pipeline.run import run_unit
+from pcb.pipeline.stages import load_entry
+from pcb.pipeline.tasks import Pipeline
+from pcb.report.evidence import Evidence
+from pcb.report.tables import scales_table
+from pcb.stages import tokenizer as stage
+from pcb.stages.report import write_report
+from pcb.stages.tokenizer import build
+from pcb.tokenizer.load import TOKENIZER_FILE, load_tokenizer
+from pcb.train import latents
+from pcb.train.requantise import Requantiser
+from tests.llamagen import write_llamagen
+from tests.models import TINY_AUTOENCODER
+from tests.units import ROOT
+
+RELEASED = ROOT / "tests" / "reference" / "tiny-2x"
+SMALL = {**plain(TINY_AUTOENCODER), "codebook_size": 64}
+TINY = {
+    "channels": 32,
+    "channel_multipliers": [1, 1, 1],
+    "residual_blocks": 1,
+    "latent_channels": 32,
+    "codebook_size": 64,
+    "norm_groups": 32,
+}
+
+
+@pytest.fixture(autouse=True)
+def inexact():
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def pipeline(tokenizer: dict, own: dict[str, Path]) -> Pipeline:
+    """The units of the smoke preset with another tokenizer and files of one's own."""
+    params = load_params(ROOT / "params.yaml")
+    params["files"] = {"own": {name: str(path) for name, path in own.items()}}
+    change = {
+        "data": {"renderings": 1, "reference_images": 40},
+        "tokenizer": {"training": None, **tokenizer},
+        "metrics": {"kid_subset_size": 20},
+    }
+    params["presets"]["mini"] = merge(params["presets"]["mini"], change)
+    return Pipeline("mini", parse_preset(params, "mini"))
+
+
+def release(**autoencoder: object) -> Pipeline:
+    own = {
+        "autoenc": RELEASED / "autoenc" / "checkpoint.pth",
+        "autoenc-config": RELEASED / "autoenc" / "autoencoder_config.yaml",
+    }
+    return pipeline({"source": "released", "autoencoder": {**TINY, **autoencoder}}, own)
+
+
+def test_the_released_tokenizer_is_taken_as_it_is(folder: Path):
+    units = release()
+    unit = units.unit("tokenizer")
+    assert unit.inputs == ()
+    manifest = run_unit(unit, units.preset, build)
+    assert list(manifest.files) == [TOKENIZER_FILE]
+    assert manifest.facts["codes"] == 64
+    assert len(manifest.facts["sha256"]) == 64
+    tokenizer = load_tokenizer(unit.artifact, units.preset.tokenizer.autoencoder)
+    expected = np.load(RELEASED / "expected.npz")
+    codes = tokenizer.codes(torch.tensor(expected["image"]), [8])
+    np.testing.assert_array_equal(codes[8], expected["codes_8"])
+
+
+def test_settings_must_be_those_of_the_released_file(folder: Path):
+    units = release(codebook_size=128)
+    with pytest.raises(UserError, match=r"codebook_size is 64, but tokenizer\.autoencoder\.code"):
+        run_unit(units.unit("tokenizer"), units.preset, build)
+    assert not list(units.unit("tokenizer").artifact.glob("*.safetensors"))
+
+
+def test_weights_of_the_released_form_are_not_lost(folder: Path):
+    units = release()
+    run_unit(units.unit("tokenizer"), units.preset, build)
+    written = load_file(units.unit("tokenizer").artifact / TOKENIZER_FILE)
+    source = torch.load(RELEASED / "autoenc" / "checkpoint.pth", weights_only=True)["state_dict"]
+    for name in ("encoder.conv_in.weight", "post_quant_conv.bias"):
+        assert torch.equal(written[name], source[name])
+
+
+@pytest.fixture(scope="module")
+def vq(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of LlamaGen's form, of a small architecture."""
+    settings = convert(SMALL, Autoencoder, "autoencoder")
+    return write_llamagen(tmp_path_factory.mktemp("llamagen") / "vq.pt", settings)
+
+
+def requantise(
+    vq: Path, own: Mapping[str, Path] = MappingProxyType({}), **settings: object
+) -> Pipeline:
+    base = {
+        "iterations": 50,
+        "batch_size": 8,
+        "learning_rate": 0.01,
+        "scales": [1, 2, 4],
+        "start_batches": 5,
+        "revive_after": 10,
+        "measured_images": 30,
+    }
+    tokenizer = {
+        "source": "requantise",
+        "autoencoder": SMALL,
+        "requantisation": {**base, **settings},
+    }
+    return pipeline(tokenizer, {"llamagen": vq, **own})
+
+
+def make(units: Pipeline) -> Manifest:
+    for name in ("data", "tokenizer"):
+        manifest = run_unit(units.unit(name), units.preset, load_entry(name))
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def requantised(vq: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    """A folder in which the tokenizer was requantised on digits, and the tokenizer's manifest."""
+    here = tmp_path_factory.mktemp("requantised")
+    with chdir(here):
+        manifest = make(requantise(vq))
+    torch.use_deterministic_algorithms(False)
+    return here, manifest
+
+
+def test_only_the_codebook_is_new(requantised: tuple[Path, Manifest], vq: Path):
+    here, _ = requantised
+    units = requantise(vq)
+    written = load_file(here / units.unit("tokenizer").artifact / TOKENIZER_FILE)
+    source = torch.load(vq, weights_only=True)["model"]
+    assert written["codebook"].shape == (64, 8)
+    torch.testing.assert_close(written.pop("codebook").norm(dim=1), torch.ones(64))
+    for name, tensor in written.items():
+        assert torch.equal(tensor, source[name]), name
+    load_tokenizer(here / units.unit("tokenizer").artifact, units.preset.tokenizer.autoencoder)
+
+
+def test_both_codebooks_are_measured_scale_by_scale(requantised: tuple[Path, Manifest]):
+    _, manifest = requantised
+    facts = manifest.facts
+    assert (facts["measured_on"], facts["measured_images"]) == ("held-out images", 30)
+    sizes = {"1", "2", "3", "4", "8"}
+    for name in ("psnr", "codebook_usage", "perplexity"):
+        assert facts[name].keys() == facts[f"{name}_before"].keys() == sizes
+    # Images of 4 and 8 pixels are smaller than the window.
+    assert facts["ssim"].keys() == facts["ssim_before"].keys() == {"3", "4", "8"}
+    assert max(facts["codebook_usage_before"].values()) <= 30 * 64 / 16384
+    assert facts["perplexity"]["8"] <= 64
+    table = scales_table(facts)
+    assert table.header[:3] == ("scale", "psnr before", "psnr after")
+    assert len(table.rows) == 5 and table.caption.startswith("The tokenizer on held-out images")
+
+
+def test_the_report_shows_both_codebooks(
+    requantised: tuple[Path, Manifest], vq: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    here, _ = requantised
+    monkeypatch.chdir(here)
+    write_report(Evidence(requantise(vq)), tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    assert "new codes" in page and "codebook usage before" in page
+    assert "Squared distance to the code and perplexity" in page
+
+
+@pytest.mark.parametrize("cached", [None, 300])
+def test_killed_in_the_middle_it_ends_with_the_same_files(
+    requantised: tuple[Path, Manifest], vq: Path, folder: Path, monkeypatch, cached: int | None
+):
+    units = requantise(vq, cached_images=cached)
+    unbroken = requantised[1]
+    if cached:
+        (folder / "unbroken").mkdir()
+        with chdir(folder / "unbroken"):
+            unbroken = make(units)
+            assert not list(units.unit("tokenizer").artifact.glob(".latents"))
+    step, save = Requantiser.step, latents.save_array
+
+    def kill_step(training: Requantiser) -> None:
+        if training.iteration == 30:
+            raise KeyboardInterrupt
+        step(training)
+        training.save()
+
+    def kill_save(path: Path, array: np.ndarray) -> None:
+        if path.name == "00001.npy":
+            raise KeyboardInterrupt
+        save(path, array)
+
+    kills = [(Requantiser, "step", kill_step)]
+    if cached:
+        kills.insert(0, (latents, "save_array", kill_save))
+    for place, name, kill in kills:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(place, name, kill)
+            make(units)
+    assert make(units).content == unbroken.content
+
+
+def test_without_held_out_images_training_images_are_measured(
+    vq: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    units = requantise(vq, iterations=1, start_batches=1, measured_images=5)
+    opened = images.open_images
+
+    def open_images(path: Path, preset: Preset, split: images.Split) -> images.Images:
+        found = opened(path, preset, split)
+        if split == "held_out":
+            found = images.ArrayImages(found.pixels[:0], found.labels[:0])
+        return found
+
+    monkeypatch.setattr(stage, "open_images", open_images)
+    facts = make(units).facts
+    assert (facts["measured_on"], facts["measured_images"]) == ("training images", 5)
+
+
+def test_rfid_needs_inceptions_weights_before_anything_is_trained(vq: Path, folder: Path):
+    units = requantise(vq, rfid=True)
+    with pytest.raises(UserError, match="pcb fetch inception"):
+        make(units)
+    assert not list(units.unit("tokenizer").artifact.glob(".checkpoint*"))
+
+
+def test_rfid_is_measured_of_both_codebooks(
+    vq: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def load_inception(path: Path, device: torch.device) -> Extractor:
+        return lambda pixels: Layers(pixels.float().mean((2, 3)), pixels.float())
+
+    (folder / "weights.pth").touch()
+    monkeypatch.setattr(stage, "load_inception", load_inception)
+    units = requantise(vq, {"inception": folder / "weights.pth"}, iterations=1, rfid=True)
+    facts = make(units).facts
+    assert facts["rfid"].keys() == facts["rfid_before"].keys() == {"1", "2", "3", "4", "8"}
+    assert "rfid after" in scales_table(facts).header
+
+
+def test_the_file_must_be_there(folder: Path, vq: Path):
+    units = requantise(folder / "gone.pt")
+    with pytest.raises(UserError, match=r"files\.own\.llamagen = .*gone\.pt: no such file"):
+        make(units)
