@@ -52,7 +52,8 @@ class Device:
         if self.name not in PEAKS:
             raise UserError(
                 f"--gpu {self.name}: {kind} was not measured on it "
-                f"(`python -m benchmarks --record`), and its datasheet is not known; known are {', '.join(PEAKS)}"
+                f"(`python -m benchmarks --record`), and its datasheet is not known; known are "
+                f"{', '.join(PEAKS)}"
             )
         peak = PEAKS[self.name][0 if half else 1]
         what = f"{100 * self.utilisation:g} % of {peak / 1e12:g} TFLOP/s by the datasheet"
