@@ -15,7 +15,7 @@ from pcb.parity import compare, main
 from pcb.tokenizer.released import read_checkpoint
 
 REFERENCE = Path(__file__).parent / "reference"
-FOLDERS = ["tiny-2x", "tiny-3x"]
+FOLDERS = ["tiny-2x", "tiny-3x", "class-row-2x"]
 
 
 @pytest.fixture

@@ -150,7 +150,8 @@ class Transformer(nn.Module):
         if inputs.with_class:
             x_BLD = torch.cat([label_BD[:, None].to(x_BLD.dtype), x_BLD], dim=1)
             rows_L = F.pad(rows_L, (1, 0), value=self.class_row)
-            before_rows_L = F.pad(before_rows_L, (1, 0), value=self.empty_row)
+            # paper: the class token's key mixes its own row with itself, not with "empty".
+            before_rows_L = F.pad(before_rows_L, (1, 0), value=self.class_row)
         conditions = [F.silu(label_BD)] * len(self.layers)
         phases = self.rotary(rows_L, before_rows_L)
         x_BLD = self.run_layers(x_BLD, conditions, phases, attending)
