@@ -67,6 +67,12 @@ class Training(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Probability that an image's label becomes "no class"."""
     random_replace: Share = 0.1
     """Probability that a token of the previous scale is replaced before it is upsampled."""
+    schedules: Positive = 8
+    """Schedules that are drawn for a batch, each for an equal share of its images.
+
+    The released code draws one a process; how many there were is not published, eight are assumed.
+    No result depends on how many ranks train.
+    """
     join_remainder: Share = 0.5
     """Probability that a scale's last, smaller block joins the block before it."""
     ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
