@@ -24,7 +24,7 @@ REPORTS = Path("reports")
 # Raise a stage's number when its code comes to give another result from the same settings.
 VERSIONS = {
     "data": 2,
-    "tokenizer": 1,
+    "tokenizer": 2,
     "reference": 2,
     "tokens": 1,
     "train": 2,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcb.settings import Requantisation
@@ -74,7 +75,8 @@ class Requantiser(Loop):
         """Take one optimiser step, then move codes that were long unused."""
         latents_BChw, codes_VC = self.batch(self.iteration), self.codes_VC()
         codes_Bhw = nearest_codes(latents_BChw, codes_VC.detach())
-        loss = (lookup(codes_Bhw, codes_VC) - latents_BChw).square().sum(1).mean()
+        # paper: a mean over channels too; how large it is beside Adam's epsilon decides steps.
+        loss = F.mse_loss(lookup(codes_Bhw, codes_VC), latents_BChw)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
