@@ -26,7 +26,7 @@ VERSIONS = {
     "data": 2,
     "tokenizer": 2,
     "reference": 2,
-    "tokens": 1,
+    "tokens": 2,
     "train": 2,
     "sample": 3,
     "metrics": 2,
