@@ -55,13 +55,13 @@ def rotate(x_BLNH: Tensor, phases: Tensor) -> Tensor:
 def initial_angles(sizes: Items[int], head_dim: int) -> Tensor:
     """Return the (R, H) angles that training starts from; the class and empty rows are 0.
 
-    With H entries, f = H - H // 8 of them (made even) hold x and y, in cells of the finest grid
-    so that coarse cells sit at their fine coordinates; the last H // 8 hold the scale.
+    With H entries, f = H - H // 8 of them, rounded up to even, hold x and y, in cells of the finest
+    grid so that coarse cells sit at their fine coordinates; the others hold the scale: one fewer
+    than H // 8 where that is odd.
     """
     final = max(sizes)
-    scale_entries = head_dim // 8
-    # paper: "made even" costs one entry that stays at angle 0 where head_dim // 8 is odd.
-    half = (head_dim - scale_entries) // 2
+    half = (head_dim - head_dim // 8 + 1) // 2
+    scale_entries = head_dim - 2 * half
     frequencies = float(final**2) ** (-torch.arange(half, dtype=torch.float64) / half)
     angles = torch.zeros(sum(s * s for s in sizes) + 2, head_dim, dtype=torch.float64)
     row = 0

@@ -197,9 +197,15 @@ class Transformer(nn.Module):
 
     def head_weight(self) -> Tensor:
         """Return the head's weight, (V, D); the head MLP, if any, adds to it."""
+        added_VD = self.head_mlp_weight()
+        return self.head.weight if added_VD is None else self.head.weight + added_VD
+
+    def head_mlp_weight(self) -> Tensor | None:
+        """Return what the head MLP adds to the head's weight, (V, D)."""
         if self.head_mlp is None:
-            return self.head.weight
-        return self.head.weight + self.head_mlp(self.codebook_VC.to(self.head.weight.dtype))
+            return None
+        added_VD: Tensor = self.head_mlp(self.codebook_VC.to(self.head.weight.dtype))
+        return added_VD
 
     def round_to(self, dtype: torch.dtype) -> None:
         """Round the weights to a type, but not the phases, nor the codebook, which is no weight.

@@ -63,6 +63,9 @@ class Training(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     steps: tuple[LearningRateStep, ...] = ()
     betas: tuple[Share, Share] = (0.9, 0.95)
     weight_decay: NonNegativeFloat = 0.01
+    head_mlp_decay: NonNegativeFloat = 1e-3
+    """Share of what a head MLP adds to the head's weight that its gradient grows by: half of it
+    times the squared norm is an L2 term of the loss, which the reported loss leaves out."""
     label_dropout: Share = 0.1
     """Probability that an image's label becomes "no class"."""
     random_replace: Share = 0.1

@@ -55,7 +55,9 @@ class Trainer:
             self.device.type, enabled=self.settings.precision == "float16"
         )
         self._resume()
-        self.objective = Objective(self.model, self.compute)
+        self.objective = Objective(
+            self.model, self.compute, head_mlp_decay=self.settings.head_mlp_decay
+        )
         self.parallel = self.ranks.parallel(self.objective)
         self._saved = time.monotonic()
         self.log_every = max(LOG_EVERY, -(-self.batches.iterations // LOG_ROWS))
