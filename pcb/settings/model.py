@@ -22,7 +22,6 @@ class Model(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mixing_layers: Count = 2
     """Leading layers whose keys mix the rotary phases of a cell and of the cell a block earlier."""
     head_mlp: bool = False
-    class_conditional: bool = True
     init: Literal["as_published", "as_intended", "narrow"] = "as_published"
     """`as_intended` starts AdaLN at scale 1, shift 0; the released code overwrites that start.
 
