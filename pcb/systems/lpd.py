@@ -10,7 +10,6 @@ drawing; slot 0 of the cache is the class, slot 1 + rank a token, or before it i
 """
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
 from pathlib import Path
 
 import msgspec
@@ -18,11 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pcb.device import send
 from pcb.model.cache import Cache
 from pcb.systems.attention import Context
-from pcb.systems.guidance import OFF, Guidance
-from pcb.systems.rows import Rows
+from pcb.systems.guidance import Guidance
+from pcb.systems.own_order import OwnOrderDecoder
 from pcb.systems.weights import read_tensors, with_weights
 
 _EPSILON = 1e-6
@@ -163,33 +161,20 @@ def training_mask(sizes: Sequence[int]) -> Tensor:
     return torch.cat([of_tokens, of_queries])
 
 
-class LPDDecoder:
-    """Decodes batches in static storage; orders are the images' own, block sizes common to all."""
+class LPDDecoder(OwnOrderDecoder):
+    """As many calls as blocks; the class is fed in the first one, the last block never."""
 
-    def __init__(
-        self,
-        model: LPD,
-        sizes: Sequence[int],
-        *,
-        images: int,
-        guidance: Guidance = OFF,
-    ) -> None:
+    def __init__(self, model: LPD, guidance: Guidance, sizes: Sequence[int]) -> None:
         """`sizes`: tokens of each block, first to last."""
-        config, weight = model.config, model.head.weight
+        config, device = model.config, model.head.weight.device
         assert sum(sizes) == config.tokens, f"blocks of {sum(sizes)} for {config.tokens} tokens"
+        super().__init__(sizes, guidance, codes=config.codes, classes=config.classes, device=device)
         self.model = model
-        self.steps, self.tokens, self.vocabulary = len(sizes), config.tokens, config.codes
-        self._ends = list(pairwise(accumulate(sizes, initial=0)))
-        self._rows = Rows(
-            images, guided=guidance.on, null_class=config.classes, device=weight.device
-        )
-        self._scales_T = torch.from_numpy(guidance.scales(sizes)).float().to(weight.device)
-        rows, device = self._rows.most, weight.device
-        self._class_RC = torch.zeros(rows, config.width, dtype=weight.dtype, device=device)
-        self._places_RL = torch.zeros(rows, 1 + self.tokens, dtype=torch.int64, device=device)
-        self._orders_BT = torch.zeros(images, self.tokens, dtype=torch.int64, device=device)
-        self._codes_BT = torch.zeros(images, self.tokens, dtype=torch.int64, device=device)
         self._masks = [self._mask(step).to(device) for step in range(self.steps)]
+
+    def allocate(self, rows: int) -> None:
+        """Make room for every token's keys and values."""
+        config, weight = self.model.config, self.model.head.weight
         self._cache = Cache.allocate(
             layers=config.blocks,
             batch=rows,
@@ -197,56 +182,33 @@ class LPDDecoder:
             length=1 + self.tokens,
             head_dim=config.width // config.heads,
             dtype=weight.dtype,
-            device=device,
+            device=weight.device,
         )
 
-    @torch.inference_mode()
-    def begin(self, labels_B: Tensor, orders_BT: Tensor | None) -> None:
-        """Take in (B,) classes, and for each image its order: rank -> cell."""
-        assert orders_BT is not None, "every image has an order of its own"
-        self._rows.begin(labels_B)
-        self._class_RC.copy_(self.model.class_vectors(self._rows.labels_R))
-        self._orders_BT.copy_(send(orders_BT, self._orders_BT.device))
-        self._places_RL[:, 1:] = 1 + self._orders_BT[self._rows.image_R]
-
-    def cells(self, step: int) -> Tensor:
-        """Return the row-major cells of a block, (B, n)."""
-        first, last = self._ends[step]
-        return self._orders_BT[:, first:last]
-
-    @torch.inference_mode()
-    def logits(self, step: int) -> Tensor:
-        """Feed the block before and ask for this one: (B, n, V) float32, guided."""
-        first, last = self._ends[step]
+    def read(self, step: int) -> Tensor:
+        """Feed the block before and ask for this one; return (R, n, V) logits."""
+        first, last = self.ends[step]
         slot = self._fed(step)
-        rows = self._rows.count(last - first)
+        rows = self.rows.count(last - first)
         if step == 0:
-            fed_RnC = self._class_RC[:rows, None]
+            fed_RnC = self.model.class_vectors(self.rows.labels_R[:rows])[:, None]
         else:
-            codes_Rn = self._codes_BT[self._rows.image_R[:rows], slot - 1 : first]
-            fed_RnC = self.model.token_emb(codes_Rn)
+            fed_RnC = self.model.token_emb(self.codes(step - 1, rows))
         queries_RnC = self.model.mask_token.expand(rows, last - first, -1)
         x_RLC = self.model(
             torch.cat([fed_RnC, queries_RnC], dim=1),
-            self._places_RL[:rows, slot : 1 + last],
+            self.places_RL[:rows, slot : 1 + last],
             Context(mask=self._masks[step], cache=self._cache.rows(0, rows), start=slot),
         )
-        logits_RnV = self.model.logits(x_RLC[:, first - last :])
-        return self._rows.guide(logits_RnV, self._scales_T[first:last])
-
-    @torch.inference_mode()
-    def accept(self, step: int, codes_Bn: Tensor) -> None:
-        """Take the codes drawn for a block."""
-        first, last = self._ends[step]
-        self._codes_BT[:, first:last] = codes_Bn
+        return self.model.logits(x_RLC[:, first - last :])
 
     def _fed(self, step: int) -> int:
         """Return the first slot that a call feeds."""
-        return 1 + self._ends[step - 1][0] if step else 0
+        return 1 + self.ends[step - 1][0] if step else 0
 
     def _mask(self, step: int) -> Tensor:
         """Return who sees whom in a call: tokens do not see the block's queries."""
-        first, last = self._ends[step]
+        first, last = self.ends[step]
         slot = self._fed(step)
         mask = torch.ones(1 + last - slot, 1 + last, dtype=torch.bool)
         mask[: 1 + first - slot, 1 + first :] = False

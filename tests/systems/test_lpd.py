@@ -99,7 +99,7 @@ def test_teacher_forcing(model):
 
 @pytest.mark.parametrize("run", RUNS)
 def test_greedy_codes_and_logits(model, run):
-    decoder = LPDDecoder(model, SIZES, images=2, guidance=RUNS[run])
+    decoder = LPDDecoder(model, RUNS[run], SIZES)
     calls = []
     hook = model.register_forward_pre_hook(lambda *_: calls.append(1))
     blocks = []
@@ -121,7 +121,7 @@ def test_greedy_codes_and_logits(model, run):
 
 
 def test_the_label_after_the_last_class_is_the_null_class(model):
-    decoder = LPDDecoder(model, SIZES, images=2)
+    decoder = LPDDecoder(model, OFF, SIZES)
     null = torch.full((2,), CONFIG.classes)
     for name in ("cond", "uncond"):
         labels = GOLDEN["labels"] if name == "cond" else null
@@ -136,14 +136,14 @@ def test_the_label_after_the_last_class_is_the_null_class(model):
 
 def test_decoding_equals_teacher_forcing(model):
     codes, labels, orders = GOLDEN["teacher_codes"], GOLDEN["labels"], GOLDEN["orders"]
-    stepwise = forced_logits(LPDDecoder(model, SIZES, images=2), labels, codes, orders)
+    stepwise = forced_logits(LPDDecoder(model, OFF, SIZES), labels, codes, orders)
     close(stepwise, model.teacher_forced(labels, codes, orders, SIZES), atol=2e-5)
 
 
 @pytest.mark.parametrize("guidance", [OFF, Linear(last=4.8, count=LINEAR)])
 def test_an_image_is_the_same_in_any_batch(model, guidance):
     def draw(indices):
-        decoder = LPDDecoder(model, SIZES, images=len(indices), guidance=guidance)
+        decoder = LPDDecoder(model, guidance, SIZES)
         orders = np.stack([image_order(1, int(i), SIZES, 16) for i in indices])
         uniforms = np.stack([np.random.default_rng(i).random(256, np.float32) for i in indices])
         labels = torch.from_numpy(indices % CONFIG.classes)
