@@ -1,0 +1,327 @@
+"""VAR: all tokens of a scale at once, scale after scale (arXiv 2404.02905), 10 calls.
+
+Tokens of a scale read the sum that the scales before it make (`pcb.systems.var_tokenizer`), never
+codes themselves. The class is the first scale's input and steers every norm.
+
+Letters: B images, R rows (one or two per image), T tokens of all scales, L positions of this call,
+n tokens of a scale, C width, N heads, H head dim, V codes, D code width, h w the finest grid.
+"""
+
+import math
+from collections.abc import Iterable
+from collections.abc import Sequence as Items
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import cast
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pcb.errors import UserError
+from pcb.model.cache import Cache
+from pcb.systems.attention import Context
+from pcb.systems.guidance import Guidance
+from pcb.systems.rows import Rows
+from pcb.systems.var_tokenizer import Quantizer
+from pcb.systems.weights import read_tensors, with_weights
+
+_EPSILON = 1e-6
+_LARGEST_SCALE = math.log(100)
+_NEW_IN_RELEASE = "blocks.0.attn.scale_mul_1H11"
+
+
+class VARConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Architecture of the transformer; the defaults are VAR-d16's at 256 px."""
+
+    width: int = 1024
+    hidden_width: int = 4096
+    heads: int = 16
+    blocks: int = 16
+    codes: int = 4096
+    code_width: int = 32
+    classes: int = 1000
+    scales: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Tokens of each scale."""
+        return tuple(side * side for side in self.scales)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of an image, over all scales."""
+        return sum(self.sizes)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of unit queries and keys, with a learned scale per head."""
+
+    zero_k_bias: Tensor
+    """The bias of the keys, in the released file but not learned."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale_mul_1H11 = nn.Parameter(torch.full((1, heads, 1, 1), math.log(4)))
+        self.q_bias = nn.Parameter(torch.zeros(width))
+        self.v_bias = nn.Parameter(torch.zeros(width))
+        self.register_buffer("zero_k_bias", torch.zeros(width))
+        self.mat_qkv = nn.Linear(width, 3 * width, bias=False)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x_RLC: Tensor, context: Context, layer: int) -> Tensor:
+        """Return (R, L, C); `layer` is the place in the cache."""
+        bias = torch.cat([self.q_bias, self.zero_k_bias, self.v_bias])
+        qkv_RL3NH = F.linear(x_RLC, self.mat_qkv.weight, bias).unflatten(2, (3, self.heads, -1))
+        q_RLNH, k_RLNH, v_RLNH = qkv_RL3NH.unbind(2)
+        scale_N1 = self.scale_mul_1H11.clamp(max=_LARGEST_SCALE).exp().view(self.heads, 1)
+        q_RLNH = F.normalize(q_RLNH, dim=-1) * scale_N1
+        k_RLNH = F.normalize(k_RLNH, dim=-1)
+        return self.proj(context.attend(layer, q_RLNH, k_RLNH, v_RLNH, scale=1.0))
+
+
+class MLP(nn.Module):
+    """fc2(GELU(fc1 x)), with the GELU of tanh."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x_RLC: Tensor) -> Tensor:
+        """Return (R, L, C)."""
+        return self.fc2(F.gelu(self.fc1(x_RLC), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """Attention and MLP; the class gives each a scale and a shift before it and a gate after."""
+
+    def __init__(self, config: VARConfig) -> None:
+        super().__init__()
+        self.attn = Attention(config.width, config.heads)
+        self.ffn = MLP(config.width, config.hidden_width)
+        self.ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(config.width, 6 * config.width))
+
+    def modulation(self, class_RC: Tensor) -> Tensor:
+        """Return two gates, two scales, two shifts: (R, 6, C)."""
+        return self.ada_lin(class_RC).unflatten(1, (6, -1))
+
+    def forward(
+        self, x_RLC: Tensor, modulation_R6C: Tensor, context: Context, layer: int
+    ) -> Tensor:
+        """Return (R, L, C)."""
+        gates, scales, shifts = modulation_R6C[:, :, None].split(2, dim=1)
+        h_RLC = _modulated(x_RLC, scales[:, 0], shifts[:, 0])
+        x_RLC = x_RLC + gates[:, 0] * self.attn(h_RLC, context, layer)
+        h_RLC = _modulated(x_RLC, scales[:, 1], shifts[:, 1])
+        return x_RLC + gates[:, 1] * self.ffn(h_RLC)
+
+
+class HeadNorm(nn.Module):
+    """The last norm; the class gives its scale and shift."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+
+    def modulation(self, class_RC: Tensor) -> Tensor:
+        """Return scale and shift, (R, 2, C)."""
+        return self.ada_lin(class_RC).unflatten(1, (2, -1))
+
+    def forward(self, x_RLC: Tensor, modulation_R2C: Tensor) -> Tensor:
+        """Return (R, L, C)."""
+        scale_R1C, shift_R1C = modulation_R2C.split(1, dim=1)
+        return _modulated(x_RLC, scale_R1C, shift_R1C)
+
+
+class VAR(nn.Module):
+    """The transformer. Names of modules and buffers are those of the released weights."""
+
+    lvl_1L: Tensor
+    """The scale of every token."""
+    attn_bias_for_masking: Tensor
+    """Added to scores in training: a token sees its own scale and those before it."""
+
+    def __init__(self, config: VARConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.pos_start = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_1LC = nn.Parameter(torch.zeros(1, config.tokens, width))
+        self.word_embed = nn.Linear(config.code_width, width)
+        self.class_emb = nn.Embedding(config.classes + 1, width)
+        self.lvl_embed = nn.Embedding(len(config.scales), width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.head_nm = HeadNorm(width)
+        self.head = nn.Linear(width, config.codes)
+        for name, buffer in constants(config).items():
+            self.register_buffer(name, buffer)
+
+    def places(self) -> Tensor:
+        """Return what is added to each token for its scale and cell, (T, C)."""
+        return self.lvl_embed(self.lvl_1L[0]) + self.pos_1LC[0]
+
+    def modulations(self, class_RC: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what a class means to the blocks, (blocks, R, 6, C), and to the head."""
+        blocks = cast("Iterable[Block]", self.blocks)
+        of_blocks = torch.stack([block.modulation(class_RC) for block in blocks])
+        return of_blocks, self.head_nm.modulation(class_RC)
+
+    def forward(
+        self, x_RLC: Tensor, of_blocks: Tensor, of_head: Tensor, context: Context
+    ) -> Tensor:
+        """Return (R, L, V) logits; the modulations are those of `modulations`."""
+        for layer, block in enumerate(self.blocks):
+            x_RLC = block(x_RLC, of_blocks[layer], context, layer)
+        return self.head(self.head_nm(x_RLC, of_head))
+
+    def teacher_forced(self, labels_B: Tensor, inputs_BLD: Tensor) -> Tensor:
+        """Return (B, T, V) logits in one pass; `inputs` are those of `Quantizer.inputs`."""
+        class_BC = self.class_emb(labels_B)
+        start_B1C = class_BC[:, None] + self.pos_start
+        x_BTC = torch.cat([start_B1C, self.word_embed(inputs_BLD)], dim=1) + self.places()
+        context = Context(mask=self.attn_bias_for_masking[0, 0] == 0)
+        return self(x_BTC, *self.modulations(class_BC), context)
+
+
+def constants(config: VARConfig) -> dict[str, Tensor]:
+    """Return the buffers that a released file repeats: each token's scale, and the mask."""
+    level_T = torch.repeat_interleave(
+        torch.arange(len(config.scales), device="cpu"), torch.tensor(config.sizes, device="cpu")
+    )
+    hidden = level_T[:, None] < level_T
+    bias = torch.zeros(hidden.shape, device="cpu").masked_fill(hidden, -torch.inf)
+    return {"lvl_1L": level_T[None], "attn_bias_for_masking": bias[None, None]}
+
+
+def load_var(path: Path, config: VARConfig) -> VAR:
+    """Load the released transformer (a flat pickle) or safetensors, strictly.
+
+    Raises UserError naming the file, for tensors that do not fit, for the first release, whose
+    attention was another one, and for buffers that say another layout than the settings.
+    """
+    tensors = read_tensors(path)
+    if _NEW_IN_RELEASE not in tensors and "blocks.0.attn.mat_qkv.weight" in tensors:
+        raise UserError(
+            f"{path}: no {_NEW_IN_RELEASE}; this is the file of before 2024-04-15, of another"
+            " attention: fetch it again"
+        )
+    with torch.device("meta"):
+        model = VAR(config)
+    model = with_weights(model, tensors, path)
+    for name, expected in constants(config).items():
+        if not torch.equal(model.get_buffer(name), expected):
+            raise UserError(f"{path}: {name} is not that of the scales {list(config.scales)}")
+    if any(buffer.any() for name, buffer in model.named_buffers() if "zero_k_bias" in name):
+        raise UserError(f"{path}: a zero_k_bias is not zero")
+    return model
+
+
+class VARDecoder:
+    """A call per scale; the sum of the scales so far, in float32, is all that goes on to the next.
+
+    Weights may be of 16 bits; the quantizer's must be float32.
+    """
+
+    def __init__(self, model: VAR, guidance: Guidance, quantizer: Quantizer) -> None:
+        """`quantizer`: that of the model's tokenizer."""
+        config = model.config
+        assert quantizer.scales == config.scales, f"{quantizer.scales} for {config.scales}"
+        self.model, self.guidance, self.quantizer = model, guidance, quantizer
+        self.steps, self.tokens, self.vocabulary = len(config.scales), config.tokens, config.codes
+        self.ends = tuple(pairwise(accumulate(config.sizes, initial=0)))
+        """First token of every scale, and the one after its last."""
+        self.device = model.head.weight.device
+        scales = torch.from_numpy(guidance.scales(config.sizes))
+        self._scales_T = scales.to(self.device, torch.float32)
+        self._cells_T = torch.arange(self.tokens, device=self.device)
+        self._places_TC = model.places()
+        self.rows = Rows(0, guided=False, null_class=config.classes, device=self.device)
+
+    def begin(self, labels_B: Tensor, orders_BT: Tensor | None = None) -> None:
+        """Take in a batch of classes."""
+        assert orders_BT is None, "the order of this system is fixed"
+        if self.rows.images != len(labels_B):
+            self._allocate(len(labels_B))
+        self.rows.begin(labels_B)
+        class_RC = self.model.class_emb(self.rows.labels_R)
+        self._start_RC.copy_(class_RC + self.model.pos_start[0])
+        of_blocks, of_head = self.model.modulations(class_RC)
+        self._of_blocks.copy_(of_blocks)
+        self._of_head.copy_(of_head)
+
+    def cells(self, step: int) -> Tensor:
+        """Return the indices of a scale's tokens, (n,)."""
+        first, last = self.ends[step]
+        return self._cells_T[first:last]
+
+    def logits(self, step: int) -> Tensor:
+        """Return the (B, n, V) float32 logits of a scale, guidance applied."""
+        first, last = self.ends[step]
+        rows = self.rows.count(last - first)
+        logits_RnV = self.model(
+            self._inputs(step, rows) + self._places_TC[first:last],
+            self._of_blocks[:, :rows],
+            self._of_head[:rows],
+            Context(cache=self._cache.rows(0, rows), start=first),
+        )
+        return self.rows.guide(logits_RnV, self._scales_T[first:last])
+
+    def accept(self, step: int, codes_Bn: Tensor) -> None:
+        """Take in the codes that were chosen for a scale."""
+        before = self._sums[step]
+        self._sums[step + 1].copy_(before + self.quantizer.vectors(codes_Bn, step))
+
+    @property
+    def sum_BDhw(self) -> Tensor:
+        """The sum over all scales, what the tokenizer decodes to an image."""
+        return self._sums[-1]
+
+    def _inputs(self, step: int, rows: int) -> Tensor:
+        """Return what a scale's tokens read, (R, n, C), before place and scale are added."""
+        if step == 0:
+            return self._start_RC[:rows, None]
+        x_BnD = self.quantizer.resized(self._sums[step], step).flatten(2).transpose(1, 2)
+        x_RnD = x_BnD[self.rows.image_R[:rows]]
+        return self.model.word_embed(x_RnD.to(self._start_RC.dtype))
+
+    def _allocate(self, images: int) -> None:
+        """Make storage for batches of so many images."""
+        config, weight = self.model.config, self.model.head.weight
+        self.rows = Rows(
+            images, guided=self.guidance.on, null_class=config.classes, device=self.device
+        )
+        rows = self.rows.most
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=weight.dtype, device=self.device)
+
+        self._start_RC = zeros(rows, config.width)
+        self._of_blocks = zeros(config.blocks, rows, 6, config.width)
+        self._of_head = zeros(rows, 2, config.width)
+        # One sum per scale and not one for all, so that a step can be taken twice.
+        finest = config.scales[-1]
+        shape = (self.steps + 1, images, config.code_width, finest, finest)
+        self._sums = torch.zeros(shape, device=self.device)
+        self._cache = Cache.allocate(
+            layers=config.blocks,
+            batch=rows,
+            heads=config.heads,
+            length=self.tokens,
+            head_dim=config.width // config.heads,
+            dtype=weight.dtype,
+            device=self.device,
+        )
+
+
+def by_scale(codes_BT: Tensor, scales: Items[int]) -> list[Tensor]:
+    """Return the (B, s_k^2) codes of every scale."""
+    return list(codes_BT.split([side * side for side in scales], dim=1))
+
+
+def _modulated(x_RLC: Tensor, scale_R1C: Tensor, shift_R1C: Tensor) -> Tensor:
+    """Return a norm without weights, scaled and shifted."""
+    normed_RLC = F.layer_norm(x_RLC, x_RLC.shape[-1:], eps=_EPSILON)
+    return torch.addcmul(shift_R1C, normed_RLC, 1 + scale_R1C)
