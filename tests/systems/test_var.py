@@ -9,7 +9,8 @@ from pcb.errors import UserError
 from pcb.systems.base import decode, forced_logits
 from pcb.systems.filter import GREEDY, Filter, filtered
 from pcb.systems.guidance import OFF, Ramp
-from pcb.systems.var import VAR, VARConfig, VARDecoder, by_scale, load_var
+from pcb.systems.var import VAR, VARConfig, load_var
+from pcb.systems.var_decoding import VARDecoder, by_scale
 from pcb.systems.var_tokenizer import (
     VARTokenizer,
     VARTokenizerConfig,
