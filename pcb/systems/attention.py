@@ -1,7 +1,7 @@
-"""Attention with a cache of fixed size, for systems whose attention has no phases of its own kind.
+"""Attention to the positions of a call and to those cached before it.
 
 Letters: R rows (one or two per image), L positions of this call, M positions attended to, N heads,
-H head dim.
+H head dim, C = N * H.
 """
 
 from dataclasses import dataclass
@@ -24,6 +24,13 @@ class Context:
     cache: Cache | None = None
     start: int = 0
 
+    def store(self, layer: int, k_RLNH: Tensor, v_RLNH: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the keys and values to attend to, (R, N, M, H): those cached, then these."""
+        k_RNLH, v_RNLH = k_RLNH.transpose(1, 2), v_RLNH.transpose(1, 2)
+        if self.cache is None:
+            return k_RNLH, v_RNLH
+        return self.cache.update(layer, self.start, k_RNLH, v_RNLH)
+
     def attend(
         self,
         layer: int,
@@ -32,11 +39,19 @@ class Context:
         v_RLNH: Tensor,
         scale: float | None = None,
     ) -> Tensor:
-        """Return softmax(scale * q k) v, (R, L, N * H); without a scale it is 1 / sqrt(H)."""
-        q_RNLH, k_RNMH, v_RNMH = (x.transpose(1, 2) for x in (q_RLNH, k_RLNH, v_RLNH))
-        if self.cache is not None:
-            k_RNMH, v_RNMH = self.cache.update(layer, self.start, k_RNMH, v_RNMH)
-        out = F.scaled_dot_product_attention(
-            q_RNLH, k_RNMH, v_RNMH, attn_mask=self.mask, scale=scale
-        )
-        return out.transpose(1, 2).flatten(2)
+        """Store keys and values at a layer's place, and return `attend` to all there, (R, L, C)."""
+        return attend(q_RLNH, *self.store(layer, k_RLNH, v_RLNH), self.mask, scale)
+
+
+def attend(
+    q_RLNH: Tensor,
+    k_RNMH: Tensor,
+    v_RNMH: Tensor,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """Return softmax(scale * q k) v, (R, L, C); without a scale it is 1 / sqrt(H)."""
+    out = F.scaled_dot_product_attention(
+        q_RLNH.transpose(1, 2), k_RNMH, v_RNMH, attn_mask=mask, scale=scale
+    )
+    return out.transpose(1, 2).flatten(2)
