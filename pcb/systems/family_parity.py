@@ -31,10 +31,12 @@ Quantities = Iterator[tuple[str, Tensor]]
 
 
 def quantities(recording: Recording) -> Quantities:
-    """Yield name and value of all that can be computed from a folder's model."""
+    """Load a folder's model, strictly; yield name and value of all that can be computed."""
     source = f"{recording.folder / CONFIG}: tiny"
     model = empty_model(recording.system, recording.part("tiny"), source)
     load_model(model, recording.folder / WEIGHTS)
+    if not recording.expected:
+        return
     yield from _positions(model, recording)
     yield from _teacher_forced(model, recording)
     for name, run in recording.part("runs").items():

@@ -40,7 +40,10 @@ class Recomputation:
     """How a system's recorded quantities are computed anew."""
 
     quantities: Callable[[Recording], Iterator[tuple[str, Tensor]]]
-    """Loads the folder's model and yields name and value; what was not recorded is passed over."""
+    """Loads the folder's model, and yields name and value; nothing where nothing is recorded.
+
+    What it yields beyond what is recorded is passed over.
+    """
     inputs: frozenset[str]
     """Recorded arrays that are given to the model."""
 
