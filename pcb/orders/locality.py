@@ -9,7 +9,7 @@ import math
 import random
 from collections.abc import Sequence
 from functools import cache
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,23 @@ GROUP_SIZES = {
     + 8 * (12,),
 }
 """(tokens, steps) to tokens of each block, as published (the lists follow a cosine, adjusted)."""
+
+
+def group_sizes(tokens: int, steps: int) -> tuple[int, ...]:
+    """Return the tokens of each block: the published table, else a cosine like it.
+
+    The first block has one token and every block at least one; N (1 - cos(pi t / 2S)) of N tokens
+    are drawn after t of S steps, rounded. Raises ValueError for more steps than tokens.
+    """
+    if (tokens, steps) in GROUP_SIZES:
+        return GROUP_SIZES[tokens, steps]
+    if not 1 <= steps <= tokens or (steps == 1 and tokens > 1):
+        raise ValueError(f"{tokens} tokens cannot be drawn in {steps} blocks, one in the first")
+    drawn = [0, 1]
+    for step in range(2, steps + 1):
+        goal = round(tokens * (1 - math.cos(math.pi * step / (2 * steps))))
+        drawn.append(min(max(goal, drawn[-1] + 1), tokens - (steps - step)))
+    return tuple(after - before for before, after in pairwise(drawn))
 
 
 def image_order(

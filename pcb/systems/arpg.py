@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pcb.model.cache import Cache
+from pcb.orders.remaining import Curve
 from pcb.systems.attention import Context, attend
 from pcb.systems.backbone import FeedForward, Norm, Size, causal, rotary_table, rotate
 from pcb.systems.guidance import Guidance
@@ -28,6 +29,10 @@ from pcb.systems.weights import read_tensors, with_weights
 class ARPGConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Architecture of the transformer, which serves a grid of any size; the defaults are L's."""
 
+    grid: tuple[int, int] = (16, 16)
+    curve: Curve = "arccos"
+    """How blocks grow; the default is the released code's."""
+
     width: int = 1024
     hidden_width: int = 2816
     heads: int = 16
@@ -37,6 +42,11 @@ class ARPGConfig(msgspec.Struct, frozen=True, kw_only=True):
     classes: int = 1000
     norm_eps: float = 1e-5
     rotary_base: float = 10_000.0
+
+    @property
+    def tokens(self) -> int:
+        """T, the tokens of an image."""
+        return self.grid[0] * self.grid[1]
 
     def size(self, side: int) -> Size:
         """Return the same in the words of the models that share the parts."""

@@ -40,10 +40,12 @@ def is_input(name: str) -> bool:
 
 
 def quantities(recording: Recording) -> Quantities:
-    """Yield name and value of all that can be computed from a folder's model."""
+    """Load a folder's model, strictly; yield name and value of all that can be computed."""
     source = f"{recording.folder / CONFIG}: tiny"
     config = read_config(recording.part("tiny"), ARPGConfig, source)
     model = load_arpg(recording.folder / WEIGHTS, config)
+    if not recording.expected:
+        return
     yield from _tables(config, recording)
     for name in recording.part("runs"):
         if name.startswith("teacher"):

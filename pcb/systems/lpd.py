@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pcb.model.cache import Cache
 from pcb.systems.attention import Context
-from pcb.systems.guidance import Guidance
+from pcb.systems.guidance import Count, Guidance
 from pcb.systems.own_order import OwnOrderDecoder
 from pcb.systems.weights import read_tensors, with_weights
 
@@ -43,7 +43,7 @@ class LPDConfig(msgspec.Struct, frozen=True, kw_only=True):
         return self.grid[0] * self.grid[1]
 
 
-LINEAR = "before token"
+LINEAR: Count = "before token"
 """What linear guidance of the published runs counts as done: it grows with a token's rank."""
 
 

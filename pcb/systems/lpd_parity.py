@@ -29,10 +29,12 @@ def is_input(name: str) -> bool:
 
 
 def quantities(recording: Recording) -> Quantities:
-    """Yield name and value of all that can be computed from a folder's model."""
+    """Load a folder's model, strictly; yield name and value of all that can be computed."""
     source = f"{recording.folder / CONFIG}: tiny"
     config = read_config(recording.part("tiny"), LPDConfig, source)
     model = load_lpd(recording.folder / WEIGHTS, config)
+    if not recording.expected:
+        return
     sizes = tuple(recording["group_sizes"].tolist())
     labels_B, orders_BT = recording["labels"].long(), recording["orders"].long()
     yield from _orders(recording)

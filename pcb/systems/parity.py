@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pcb.errors import UserError
-from pcb.systems import family_parity
+from pcb.systems import arpg_parity, family_parity, lpd_parity, var_parity
 from pcb.systems.recording import CONFIG, Recording, read_recording
 
 TOLERANCE = 1e-4
@@ -44,12 +44,22 @@ class Recomputation:
 
     What it yields beyond what is recorded is passed over.
     """
-    inputs: frozenset[str]
-    """Recorded arrays that are given to the model."""
+    is_input: Callable[[str], bool]
+    """Whether a recorded array is given to the model, by its name."""
 
 
-_FAMILY = Recomputation(quantities=family_parity.quantities, inputs=family_parity.INPUTS)
-SYSTEMS = {"LlamaGen": _FAMILY, "PAR": _FAMILY, "RandAR": _FAMILY, "NAR": _FAMILY}
+_FAMILY = Recomputation(
+    quantities=family_parity.quantities, is_input=family_parity.INPUTS.__contains__
+)
+SYSTEMS = {
+    "LlamaGen": _FAMILY,
+    "PAR": _FAMILY,
+    "RandAR": _FAMILY,
+    "NAR": _FAMILY,
+    "ARPG": Recomputation(quantities=arpg_parity.quantities, is_input=arpg_parity.is_input),
+    "LPD": Recomputation(quantities=lpd_parity.quantities, is_input=lpd_parity.is_input),
+    "VAR": Recomputation(quantities=var_parity.quantities, is_input=var_parity.is_input),
+}
 """By the name under `peer`."""
 
 
@@ -70,8 +80,12 @@ def compare(folder: Path) -> list[Comparison]:
         for name, value in system.quantities(recording)
         if name in recording
     ]
-    left = recording.expected.keys() - system.inputs - {row.quantity for row in rows}
-    unknown = [Comparison(quantity=name, error=float("inf"), tolerance=0) for name in sorted(left)]
+    left = sorted(recording.expected.keys() - {row.quantity for row in rows})
+    unknown = [
+        Comparison(quantity=name, error=float("inf"), tolerance=0)
+        for name in left
+        if not system.is_input(name)
+    ]
     return rows + unknown
 
 

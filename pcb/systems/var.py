@@ -182,11 +182,9 @@ class VAR(nn.Module):
 
 def constants(config: VARConfig) -> dict[str, Tensor]:
     """Return the buffers that a released file repeats: each token's scale, and the mask."""
-    level_T = torch.repeat_interleave(
-        torch.arange(len(config.scales), device="cpu"), torch.tensor(config.sizes, device="cpu")
-    )
+    level_T = torch.cat([torch.full((n,), level) for level, n in enumerate(config.sizes)])
     hidden = level_T[:, None] < level_T
-    bias = torch.zeros(hidden.shape, device="cpu").masked_fill(hidden, -torch.inf)
+    bias = torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf)
     return {"lvl_1L": level_T[None], "attn_bias_for_masking": bias[None, None]}
 
 

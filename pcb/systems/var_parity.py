@@ -32,7 +32,7 @@ def is_input(name: str) -> bool:
 
 
 def quantities(recording: Recording) -> Quantities:
-    """Yield name and value of all that can be computed from a folder's two models."""
+    """Load a folder's two models, strictly; yield name and value of all that can be computed."""
     source = f"{recording.folder / CONFIG}: "
     tiny, of_tokenizer = recording.part("tiny"), recording.part("tokenizer")
     if not isinstance(tiny, dict) or not isinstance(of_tokenizer, dict):
@@ -44,6 +44,8 @@ def quantities(recording: Recording) -> Quantities:
         read_config(of_tokenizer | shared, VARTokenizerConfig, source + "tokenizer"),
     )
     model = load_var(recording.folder / WEIGHTS, config)
+    if not recording.expected:
+        return
     yield from _tokenizer(tokenizer, recording)
     yield from _teacher_forced(model, tokenizer, recording)
     for name, run in recording.part("runs").items():
