@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pcb.model.cache import Cache
 from pcb.orders.remaining import Curve
 from pcb.systems.attention import Context, attend
-from pcb.systems.backbone import FeedForward, Norm, Size, causal, rotary_table, rotate
+from pcb.systems.backbone import FeedForward, Norm, Positive, Size, causal, rotary_table, rotate
 from pcb.systems.guidance import Guidance
 from pcb.systems.own_order import OwnOrderDecoder
 from pcb.systems.weights import read_tensors, with_weights
@@ -29,19 +29,24 @@ from pcb.systems.weights import read_tensors, with_weights
 class ARPGConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Architecture of the transformer, which serves a grid of any size; the defaults are L's."""
 
-    grid: tuple[int, int] = (16, 16)
+    grid: tuple[Positive, Positive] = (16, 16)
     curve: Curve = "arccos"
     """How blocks grow; the default is the released code's."""
 
-    width: int = 1024
-    hidden_width: int = 2816
-    heads: int = 16
-    self_blocks: int = 12
-    cross_blocks: int = 12
-    codes: int = 16384
-    classes: int = 1000
+    width: Positive = 1024
+    hidden_width: Positive = 2816
+    heads: Positive = 16
+    self_blocks: Positive = 12
+    cross_blocks: Positive = 12
+    codes: Positive = 16384
+    classes: Positive = 1000
     norm_eps: float = 1e-5
     rotary_base: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        if self.grid[0] != self.grid[1]:
+            raise ValueError(f"grid {self.grid[0]} x {self.grid[1]} is not square")
+        self.size(self.grid[0])  # Refuses a width that its heads do not divide.
 
     @property
     def tokens(self) -> int:

@@ -57,7 +57,8 @@ def quantities(recording: Recording) -> Quantities:
 def _tables(config: ARPGConfig, recording: Recording) -> Quantities:
     """Schedules, orders of the released code and phases, as recorded names give them."""
     for name in recording.expected:
-        if found := re.fullmatch(r"sizes_([a-z]+)_(\d+)_(\d+)", name):
+        found = re.fullmatch(r"sizes_([a-z]+)_(\d+)_(\d+)", name)
+        if found and found[1] in _CURVES:
             sizes = remaining_blocks(int(found[2]), int(found[3]), _CURVES[found[1]])
             yield name, torch.tensor(sizes)
         elif found := re.fullmatch(r"order(\d+)_seed(\d+)_batch(\d+)", name):

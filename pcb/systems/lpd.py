@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pcb.model.cache import Cache
 from pcb.systems.attention import Context
+from pcb.systems.backbone import Positive
 from pcb.systems.guidance import Count, Guidance
 from pcb.systems.own_order import OwnOrderDecoder
 from pcb.systems.weights import read_tensors, with_weights
@@ -29,13 +30,19 @@ _EPSILON = 1e-6
 class LPDConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Architecture of the transformer; the defaults are LPD-L's at 256 px."""
 
-    width: int = 1024
-    hidden_width: int = 4096
-    heads: int = 16
-    blocks: int = 24
-    codes: int = 16384
-    classes: int = 1000
-    grid: tuple[int, int] = (16, 16)
+    width: Positive = 1024
+    hidden_width: Positive = 4096
+    heads: Positive = 16
+    blocks: Positive = 24
+    codes: Positive = 16384
+    classes: Positive = 1000
+    grid: tuple[Positive, Positive] = (16, 16)
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
+        if self.grid[0] != self.grid[1]:
+            raise ValueError(f"grid {self.grid[0]} x {self.grid[1]} is not square")
 
     @property
     def tokens(self) -> int:

@@ -8,11 +8,12 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
+from pcb.errors import UserError
 from pcb.orders.locality import GROUP_SIZES, locality_order
 from pcb.systems.greedy_parity import Kept, Quantities, greedy, guidance_of
 from pcb.systems.guidance import Constant, Guidance, Linear
 from pcb.systems.lpd import LINEAR, LPD, LPDConfig, LPDDecoder, load_lpd, training_mask
-from pcb.systems.recording import CONFIG, WEIGHTS, Recording
+from pcb.systems.recording import CONFIG, EXPECTED, WEIGHTS, Recording
 from pcb.systems.weights import read_config
 
 _ORDER = re.compile(r"order(\d+)(?:_steps(\d+))?_repulsion([\d.]+)_seed(\d+)")
@@ -36,6 +37,11 @@ def quantities(recording: Recording) -> Quantities:
     if not recording.expected:
         return
     sizes = tuple(recording["group_sizes"].tolist())
+    if sum(sizes) != config.tokens:
+        raise UserError(
+            f"{recording.folder / EXPECTED}: group_sizes sum up to {sum(sizes)}, not to the"
+            f" {config.tokens} tokens of the grid"
+        )
     labels_B, orders_BT = recording["labels"].long(), recording["orders"].long()
     yield from _orders(recording)
     if "mask_sizes" in recording:

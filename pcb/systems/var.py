@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from pcb.errors import UserError
 from pcb.systems.attention import Context
+from pcb.systems.backbone import Positive
+from pcb.systems.var_tokenizer import SCALES, check_scales
 from pcb.systems.weights import read_tensors, with_weights
 
 _EPSILON = 1e-6
@@ -29,14 +31,19 @@ _NEW_IN_RELEASE = "blocks.0.attn.scale_mul_1H11"
 class VARConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Architecture of the transformer; the defaults are VAR-d16's at 256 px."""
 
-    width: int = 1024
-    hidden_width: int = 4096
-    heads: int = 16
-    blocks: int = 16
-    codes: int = 4096
-    code_width: int = 32
-    classes: int = 1000
-    scales: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+    width: Positive = 1024
+    hidden_width: Positive = 4096
+    heads: Positive = 16
+    blocks: Positive = 16
+    codes: Positive = 4096
+    code_width: Positive = 32
+    classes: Positive = 1000
+    scales: tuple[Positive, ...] = SCALES
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
+        check_scales(self.scales)
 
     @property
     def sizes(self) -> tuple[int, ...]:

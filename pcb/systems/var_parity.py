@@ -105,9 +105,12 @@ def _run(
     *_, f_BDhw = tokenizer.quantize.sums(by_scale(made[f"{name}_codes"], model.config.scales))
     yield f"{name}_fhat", f_BDhw
     yield f"{name}_image", (tokenizer.decode_sum(f_BDhw) + 1) / 2
+    match run:
+        case {"filter_shown_in_probs": {"top_k": int() as top_k, "top_p": float() as top_p}}:
+            filter = Filter(top_k=top_k, top_p=top_p)
+        case _:
+            return
     for quantity in recording.expected:
         if found := re.fullmatch(rf"{re.escape(name)}_step(\d+)_probs_filtered", quantity):
-            shown = run["filter_shown_in_probs"]
-            filter = Filter(top_k=shown["top_k"], top_p=shown["top_p"])
             logits_BnV = made[f"{name}_step{found[1]}_logits_guided"]
             yield quantity, filtered(logits_BnV, filter).softmax(-1)

@@ -18,29 +18,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pcb.systems.backbone import Positive
 from pcb.systems.weights import read_tensors, with_weights
 from pcb.tokenizer.autoencoder import Downsample, ResidualBlock, Upsample
+
+SCALES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+"""Sides of the published scales."""
 
 
 class VARTokenizerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Architecture; the defaults are those of the published tokenizer."""
 
-    scales: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
-    codes: int = 4096
-    code_width: int = 32
-    base_width: int = 160
-    width_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    scales: tuple[Positive, ...] = SCALES
+    codes: Positive = 4096
+    code_width: Positive = 32
+    base_width: Positive = 160
+    width_multipliers: tuple[Positive, ...] = (1, 1, 2, 2, 4)
     """Width of each level, from the pixels to the coarsest grid."""
-    residual_blocks_per_level: int = 2
-    phi_convolutions: int = 4
+    residual_blocks_per_level: Positive = 2
+    phi_convolutions: Positive = 4
     phi_share: float = 0.5
     """How much of a scale's vectors the smoothing convolution replaces."""
-    group_norm_groups: int = 32
+    group_norm_groups: Positive = 32
+
+    def __post_init__(self) -> None:
+        check_scales(self.scales)
+        if not self.widths or any(width % self.group_norm_groups for width in self.widths):
+            raise ValueError(f"widths {self.widths} are not in {self.group_norm_groups} groups")
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Width of each level."""
         return tuple(self.base_width * multiplier for multiplier in self.width_multipliers)
+
+
+def check_scales(scales: Sequence[int]) -> None:
+    """Raise ValueError unless scales grow to the finest."""
+    if not scales or list(scales) != sorted(set(scales)):
+        raise ValueError(f"scales {list(scales)} do not grow from the first to the last")
 
 
 class Attention(nn.Module):

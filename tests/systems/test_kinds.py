@@ -133,6 +133,25 @@ def test_steps_that_cannot_be_are_the_users_error(kind):
         KINDS[kind].decoder(toy(kind), OFF, 17, None)
 
 
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("ARPG", {"width": 18}, "width 18 is not a multiple of 4"),
+        ("ARPG", {"grid": (4, 5)}, "4 x 5 is not square"),
+        ("ARPG", {"curve": "straight"}, "curve"),
+        ("LPD", {"heads": 3}, "not a multiple of 3 heads"),
+        ("LPD", {"grid": (4, 5)}, "4 x 5 is not square"),
+        ("LPD", {"blocks": 0}, "blocks"),
+        ("VAR", {"heads": 3}, "not a multiple of 3 heads"),
+        ("VAR", {"scales": (1, 3, 2)}, "do not grow"),
+        ("VAR", {"codes": "many"}, "codes"),
+    ],
+)
+def test_sizes_that_no_model_has_are_refused(kind, change, message):
+    with pytest.raises(UserError, match=f"toy: .*{message}"):
+        KINDS[kind].build(TOY | change, "toy")
+
+
 @pytest.mark.parametrize("kind", PARALLEL)
 def test_settings_of_the_catalogue_are_the_recorded_ones(kind):
     system = SEVEN[kind]
