@@ -1,6 +1,6 @@
 """VAR: all tokens of a scale at once, scale after scale (arXiv 2404.02905), 10 calls.
 
-Tokens of a scale read the sum that the scales before it make (`pcb.systems.var_tokenizer`), never
+Tokens of a scale read the sum that the scales before it make (`pcb.systems.var_quantizer`), never
 codes themselves. The class is the first scale's input and steers every norm.
 
 Letters: B images, R rows (one or two per image), T tokens of all scales, L positions of this call,
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pcb.errors import UserError
 from pcb.systems.attention import Context
 from pcb.systems.backbone import Positive
-from pcb.systems.var_tokenizer import SCALES, check_scales
+from pcb.systems.var_quantizer import SCALES, check_scales
 from pcb.systems.weights import read_tensors, with_weights
 
 _EPSILON = 1e-6

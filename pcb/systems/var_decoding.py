@@ -15,7 +15,7 @@ from pcb.systems.attention import Context
 from pcb.systems.guidance import Guidance
 from pcb.systems.rows import Rows
 from pcb.systems.var import VAR
-from pcb.systems.var_tokenizer import Quantizer
+from pcb.systems.var_quantizer import Quantizer
 
 
 class VARDecoder:

@@ -14,12 +14,8 @@ from pcb.systems.guidance import Guidance, Ramp
 from pcb.systems.recording import CONFIG, WEIGHTS, Recording
 from pcb.systems.var import VAR, VARConfig, load_var
 from pcb.systems.var_decoding import VARDecoder, by_scale
-from pcb.systems.var_tokenizer import (
-    VARTokenizer,
-    VARTokenizerConfig,
-    load_var_tokenizer,
-    phi_indices,
-)
+from pcb.systems.var_quantizer import VARTokenizerConfig, phi_indices
+from pcb.systems.var_tokenizer import VARTokenizer, load_var_tokenizer
 from pcb.systems.weights import read_config
 
 TOKENIZER_WEIGHTS = "vae.safetensors"

@@ -12,7 +12,8 @@ from pcb.systems.catalogue import CATALOGUE
 from pcb.systems.filter import Filter
 from pcb.systems.guidance import OFF, Constant, Linear, Ramp
 from pcb.systems.kinds import KINDS
-from pcb.systems.var_tokenizer import VARTokenizer, VARTokenizerConfig
+from pcb.systems.var_quantizer import VARTokenizerConfig
+from pcb.systems.var_tokenizer import VARTokenizer
 from tests.systems.golden import FOLDER
 
 TOY = {

@@ -12,11 +12,8 @@ from pcb.systems.guidance import OFF, Ramp
 from pcb.systems.parity import compare
 from pcb.systems.var import VAR, VARConfig, load_var
 from pcb.systems.var_decoding import VARDecoder, by_scale
-from pcb.systems.var_tokenizer import (
-    VARTokenizer,
-    VARTokenizerConfig,
-    load_var_tokenizer,
-)
+from pcb.systems.var_quantizer import VARTokenizerConfig
+from pcb.systems.var_tokenizer import VARTokenizer, load_var_tokenizer
 from pcb.systems.weights import read_config
 from tests.systems.golden import (
     Golden,
