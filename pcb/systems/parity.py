@@ -45,12 +45,10 @@ class Recomputation:
     What it yields beyond what is recorded is passed over.
     """
     is_input: Callable[[str], bool]
-    """Whether a recorded array is given to the model, by its name."""
+    """Whether a recorded array, by its name, is given to the model."""
 
 
-_FAMILY = Recomputation(
-    quantities=family_parity.quantities, is_input=family_parity.INPUTS.__contains__
-)
+_FAMILY = Recomputation(quantities=family_parity.quantities, is_input=family_parity.is_input)
 SYSTEMS = {
     "LlamaGen": _FAMILY,
     "PAR": _FAMILY,
@@ -80,10 +78,10 @@ def compare(folder: Path) -> list[Comparison]:
         for name, value in system.quantities(recording)
         if name in recording
     ]
-    left = sorted(recording.expected.keys() - {row.quantity for row in rows})
+    left = recording.expected.keys() - {row.quantity for row in rows}
     unknown = [
         Comparison(quantity=name, error=float("inf"), tolerance=0)
-        for name in left
+        for name in sorted(left)
         if not system.is_input(name)
     ]
     return rows + unknown
