@@ -1,7 +1,7 @@
 # Needs make and Python 3.11 or newer; everything else is installed into .venv from the lock file.
 PYTHON ?= python3
 PRESET ?=
-# debug (each unit in one process), local (in several) or slurm (jobs, see docs/clusters.md).
+# debug (each task in one process), local (in several) or slurm (jobs, see docs/clusters.md).
 LAUNCHER ?= debug
 VENV := .venv
 BIN := $(VENV)/bin

@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = Parser(
         prog="pcb",
-        description="Progressive checkerboards: train, sample and measure, one unit at a time.",
+        description="Progressive checkerboards: train, sample and measure, one task at a time.",
         epilog=EXAMPLES,
         formatter_class=Formatter,
     )

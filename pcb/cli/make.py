@@ -5,10 +5,10 @@ from functools import partial
 
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
 from pcb.config.loader import load_cluster
-from pcb.pipeline.run import run_unit
+from pcb.pipeline.run import run_task
 from pcb.pipeline.stages import launcher_of, lazy_entry, set_threads
 
-# stage: what its verb does, what names its unit (None: there is one), an example of that name
+# stage: what its verb does, what names its task (None: there is one), an example of that name
 STAGES: dict[str, tuple[str, str | None, str]] = {
     "data": ("make the training and the reference images", None, ""),
     "tokenizer": ("train the tokenizer", None, ""),
@@ -50,7 +50,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from pcb.report.evidence import Evidence
     from pcb.stages.report import write_report
 
-    folder = pipeline.unit("report").artifact
+    folder = pipeline.task("report").artifact
     facts = write_report(Evidence(pipeline), folder)
     run, settings = facts["settings_run"], facts["settings"]
     print(f"{folder / 'index.html'}: {run} of {settings} settings are in it")
@@ -58,16 +58,16 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _make(stage: str, arguments: argparse.Namespace) -> int:
-    """Make one unit of a stage."""
+    """Make one task of a stage."""
     pipeline = pipeline_of(arguments)
-    preset, unit = pipeline.preset, pipeline.unit(stage, arguments.variant)
+    preset, task = pipeline.preset, pipeline.task(stage, arguments.variant)
     launcher = launcher_of(stage)
     if launcher != "debug":
         # Only here: who computes in this process needs no submitit.
         from pcb.launch import launch
 
-        launch(unit, load_cluster(arguments.params), launcher, force=arguments.force)
+        launch(task, load_cluster(arguments.params), launcher, force=arguments.force)
         return 0
     set_threads(stage, preset.compute)
-    run_unit(unit, preset, lazy_entry(stage), force=arguments.force)
+    run_task(task, preset, lazy_entry(stage), force=arguments.force)
     return 0

@@ -19,14 +19,14 @@ def import_released(job: Job) -> dict[str, Any]:
 
     Raises UserError naming the file and every setting or tensor that does not fit.
     """
-    name, preset = job.unit.variant, job.preset
+    name, preset = job.task.variant, job.preset
     released = preset.models[name].released
     assert released is not None
     config = ReleasedConfig.read(external_file(preset.files, config_of(released)))
     differences = config.differences(preset, name)
     if differences:
         raise UserError(
-            f"{config.path}: another model than presets.{job.unit.preset}.models.{name}: "
+            f"{config.path}: another model than presets.{job.task.preset}.models.{name}: "
             f"{', '.join(differences)}; correct params.yaml, or take the right file"
         )
     checkpoint = external_file(preset.files, released)

@@ -1,6 +1,6 @@
-"""The head process of one unit: submit once, watch, find again, finish. It computes nothing.
+"""The head process of one task: submit once, watch, find again, finish. It computes nothing.
 
-One head a unit, held by a lock. The record of its jobs is written before and after submission, so
+One head a task, held by a lock. The record of its jobs is written before and after submission, so
 that a head which is killed leaves jobs that the next one finds. Jobs that die are submitted again
 up to a set number of times; what a user has to put right is not.
 """
@@ -22,7 +22,7 @@ from pcb.launch.work import Work
 from pcb.pipeline.manifest import made_by
 from pcb.pipeline.run import already_made
 from pcb.pipeline.stages import TABLE_VARIABLE, shares_of
-from pcb.pipeline.tasks import Unit
+from pcb.pipeline.tasks import Task
 from pcb.runtime.lock import hold
 
 DONE = "done"
@@ -34,9 +34,9 @@ _TAIL = 12
 
 @dataclass(kw_only=True)
 class Head:
-    """Brings one unit's jobs to their end."""
+    """Brings one task's jobs to their end."""
 
-    unit: Unit
+    task: Task
     cluster: Cluster
     force: bool = False
     jobs: list[Submitted] = field(default_factory=list)
@@ -44,21 +44,21 @@ class Head:
     _unseen: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Submit or find the unit's jobs, and wait until all shares are made and it is finished.
+        """Submit or find the task's jobs, and wait until all shares are made and it is finished.
 
         Raises UserError if a job fails for good, KeyboardInterrupt if a person stops the waiting.
         """
-        record = Record.of(self.unit)
-        waiting = f"{self.unit.name}: another process watches its jobs; waiting for that"
+        record = Record.of(self.task)
+        waiting = f"{self.task.name}: another process watches its jobs; waiting for that"
         with hold(record.lock, waiting):
             try:
                 self._attach()
-                if not self.jobs and not self.force and already_made(self.unit):
+                if not self.jobs and not self.force and already_made(self.task):
                     return
                 # Forced, the last job begins from nothing: shares would be made for nothing.
                 if not self.force and not any(job.share == WHOLE for job in self.jobs):
-                    resources = self.cluster.resources(self.unit.stage)
-                    self._bring_home(shares_of(self.unit.stage, resources))
+                    resources = self.cluster.resources(self.task.stage)
+                    self._bring_home(shares_of(self.task.stage, resources))
                 self._bring_home([WHOLE])
             except KeyboardInterrupt:
                 self._interrupted()
@@ -67,8 +67,8 @@ class Head:
 
     def _attach(self) -> None:
         """Take over the jobs of an earlier head, if they make the same thing."""
-        record = read_record(Record.of(self.unit).path)
-        if record is None or record.key != self.unit.key:
+        record = read_record(Record.of(self.task).path)
+        if record is None or record.key != self.task.key:
             return
         self.jobs = self._known(record.jobs)
         self._record()
@@ -116,7 +116,7 @@ class Head:
 
         Raises UserError with the job's own words if trying again would not help.
         """
-        outcome = outcome_of(job, self.unit.name)
+        outcome = outcome_of(job, self.task.name)
         if outcome is not None:
             return self._told(job, outcome)
         if state is None:
@@ -145,50 +145,50 @@ class Head:
         """Submit a share again, alone, or give up: after the set number of tries, or at once."""
         if state == CANCELLED:
             # `pcb jobs --cancel` has struck it from the record, and all that goes with it.
-            if read_record(Record.of(self.unit).path) is not None:
+            if read_record(Record.of(self.task).path) is not None:
                 self._forget(job)
             raise UserError(
-                f"{self.unit.name}: slurm job {job.job_id} was cancelled; "
+                f"{self.task.name}: slurm job {job.job_id} was cancelled; "
                 f"the same command submits it anew"
             )
         if job.tries >= self.cluster.tries:
             self._forget(job)
             raise UserError(
-                f"{self.unit.name}: slurm job {job.job_id} failed (state {state}), "
+                f"{self.task.name}: slurm job {job.job_id} failed (state {state}), "
                 f"as did {job.tries - 1} before it\n"
                 + "".join(f"  {line}\n" for line in tail(job, _TAIL))
-                + f"  log: {log_of(job)}\n  alone: {made_by(self.unit)}"
+                + f"  log: {log_of(job)}\n  alone: {made_by(self.task)}"
             )
         self._say(f"job {job.job_id} ended as {state}; trying again")
         return self._submit([job.share], job.tries + 1)[0]
 
     def _submit(self, shares: Sequence[tuple[int, int]], tries: int = 1) -> list[Submitted]:
-        """Submit shares, or the whole unit, which may share a job with others."""
+        """Submit shares, or the whole task, which may share a job with others."""
         self.jobs = [job for job in self.jobs if job.share not in set(shares)]
-        chunk = self.cluster.resources(self.unit.stage).chunk
+        chunk = self.cluster.resources(self.task.stage).chunk
         if chunk > 1 and tries == 1 and not self.force:
             new: list[Submitted] = []
             while not new:
-                new = self._known(submit_together(Record.of(self.unit), self.cluster))
+                new = self._known(submit_together(Record.of(self.task), self.cluster))
         else:
             new = self._submit_alone(shares, tries)
         self.jobs += new
         self._record()
         for job in new:
             part = "" if job.share == WHOLE else f" (share {job.share[0] + 1} of {job.share[1]})"
-            part = f" (one of {len(job.units)} units)" if job.units else part
+            part = f" (one of {len(job.tasks)} tasks)" if job.tasks else part
             self._say(f"submitted job {job.job_id}{part}, log {log_of(job)}")
         return new
 
     def _submit_alone(self, shares: Sequence[tuple[int, int]], tries: int) -> list[Submitted]:
-        """Submit jobs that make nothing but this unit."""
+        """Submit jobs that make nothing but this task."""
         before = self.jobs
-        works = [Work.on(self.unit, share, force=self.force) for share in shares]
-        named = announce(self.unit, shares, tries)
+        works = [Work.on(self.task, share, force=self.force) for share in shares]
+        named = announce(self.task, shares, tries)
         self.jobs = [*before, *named]
         self._record()
         try:
-            new = submit(self.unit.stage, named, works, self.cluster)
+            new = submit(self.task.stage, named, works, self.cluster)
         except UserError:
             self.jobs = before
             self._record()
@@ -203,7 +203,7 @@ class Head:
 
     def _record(self) -> None:
         """Write the record, or remove it where no job is left."""
-        record = Record.of(self.unit, tuple(self.jobs))
+        record = Record.of(self.task, tuple(self.jobs))
         if self.jobs:
             record.write()
         else:
@@ -215,36 +215,36 @@ class Head:
         why = f" ({state.reason})" if state.state == "PENDING" and state.reason != "None" else ""
         said = ""
         if state.state == "RUNNING" and TABLE_VARIABLE not in os.environ:
-            said = progress(job, self.unit.name)
+            said = progress(job, self.task.name)
         line = f"job {job.job_id} {state.state}{where}{why}{'  ' if said else ''}{said}"
         if self._shown.get(job.job_id) != line:
             self._shown[job.job_id] = line
             self._say(line)
 
     def _say(self, text: str) -> None:
-        print(f"{self.unit.name}: {text}", flush=True)
+        print(f"{self.task.name}: {text}", flush=True)
 
     def _interrupted(self) -> None:
         """Leave the jobs to themselves, or cancel them: asked where a person can answer."""
         # What stands on record: another head may have submitted for this one.
-        record = read_record(Record.of(self.unit).path)
+        record = read_record(Record.of(self.task).path)
         if record is None or not record.jobs:
-            Record.of(self.unit).remove()
+            Record.of(self.task).remove()
             return
         choice = self.cluster.on_interrupt
         if choice == "ask" and sys.stdin.isatty() and sys.stderr.isatty():
-            answer = input(f"\n{self.unit.name}: cancel its {len(record.jobs)} jobs? [y/N] ")
+            answer = input(f"\n{self.task.name}: cancel its {len(record.jobs)} jobs? [y/N] ")
             choice = "cancel" if answer.strip().lower().startswith("y") else "leave"
         if choice != "cancel":
             self._say("its jobs go on; the same command finds them, `pcb jobs` shows them")
         elif give_up(record):
             self._say("its jobs are cancelled")
         else:
-            self._say("its job goes on, since it makes other units too")
+            self._say("its job goes on, since it makes other tasks too")
 
 
 def give_up(record: Record) -> bool:
-    """Forget a unit's jobs and cancel those that make no other unit; say whether that is all."""
+    """Forget a task's jobs and cancel those that make no other task; say whether that is all."""
     record.remove()
     shared = {job.name for other in all_records() for job in other.jobs}
     own = {job.name for job in record.jobs}

@@ -1,4 +1,4 @@
-"""Job records: what was submitted for a unit, from before submission until it is done. No torch.
+"""Job records: what was submitted for a task, from before submission until it is done. No torch.
 
 A record is how a new head process finds the jobs of one that died. It stands in
 ``.pcb/jobs/PRESET/STAGE/VARIANT.json``, and names a folder that no other submission shares: job ids
@@ -12,15 +12,15 @@ from pathlib import Path
 import msgspec
 
 from pcb.config.paths import JOBS
-from pcb.pipeline.tasks import Unit
+from pcb.pipeline.tasks import Task
 from pcb.runtime.atomic import whole_files, write_atomic
 
 WHOLE = (0, 1)
-"""The share that is the whole unit."""
+"""The share that is the whole task."""
 
 
 class Submitted(msgspec.Struct, frozen=True, kw_only=True):
-    """One job: which share of the unit's shards it makes."""
+    """One job: which share of the task's shards it makes."""
 
     name: str
     """Its name in the queue, which no other submission has."""
@@ -30,12 +30,12 @@ class Submitted(msgspec.Struct, frozen=True, kw_only=True):
     share: tuple[int, int]
     """(i, n): every n-th shard from i on."""
     tries: int = 1
-    units: tuple[str, ...] = ()
-    """Names of the units that it makes one after another, if they are several."""
+    tasks: tuple[str, ...] = ()
+    """Names of the tasks that it makes one after another, if they are several."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """The jobs of one unit. Without jobs it says that a head asks for one (`pcb.launch.chunk`)."""
+    """The jobs of one task. Without jobs it says that a head asks for one (`pcb.launch.chunk`)."""
 
     preset: str
     stage: str
@@ -44,15 +44,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[Submitted, ...] = ()
 
     @classmethod
-    def of(cls, unit: Unit, jobs: tuple[Submitted, ...] = ()) -> "Record":
-        """Return the record of a unit."""
+    def of(cls, task: Task, jobs: tuple[Submitted, ...] = ()) -> "Record":
+        """Return the record of a task."""
         return cls(
-            preset=unit.preset, stage=unit.stage, variant=unit.variant, key=unit.key, jobs=jobs
+            preset=task.preset, stage=task.stage, variant=task.variant, key=task.key, jobs=jobs
         )
 
     @property
-    def unit(self) -> str:
-        """The unit's name: `train/ratio2`."""
+    def task(self) -> str:
+        """The task's name: `train/ratio2`."""
         return self.stage if self.variant == "all" else f"{self.stage}/{self.variant}"
 
     @property
@@ -62,11 +62,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lock(self) -> Path:
-        """What the unit's head holds."""
+        """What the task's head holds."""
         return self.path.with_suffix(".lock")
 
     def with_jobs(self, jobs: tuple[Submitted, ...]) -> "Record":
-        """Return the same unit's record with these jobs."""
+        """Return the same task's record with these jobs."""
         return msgspec.structs.replace(self, jobs=jobs)
 
     def write(self) -> None:
@@ -74,7 +74,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         write_atomic(self.path, msgspec.json.format(msgspec.json.encode(self)))
 
     def remove(self) -> None:
-        """Forget the unit's jobs."""
+        """Forget the task's jobs."""
         self.path.unlink(missing_ok=True)
 
 

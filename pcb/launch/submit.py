@@ -17,7 +17,7 @@ from pcb.config.cluster import Cluster, Resources
 from pcb.config.paths import JOBS
 from pcb.errors import UserError
 from pcb.launch.record import Record, Submitted
-from pcb.pipeline.tasks import Unit
+from pcb.pipeline.tasks import Task
 
 # Without this every poll prints warnings where there is no accounting.
 logging.getLogger("submitit").propagate = False
@@ -27,15 +27,15 @@ _REQUEUES = 100
 
 
 def announce(
-    about: Unit | Record,
+    about: Task | Record,
     shares: Sequence[tuple[int, int]],
     tries: int = 1,
     *,
-    units: tuple[str, ...] = (),
+    tasks: tuple[str, ...] = (),
 ) -> tuple[Submitted, ...]:
     """Return jobs as they go on record before they are submitted: named, without an id."""
     mark = uuid4().hex[:8]
-    label = f"{about.stage}/{'chunk' if units else about.variant}"
+    label = f"{about.stage}/{'chunk' if tasks else about.variant}"
     return tuple(
         Submitted(
             name=f"pcb-{label.removesuffix('/all').replace('/', '-')}-{mark}",
@@ -43,7 +43,7 @@ def announce(
             folder=str((JOBS / about.preset / f"{label}-{mark}").resolve()),
             share=share,
             tries=tries,
-            units=units,
+            tasks=tasks,
         )
         for share in shares
     )
@@ -96,7 +96,7 @@ def parameters(stage: str, cluster: Cluster, name: str, folder: Path) -> dict[st
         "cpus_per_task": resources.cpus,
         "signal_delay_s": cluster.signal_seconds,
         "array_parallelism": cluster.array_parallelism,
-        # One task that died would leave the others waiting for it until the time is up.
+        # One process that died would leave the others waiting for it until the time is up.
         "srun_args": ["--kill-on-bad-exit=1"],
         "setup": [*cluster.setup, *_take_work(folder)],
         **_asked(resources),

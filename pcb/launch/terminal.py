@@ -33,6 +33,6 @@ def ask_about_jobs(preset: str) -> None:
     if not records or load_cluster().on_interrupt != "ask":
         return
     if sys.stdin.isatty() and sys.stderr.isatty():
-        answer = input(f"\npcb: jobs of {len(records)} units go on; cancel them? [y/N] ")
+        answer = input(f"\npcb: jobs of {len(records)} tasks go on; cancel them? [y/N] ")
         if answer.strip().lower().startswith("y"):
             cancel_jobs(preset=preset)

@@ -20,7 +20,7 @@ from pcb.pipeline.manifest import (
     read_manifest,
     result_files,
 )
-from pcb.pipeline.tasks import Unit
+from pcb.pipeline.tasks import Task
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.hashing import content_hash
 
@@ -32,14 +32,14 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     """What a folder is filled with: two runs with equal works make the same files."""
 
     source: str
-    """Hash of the unit's key and of what it reads."""
+    """Hash of the task's key and of what it reads."""
     parts: dict[str, str]
     """The same for each of its parts."""
 
 
-def prepare_folder(unit: Unit, work: Work, *, force: bool) -> None:
+def prepare_folder(task: Task, work: Work, *, force: bool) -> None:
     """Leave in the folder only what this work would make: all, some parts, or nothing of it."""
-    folder = unit.artifact
+    folder = task.artifact
     folder.mkdir(parents=True, exist_ok=True)
     sealed = read_manifest(folder / COMPLETE)
     before = _readwork_for(folder / WORK) if sealed is None else _work_of(sealed)
@@ -53,14 +53,14 @@ def prepare_folder(unit: Unit, work: Work, *, force: bool) -> None:
             parts = {part for part, key in work.parts.items() if before.parts.get(part) == key}
             _clear(folder, keep=parts | {COMPLETE, WORK})
         if sealed is not None:
-            _drop_damaged(unit, sealed)
+            _drop_damaged(task, sealed)
     write_atomic(folder / WORK, msgspec.json.encode(work))
     (folder / COMPLETE).unlink(missing_ok=True)
 
 
-def work_for(unit: Unit, reads: tuple[InputRecord, ...]) -> Work:
-    """Return what the unit's folder is to be filled with."""
-    return _work_from(unit.key, dict(unit.parts), reads)
+def work_for(task: Task, reads: tuple[InputRecord, ...]) -> Work:
+    """Return what the task's folder is to be filled with."""
+    return _work_from(task.key, dict(task.parts), reads)
 
 
 def _work_of(sealed: Manifest) -> Work:
@@ -91,12 +91,12 @@ def _clear(folder: Path, keep: set[str]) -> None:
             _delete(path)
 
 
-def _drop_damaged(unit: Unit, sealed: Manifest) -> None:
+def _drop_damaged(task: Task, sealed: Manifest) -> None:
     """Delete what is not as a complete folder's record says, so that it is made again."""
-    for path, _ in damaged_files(unit, sealed.files):
+    for path, _ in damaged_files(task, sealed.files):
         path.unlink(missing_ok=True)
-    for name in set(result_files(unit.artifact)) - set(sealed.files):
-        (unit.artifact / name).unlink()
+    for name in set(result_files(task.artifact)) - set(sealed.files):
+        (task.artifact / name).unlink()
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Manifests: the small files that say what a result is, what it was made from and by whom.
 
-A manifest stands in git at `Unit.manifest`; a copy stands beside the data as ``complete.json``,
+A manifest stands in git at `Task.manifest`; a copy stands beside the data as ``complete.json``,
 written last, so that a folder which has it is whole. Nothing here computes a result. No torch.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pcb.errors import UserError
-from pcb.pipeline.tasks import Input, Unit
+from pcb.pipeline.tasks import Input, Task
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.hashing import FileRecord, content_hash
 
@@ -20,7 +20,7 @@ COMPLETE = "complete.json"
 
 
 class InputRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One unit that was read: which, made by which settings, and what it held."""
+    """One task that was read: which, made by which settings, and what it held."""
 
     name: str
     key: str
@@ -99,8 +99,8 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def record_input(read: Input, manifest: Manifest) -> InputRecord:
-    """Return what a manifest says of a unit that was read."""
-    return InputRecord(name=read.unit.name, key=read.key, content=manifest.content_of(read.parts))
+    """Return what a manifest says of a task that was read."""
+    return InputRecord(name=read.task.name, key=read.key, content=manifest.content_of(read.parts))
 
 
 def result_files(folder: Path) -> list[str]:
@@ -118,10 +118,10 @@ def is_temporary(path: Path) -> bool:
     return path.suffix == ".part" or any(name.startswith(".") for name in path.parts)
 
 
-def made_by(unit: Unit) -> str:
-    """Return the command that makes a unit."""
-    variant = "" if unit.variant == "all" else f" {unit.variant}"
-    return f"pcb {unit.stage}{variant} --preset {unit.preset}"
+def made_by(task: Task) -> str:
+    """Return the command that makes a task."""
+    variant = "" if task.variant == "all" else f" {task.variant}"
+    return f"pcb {task.stage}{variant} --preset {task.preset}"
 
 
 def _top(path: str) -> str:

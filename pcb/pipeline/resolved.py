@@ -1,8 +1,8 @@
-"""The settings in effect, by stage and unit: the file whose parts DVC's stages depend on. No torch.
+"""The settings in effect, by stage and task: the file whose parts DVC's stages depend on. No torch.
 
 params.yaml says what differs: presets extend each other, models take a preset's defaults, points
-are made from lists. This file says what each unit gets, and only what decides its result; so a
-DVC stage that tracks its part of it is stale exactly when one of its units is.
+are made from lists. This file says what each task gets, and only what decides its result; so a
+DVC stage that tracks its part of it is stale exactly when one of its tasks is.
 """
 
 import json
@@ -23,14 +23,14 @@ def settings_in_effect(pipeline: Pipeline) -> dict[str, Any]:
     """Return ``{stage: settings}``, and ``{stage: {variant: settings}}`` where there are several.
 
     What all variants of a stage share is the same in each of them. A stage of which the preset has
-    no unit has no settings.
+    no task has no settings.
     """
     found: dict[str, Any] = {stage: {} for stage in VERSIONS}
-    for unit in pipeline:
-        if unit.variant == "all":
-            found[unit.stage] = unit.settings
+    for task in pipeline:
+        if task.variant == "all":
+            found[task.stage] = task.settings
         else:
-            found[unit.stage][unit.variant] = unit.settings
+            found[task.stage][task.variant] = task.settings
     return found
 
 

@@ -1,4 +1,4 @@
-"""Which function makes a stage's units, and with how many threads. No torch until one is loaded."""
+"""Which function makes a stage's tasks, and with how many threads. No torch until one is loaded."""
 
 import os
 from importlib import import_module
@@ -30,7 +30,7 @@ SHARDED = {"tokens", "sample", "metrics"}
 # Read when torch, NumPy or SciPy is loaded.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 WIDE = {"tokenizer", "tokens", "train"}
-"""Stages with few units, which much waits for: they get several threads. The others run side by
+"""Stages with few tasks, which much waits for: they get several threads. The others run side by
 side, a thread each."""
 
 
@@ -42,23 +42,23 @@ def load_entry(stage: str) -> Entry:
 
 
 def lazy_entry(stage: str) -> Entry:
-    """Return a stage's entry, imported when it is called: a complete unit waits for no torch."""
+    """Return a stage's entry, imported when it is called: a complete task waits for no torch."""
     return lambda job: load_entry(stage)(job)
 
 
 def shares_of(stage: str, resources: Resources) -> list[tuple[int, int]]:
-    """Return the shares into which the shards of a unit are dealt out; none if it stays whole."""
+    """Return the shares into which the shards of a task are dealt out; none if it stays whole."""
     parts = resources.array if stage in SHARDED else 1
     return [(k, parts) for k in range(parts)] if parts > 1 else []
 
 
 def threads_of(stage: str, compute: Compute) -> int:
-    """Return how many CPU threads a unit of this stage uses."""
+    """Return how many CPU threads a task of this stage uses."""
     return compute.threads if stage in WIDE else 1
 
 
 def launcher_of(stage: str) -> str:
-    """Return where a stage's units run: PCB_LAUNCHER, or `debug` for light ones.
+    """Return where a stage's tasks run: PCB_LAUNCHER, or `debug` for light ones.
 
     Raises UserError for a launcher that there is not.
     """

@@ -1,8 +1,8 @@
-"""The units of work of a preset: their order, their files and their keys.
+"""The tasks of work of a preset: their order, their files and their keys.
 
-A *unit* is one result: the tokenizer, the training of one model, the metrics of one sampling
+A *task* is one result: the tokenizer, the training of one model, the metrics of one sampling
 setting. Its *key* is a hash of the stage, the stage's version, its part of params.yaml and the keys
-of the units it reads; whatever has the same key has the same result. Everything that decides what
+of the tasks it reads; whatever has the same key has the same result. Everything that decides what
 is stale follows from this file; Snakemake and DVC only order and store. No torch, no files.
 """
 
@@ -32,7 +32,7 @@ VERSIONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unit:
+class Task:
     """One result of a preset: `variant` is `all`, a model's name, or `model/setting`."""
 
     preset: str
@@ -47,7 +47,7 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """How messages call the unit: `train/ratio2`."""
+        """How messages call the task: `train/ratio2`."""
         return self.stage if self.variant == "all" else f"{self.stage}/{self.variant}"
 
     @cached_property
@@ -56,7 +56,7 @@ class Unit:
         return self.key_with(self.settings)
 
     def key_with(self, settings: Any) -> str:
-        """Return the key that this unit would have with other settings."""
+        """Return the key that this task would have with other settings."""
         return content_hash(
             [self.stage, VERSIONS[self.stage], settings, [item.key for item in self.inputs]]
         )
@@ -81,37 +81,37 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """A unit that another one reads, or those of its parts that it reads."""
+    """A task that another one reads, or those of its parts that it reads."""
 
-    unit: Unit
+    task: Task
     parts: tuple[str, ...] = ()
-    """Sub-folders of the unit's artifact; none means all of it."""
+    """Sub-folders of the task's artifact; none means all of it."""
 
     @cached_property
     def key(self) -> str:
         """Hash of everything that decides what is read."""
         if not self.parts:
-            return self.unit.key
-        keys = dict(self.unit.parts)
+            return self.task.key
+        keys = dict(self.task.parts)
         return content_hash([keys[part] for part in self.parts])
 
 
 class Pipeline:
-    """All units of one preset, each after those that it reads."""
+    """All tasks of one preset, each after those that it reads."""
 
     def __init__(self, name: str, preset: Preset) -> None:
         self.name = name
         self.preset = preset
-        self._units = {(unit.stage, unit.variant): unit for unit in _build(name, preset)}
+        self._tasks = {(task.stage, task.variant): task for task in _build(name, preset)}
 
-    def __iter__(self) -> Iterator[Unit]:
-        """Iterate in an order in which every unit follows those that it reads."""
-        return iter(self._units.values())
+    def __iter__(self) -> Iterator[Task]:
+        """Iterate in an order in which every task follows those that it reads."""
+        return iter(self._tasks.values())
 
-    def unit(self, stage: str, variant: str = "all") -> Unit:
-        """Return one unit, or raise UserError naming those that there are."""
+    def task(self, stage: str, variant: str = "all") -> Task:
+        """Return one task, or raise UserError naming those that there are."""
         try:
-            return self._units[stage, variant]
+            return self._tasks[stage, variant]
         except KeyError:
             known = ", ".join(self.variants(stage)) or "none"
             raise UserError(
@@ -120,14 +120,14 @@ class Pipeline:
 
     def variants(self, stage: str) -> list[str]:
         """Return the variants of a stage, in the order of params.yaml."""
-        return [unit.variant for unit in self if unit.stage == stage]
+        return [task.variant for task in self if task.stage == stage]
 
 
-def _build(name: str, preset: Preset) -> Iterator[Unit]:
-    """Yield the units of a preset in pipeline order; there is one only where something reads it."""
-    data = Unit(preset=name, stage="data", settings=plain(preset.data))
+def _build(name: str, preset: Preset) -> Iterator[Task]:
+    """Yield the tasks of a preset in pipeline order; there is one only where something reads it."""
+    data = Task(preset=name, stage="data", settings=plain(preset.data))
     released = preset.tokenizer.source == "released"
-    tokenizer = _unit(name, "tokenizer", plain(preset.tokenizer), *([] if released else [data]))
+    tokenizer = _task(name, "tokenizer", plain(preset.tokenizer), *([] if released else [data]))
     reference = _reference(name, preset, data)
     tokens = _tokens(name, preset, data, tokenizer)
     trains = any(run.released is None for run in preset.models.values())
@@ -136,7 +136,7 @@ def _build(name: str, preset: Preset) -> Iterator[Unit]:
         reference,
         *([tokens] if trains and preset.tokens.source == "cache" else []),
     ]
-    if trains or any(read.unit == data for unit in shared for read in unit.inputs):
+    if trains or any(read.task == data for task in shared for read in task.inputs):
         shared.insert(0, data)
     yield from shared
     trained, drawn, scores = [], [], []
@@ -147,55 +147,55 @@ def _build(name: str, preset: Preset) -> Iterator[Unit]:
         for point in preset.points(model):
             settings = {"sampling": plain(preset.sampling), "point": plain(point)}
             variant = f"{model}/{point.name}"
-            sample = _unit(name, "sample", settings, train, tokenizer, variant=variant)
+            sample = _task(name, "sample", settings, train, tokenizer, variant=variant)
             yield sample
             drawn.append(sample)
             metrics = plain(preset.metrics)
-            score = _unit(name, "metrics", metrics, sample, tokenizer, reference, variant=variant)
+            score = _task(name, "metrics", metrics, sample, tokenizer, reference, variant=variant)
             yield score
             scores.append(score)
-    yield _unit(name, "report", plain(preset.claims), *shared, *trained, *drawn, *scores)
+    yield _task(name, "report", plain(preset.claims), *shared, *trained, *drawn, *scores)
 
 
 def _train(
-    name: str, preset: Preset, model: str, data: Unit, tokenizer: Unit, tokens: Unit
-) -> Unit:
-    """Return the unit of a model: trained on cached tokens or on images, or released weights."""
+    name: str, preset: Preset, model: str, data: Task, tokenizer: Task, tokens: Task
+) -> Task:
+    """Return the task of a model: trained on cached tokens or on images, or released weights."""
     run = preset.models[model]
     settings = {key: value for key, value in plain(run).items() if value is not None}
-    inputs: tuple[Input, ...] = (Input(unit=tokenizer),)
+    inputs: tuple[Input, ...] = (Input(task=tokenizer),)
     if run.released is not None:
         # What a trained model knows through its inputs' keys.
         settings |= {"sizes": list(preset.sizes(model)), "classes": preset.data.num_classes}
     elif preset.tokens.source == "images":
-        inputs = (Input(unit=data), *inputs)
+        inputs = (Input(task=data), *inputs)
     else:
         parts = tuple(token_part(size) for size in preset.sizes(model))
-        inputs = (Input(unit=tokens, parts=parts), *inputs)
-    return Unit(preset=name, stage="train", variant=model, settings=settings, inputs=inputs)
+        inputs = (Input(task=tokens, parts=parts), *inputs)
+    return Task(preset=name, stage="train", variant=model, settings=settings, inputs=inputs)
 
 
-def _reference(name: str, preset: Preset, data: Unit) -> Unit:
-    """Return the unit of what samples are compared with."""
+def _reference(name: str, preset: Preset, data: Task) -> Task:
+    """Return the task of what samples are compared with."""
     if preset.classifier is not None:
-        return _unit(name, "reference", plain(preset.classifier), data)
+        return _task(name, "reference", plain(preset.classifier), data)
     metrics = preset.metrics
     settings = {"extractor": metrics.extractor, "images": metrics.reference_images}
-    return _unit(name, "reference", settings)
+    return _task(name, "reference", settings)
 
 
-def _unit(preset: str, stage: str, settings: Any, *reads: Unit, variant: str = "all") -> Unit:
-    """Return a unit that reads other units whole."""
-    inputs = tuple(Input(unit=unit) for unit in reads)
-    return Unit(preset=preset, stage=stage, variant=variant, settings=settings, inputs=inputs)
+def _task(preset: str, stage: str, settings: Any, *reads: Task, variant: str = "all") -> Task:
+    """Return a task that reads other tasks whole."""
+    inputs = tuple(Input(task=task) for task in reads)
+    return Task(preset=preset, stage=stage, variant=variant, settings=settings, inputs=inputs)
 
 
-def _tokens(preset_name: str, preset: Preset, data: Unit, tokenizer: Unit) -> Unit:
-    """Return the unit of the token cache, one part a scale."""
+def _tokens(preset_name: str, preset: Preset, data: Task, tokenizer: Task) -> Task:
+    """Return the task of the token cache, one part a scale."""
     settings = {"shard_images": preset.tokens.shard_images}
-    bare = _unit(preset_name, "tokens", settings, data, tokenizer)
+    bare = _task(preset_name, "tokens", settings, data, tokenizer)
     sizes = preset.all_sizes
-    return Unit(
+    return Task(
         preset=preset_name,
         stage="tokens",
         settings={**settings, "sizes": list(sizes)},

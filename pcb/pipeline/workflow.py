@@ -1,4 +1,4 @@
-"""What the Snakefile asks the package: the units, their files, and whether another run is on.
+"""What the Snakefile asks the package: the tasks, their files, and whether another run is on.
 
 Snakemake orders and starts; what there is to make and what is stale is decided in
 `pcb.pipeline.tasks` and `pcb.pipeline.staleness`. No torch: reading the Snakefile takes a fraction
@@ -17,14 +17,14 @@ from pcb.config.paths import LOCKS, LOGS
 from pcb.errors import UserError
 from pcb.pipeline.stages import launcher_of, threads_of
 from pcb.pipeline.staleness import settle
-from pcb.pipeline.tasks import VERSIONS, Pipeline, Unit
+from pcb.pipeline.tasks import VERSIONS, Pipeline, Task
 
 REPORT_PAGES = ("index.html", "metrics.csv", "claims.json")
 """The report's files that others look for; they stand in git beside their figures."""
 
 
 class Plan:
-    """The units of the active preset, as a Snakefile sees them."""
+    """The tasks of the active preset, as a Snakefile sees them."""
 
     def __init__(self) -> None:
         """Read params.yaml. Raises SystemExit with one line where it is wrong."""
@@ -44,22 +44,22 @@ class Plan:
             raise SystemExit(f"pcb: {error}") from None
 
     def inputs(self, stage: str, variant: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the files that make a unit stale, and those that only have to be there before it.
+        """Return the files that make a task stale, and those that only have to be there before it.
 
         Both by name: `stamp`, and the stage for the manifest (the list of manifests) it reads. A
-        unit that is read in parts is of the second kind: its manifest is also rewritten when other
+        task that is read in parts is of the second kind: its manifest is also rewritten when other
         parts are made, and a change of the parts that are read shows in the reader's own stamp.
         """
-        unit = self.pipeline.unit(stage, variant)
-        watched: dict[str, Any] = {"stamp": str(unit.stamp)}
+        task = self.pipeline.task(stage, variant)
+        watched: dict[str, Any] = {"stamp": str(task.stamp)}
         ordered: dict[str, Any] = {}
-        for read in unit.inputs:
+        for read in task.inputs:
             files = ordered if read.parts else watched
-            path = str(read.unit.manifest)
-            if read.unit.variant == "all":
-                files[read.unit.stage] = path
+            path = str(read.task.manifest)
+            if read.task.variant == "all":
+                files[read.task.stage] = path
             else:
-                files.setdefault(read.unit.stage, []).append(path)
+                files.setdefault(read.task.stage, []).append(path)
         return watched, ordered
 
     def manifest(self, stage: str, variant: str = "all") -> str:
@@ -75,7 +75,7 @@ class Plan:
         return tuple(VERSIONS)
 
     def manifests(self, stage: str) -> list[str]:
-        """Return the manifests of all units of a stage."""
+        """Return the manifests of all tasks of a stage."""
         return [self.manifest(stage, variant) for variant in self.pipeline.variants(stage)]
 
     def pages(self) -> dict[str, str]:
@@ -84,13 +84,13 @@ class Plan:
         return {Path(page).stem: str(folder / page) for page in REPORT_PAGES}
 
     def threads(self, stage: str) -> int:
-        """Return the cores that one unit of a stage takes here; a head that waits takes one."""
+        """Return the cores that one task of a stage takes here; a head that waits takes one."""
         if launcher_of(stage) == "slurm":
             return 1
         return threads_of(stage, self.preset.compute)
 
-    def _pattern(self, stage: str, variant: str) -> Unit:
-        return Unit(preset=self.name, stage=stage, variant=variant, settings=None)
+    def _pattern(self, stage: str, variant: str) -> Task:
+        return Task(preset=self.name, stage=stage, variant=variant, settings=None)
 
 
 def hold_workflow() -> None:
@@ -115,7 +115,7 @@ def hold_workflow() -> None:
 
 
 def recap(snakemake_logs: Sequence[Path]) -> str:
-    """Return which units failed, each with the last line of its log, from Snakemake's own logs."""
+    """Return which tasks failed, each with the last line of its log, from Snakemake's own logs."""
     text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in snakemake_logs)
     logs = dict.fromkeys(re.findall(r"^ +log: (\S+) \(check log file", text, flags=re.MULTILINE))
     if not logs:

@@ -1,4 +1,4 @@
-"""What a preset will take before anything of it runs: arithmetic and bytes, unit by unit. No torch.
+"""What a preset will take before anything of it runs: arithmetic and bytes, task by task. No torch.
 
 Hours follow from arithmetic and the rates of a device (`pcb.preflight.rates`).
 """
@@ -18,7 +18,7 @@ from pcb.config import (
 from pcb.config.images import TEN_CROPS
 from pcb.config.loader import convert
 from pcb.order.schedule import num_tokens
-from pcb.pipeline.tasks import Unit
+from pcb.pipeline.tasks import Task
 from pcb.preflight import flops
 from pcb.preflight.rates import Device, Kind, Rate
 from pcb.preflight.size import num_parameters
@@ -55,43 +55,43 @@ def train_images(preset: Preset) -> int:
     return round(1797 * (1 - data.held_out))
 
 
-def work_of(unit: Unit, preset: Preset) -> list[Work]:
-    """Return the arithmetic of a unit; none for what no accelerator does."""
-    model, _, _ = unit.variant.partition("/")
-    if unit.stage == "tokenizer":
+def work_of(task: Task, preset: Preset) -> list[Work]:
+    """Return the arithmetic of a task; none for what no accelerator does."""
+    model, _, _ = task.variant.partition("/")
+    if task.stage == "tokenizer":
         return list(_tokenizer_work(preset))
-    if unit.stage == "reference" and preset.metrics.extractor == "inception":
+    if task.stage == "reference" and preset.metrics.extractor == "inception":
         return [Work(kind="features", flops=preset.metrics.reference_images * flops.INCEPTION)]
-    if unit.stage == "tokens":
+    if task.stage == "tokens":
         images = train_images(preset) * _crops(preset)
         return [Work(kind="encoding", flops=images * _pyramid(preset, preset.all_sizes))]
-    if unit.stage == "train":
+    if task.stage == "train":
         return list(_training_work(preset, model))
-    if unit.stage == "sample":
-        return [_sampling_work(preset, model, unit)]
-    if unit.stage == "metrics":
+    if task.stage == "sample":
+        return [_sampling_work(preset, model, task)]
+    if task.stage == "metrics":
         return list(_metrics_work(preset))
     return []
 
 
-def bytes_of(unit: Unit, preset: Preset) -> int:
-    """Return the bytes of a unit's result, about; checkpoints, gone when it is done, left out."""
-    model, _, _ = unit.variant.partition("/")
+def bytes_of(task: Task, preset: Preset) -> int:
+    """Return the bytes of a task's result, about; checkpoints, gone when it is done, left out."""
+    model, _, _ = task.variant.partition("/")
     codes = preset.tokenizer.autoencoder
-    if unit.stage == "data":
+    if task.stage == "data":
         return _data_bytes(preset)
-    if unit.stage == "tokenizer":
+    if task.stage == "tokenizer":
         return _FLOAT * (flops.autoencoder_weights(codes) + codes.codebook_size * codes.code_dim)
-    if unit.stage == "reference":
+    if task.stage == "reference":
         rows = preset.metrics.reference_images if isinstance(preset.data, ImageNet) else 0
         return _FLOAT * rows * _POOL
-    if unit.stage == "tokens":
+    if task.stage == "tokens":
         return _CODE * train_images(preset) * _crops(preset) * num_tokens(preset.all_sizes)
-    if unit.stage == "train":
+    if task.stage == "train":
         run = preset.models[model]
         copies = 2 if run.training is not None and run.training.ema else 1
         return copies * _FLOAT * _parameters(preset, model)
-    if unit.stage == "sample":
+    if task.stage == "sample":
         return _CODE * preset.sampling.images * num_tokens(preset.sizes(model))
     return 0
 
@@ -151,8 +151,8 @@ def _training_work(preset: Preset, model: str) -> Iterator[Work]:
         yield Work(kind="encoding", flops=images * _pyramid(preset, sizes))
 
 
-def _sampling_work(preset: Preset, model: str, unit: Unit) -> Work:
-    point = convert(unit.settings["point"], SweepPoint, unit.name)
+def _sampling_work(preset: Preset, model: str, task: Task) -> Work:
+    point = convert(task.settings["point"], SweepPoint, task.name)
     guided_from = point.cfg_start_step if point.cfg else None
     image = flops.sampling(
         preset.models[model].model,

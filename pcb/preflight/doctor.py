@@ -102,10 +102,10 @@ def preset_findings(params_file: Path, name: str) -> Iterator[Finding]:
     pipeline = Pipeline(name, preset)
     yield from file_findings(pipeline)
     manifests = read_manifests(pipeline)
-    units = list(pipeline)
-    missing = [unit for unit in units if why_stale(Input(unit=unit), manifests)]
-    here = [unit for unit in units if unit.artifact.is_dir() and unit not in missing]
-    found = f"{len(units) - len(missing)} of {len(units)} are current, {len(here)} with their data"
+    tasks = list(pipeline)
+    missing = [task for task in tasks if why_stale(Input(task=task), manifests)]
+    here = [task for task in tasks if task.artifact.is_dir() and task not in missing]
+    found = f"{len(tasks) - len(missing)} of {len(tasks)} are current, {len(here)} with their data"
     yield Finding(thing="results", found=found)
 
 
@@ -117,7 +117,7 @@ def file_findings(pipeline: Pipeline) -> Iterator[Finding]:
         size = f", {size_text(state.bytes)}" if state.bytes is not None else ""
         found = f"{state.word}, {state.path}{size}"
         yield Finding(thing=name, found=found, problem=state.problem)
-    if isinstance(preset.data, ImageNet) and "data" in {unit.stage for unit in pipeline}:
+    if isinstance(preset.data, ImageNet) and "data" in {task.stage for task in pipeline}:
         files, classes = preset.files, preset.data.num_classes
         yield _images("imagenet", files.imagenet, classes)
         if files.imagenet_validation is not None:

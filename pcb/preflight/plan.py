@@ -5,20 +5,20 @@ from dataclasses import dataclass
 
 from pcb.config import Preset
 from pcb.pipeline.staleness import read_manifests, why_stale
-from pcb.pipeline.tasks import VERSIONS, Input, Pipeline, Unit
+from pcb.pipeline.tasks import VERSIONS, Input, Pipeline, Task
 from pcb.preflight.cost import bytes_of, checkpoint_bytes, hours, work_of
 from pcb.preflight.doctor import file_findings
 from pcb.preflight.rates import Device
 
-_HEADER = ("stage", "units", "to make", "GPU hours", "GB on disk")
+_HEADER = ("stage", "tasks", "to make", "GPU hours", "GB on disk")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """What the units of one stage take; hours are of those that are still to be made."""
+    """What the tasks of one stage take; hours are of those that are still to be made."""
 
     stage: str
-    units: int
+    tasks: int
     left: int
     hours: float
     bytes: int
@@ -53,19 +53,19 @@ def forecast(pipeline: Pipeline, device: Device) -> tuple[list[Line], dict[str, 
     Raises UserError for a device of which nothing is known.
     """
     manifests = read_manifests(pipeline)
-    stale = {unit.name for unit in pipeline if why_stale(Input(unit=unit), manifests)}
+    stale = {task.name for task in pipeline if why_stale(Input(task=task), manifests)}
     lines: list[Line] = []
     sources: dict[str, str] = {}
     for stage in VERSIONS:
-        units = [unit for unit in pipeline if unit.stage == stage]
+        tasks = [task for task in pipeline if task.stage == stage]
         spent = 0.0
-        for unit in units:
-            works = work_of(unit, pipeline.preset)
+        for task in tasks:
+            works = work_of(task, pipeline.preset)
             time, rates = hours(works, device)
             sources |= {w.kind: r.source for w, r in zip(works, rates, strict=True)}
-            spent += time if unit.name in stale else 0.0
-        if units:
-            lines.append(_line(stage, units, stale, spent, pipeline.preset))
+            spent += time if task.name in stale else 0.0
+        if tasks:
+            lines.append(_line(stage, tasks, stale, spent, pipeline.preset))
     return lines, sources
 
 
@@ -76,13 +76,13 @@ def missing_files(pipeline: Pipeline) -> Iterator[str]:
             yield f"{finding.thing}: {finding.found}; {finding.problem}"
 
 
-def _line(stage: str, units: list[Unit], stale: set[str], spent: float, preset: Preset) -> Line:
+def _line(stage: str, tasks: list[Task], stale: set[str], spent: float, preset: Preset) -> Line:
     return Line(
         stage=stage,
-        units=len(units),
-        left=sum(unit.name in stale for unit in units),
+        tasks=len(tasks),
+        left=sum(task.name in stale for task in tasks),
         hours=spent,
-        bytes=sum(bytes_of(unit, preset) for unit in units),
+        bytes=sum(bytes_of(task, preset) for task in tasks),
     )
 
 
@@ -90,7 +90,7 @@ def _table(lines: Sequence[Line]) -> Iterator[str]:
     """Yield the table's lines, the last one the total."""
     total = Line(
         stage="total",
-        units=sum(line.units for line in lines),
+        tasks=sum(line.tasks for line in lines),
         left=sum(line.left for line in lines),
         hours=sum(line.hours for line in lines),
         bytes=sum(line.bytes for line in lines),
@@ -98,7 +98,7 @@ def _table(lines: Sequence[Line]) -> Iterator[str]:
     yield "{:<12}{:>7}{:>9}{:>12}{:>12}".format(*_HEADER)
     for line in (*lines, total):
         gigabytes, time = _short(line.bytes / 1e9), _short(line.hours)
-        yield f"{line.stage:<12}{line.units:>7}{line.left:>9}{time:>12}{gigabytes:>12}"
+        yield f"{line.stage:<12}{line.tasks:>7}{line.left:>9}{time:>12}{gigabytes:>12}"
 
 
 def _short(value: float) -> str:

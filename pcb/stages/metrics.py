@@ -45,7 +45,7 @@ def run(job: Job) -> dict[str, Any]:
         return {}
     features = join_features(load_features(features_path(job.folder, path)) for path in shards)
     target = load_target(job.inputs["reference"])
-    print(f"{job.unit.name}: scoring", flush=True)
+    print(f"{job.task.name}: scoring", flush=True)
     result = {
         "images": len(features.pool),
         **scores(features, target, preset.metrics, device),

@@ -11,13 +11,13 @@ from markupsafe import Markup
 from pcb.config import ImageNet
 from pcb.config.loader import plain
 from pcb.pipeline.run import Job
-from pcb.pipeline.tasks import Pipeline, Unit
+from pcb.pipeline.tasks import Pipeline, Task
 from pcb.report.ablations import blocks_table, guidance_table, mixing_table
 from pcb.report.claims import decide
 from pcb.report.evidence import Evidence
 from pcb.report.figures import Drawn, draw_figures
 from pcb.report.grids import draw_grids
-from pcb.report.page import FigureView, Page, UnitView, render
+from pcb.report.page import FigureView, Page, TaskView, render
 from pcb.report.published import published_table
 from pcb.report.rows import Row, scores_json
 from pcb.report.style import KINDS, figure_bytes, inline_svg
@@ -44,7 +44,7 @@ _SHARED = ("data", "tokenizer", "reference", "tokens")
 
 def build(job: Job) -> Mapping[str, Any]:
     """Write the report of a preset into the job's folder; return its verdicts."""
-    return write_report(Evidence(Pipeline(job.unit.preset, job.preset)), job.folder)
+    return write_report(Evidence(Pipeline(job.task.preset, job.preset)), job.folder)
 
 
 def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
@@ -81,7 +81,7 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
         figures=figures,
         grids=grids,
         tables=tables,
-        units=[_unit_view(evidence, unit) for unit in evidence.units],
+        tasks=[_task_view(evidence, task) for task in evidence.tasks],
         settings=_settings_text(evidence),
     )
     write_atomic(folder / "index.html", render(page))
@@ -95,10 +95,10 @@ def _tables(evidence: Evidence, rows: Sequence[Row]) -> dict[str, Table]:
         name: int(facts["parameters"]) for name, facts in trained.items() if facts is not None
     }
     shared = {
-        unit.stage: manifest.facts
-        for unit in evidence.units
-        for manifest in [evidence.manifest(unit)]
-        if unit.stage in _SHARED and manifest is not None
+        task.stage: manifest.facts
+        for task in evidence.tasks
+        for manifest in [evidence.manifest(task)]
+        if task.stage in _SHARED and manifest is not None
     }
     tables = (
         results_table(rows),
@@ -143,17 +143,17 @@ def _write_figure(drawn: Drawn, folder: Path) -> FigureView:
     )
 
 
-def _unit_view(evidence: Evidence, unit: Unit) -> UnitView:
-    """Return where a unit's result comes from."""
-    manifest = evidence.manifest(unit)
-    label = f"unit-{unit.stage}-{anchor(unit.variant)}"
+def _task_view(evidence: Evidence, task: Task) -> TaskView:
+    """Return where a task's result comes from."""
+    manifest = evidence.manifest(task)
+    label = f"task-{task.stage}-{anchor(task.variant)}"
     if manifest is None:
-        return UnitView(name=unit.name, anchor=label, key=unit.key)
+        return TaskView(name=task.name, anchor=label, key=task.key)
     born = manifest.certificate
-    return UnitView(
-        name=unit.name,
+    return TaskView(
+        name=task.name,
         anchor=label,
-        key=unit.key,
+        key=task.key,
         content=manifest.content,
         seconds=f"{born.seconds:.1f}",
         commit=(born.commit or "unknown")[:12] + (" (modified)" if born.modified else ""),
@@ -163,12 +163,12 @@ def _unit_view(evidence: Evidence, unit: Unit) -> UnitView:
 
 def _missing(evidence: Evidence, rows: Sequence[Row]) -> str:
     """Say how much was not run; nothing if all of it was."""
-    absent = [unit.name for unit in evidence.units if evidence.manifest(unit) is None]
+    absent = [task.name for task in evidence.tasks if evidence.manifest(task) is None]
     if not absent:
         return ""
     settings = sum(not row.was_run for row in rows)
     return (
-        f"{settings} of {len(rows)} settings and {len(absent)} of {len(evidence.units)} results "
+        f"{settings} of {len(rows)} settings and {len(absent)} of {len(evidence.tasks)} results "
         f"are not run; what is missing is marked so."
     )
 

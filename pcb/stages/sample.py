@@ -28,8 +28,8 @@ STATISTICS = "stats.csv"
 
 def run(job: Job) -> dict[str, Any]:
     """Draw every shard that is not there yet, then summarise the steps."""
-    name = job.unit.variant.partition("/")[0]
-    point = convert(job.unit.settings["point"], SweepPoint, f"{job.unit.name}: point")
+    name = job.task.variant.partition("/")[0]
+    point = convert(job.task.settings["point"], SweepPoint, f"{job.task.name}: point")
     sampling, device = job.preset.sampling, pick_device(job.preset.compute)
     # One thread: with several, the rounding of a CPU product depends on its number of rows, and
     # so an image on its batch. Settings of the sweep run side by side instead.

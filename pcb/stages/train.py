@@ -28,7 +28,7 @@ FINAL_SHARE = 10
 
 def run(job: Job) -> dict[str, Any]:
     """Make a model: train it, or take released weights."""
-    if job.preset.models[job.unit.variant].released is None:
+    if job.preset.models[job.task.variant].released is None:
         return train(job)
     # Several ranks may have been started for it; the first one is enough.
     return import_released(job) if os.environ.get("RANK", "0") == "0" else {}
@@ -36,7 +36,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def train(job: Job) -> dict[str, Any]:
     """Train to the end and write weights and log."""
-    name = job.unit.variant
+    name = job.task.variant
     settings = job.preset.models[name].training
     assert settings is not None
     device = pick_device(job.preset.compute)

@@ -43,7 +43,7 @@ def build(job: Job) -> dict[str, Any]:
     accuracy = float((logits.argmax(1) == labels).double().mean())
     if accuracy < settings.min_accuracy:
         raise UserError(
-            f"{job.unit.name}: held-out accuracy {accuracy:.3f} is below "
+            f"{job.task.name}: held-out accuracy {accuracy:.3f} is below "
             f"classifier.min_accuracy = {settings.min_accuracy}; train it for more iterations"
         )
     save_target(job.folder, Target(features, statistics_of(features)))

@@ -200,7 +200,7 @@ def test_unknown_variant_lists_those_that_there_are(
 # ---- making results -----------------------------------------------------------------------------
 
 
-def test_complete_unit_is_found_without_loading_torch(project: Path) -> None:
+def test_complete_task_is_found_without_loading_torch(project: Path) -> None:
     make_all(pipeline_of())
     started = time.monotonic()
     command = [sys.executable, "-X", "importtime", "-m", "pcb", "train", "ratio2"]
@@ -224,7 +224,7 @@ def test_damaged_artifact_is_one_line(
 ) -> None:
     pipeline = pipeline_of()
     make_all(pipeline)
-    path = pipeline.unit("train", "ratio2").artifact / "key.txt"
+    path = pipeline.task("train", "ratio2").artifact / "key.txt"
     path.write_text({"truncated": "x", "altered": "x" * 16}.get(damage, ""))
     if damage == "missing":
         path.unlink()
@@ -273,7 +273,7 @@ def test_interrupt_is_one_line(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pcb.cli.make.run_unit", interrupt)
+    monkeypatch.setattr("pcb.cli.make.run_task", interrupt)
     assert main(["data", "--preset", "smoke"]) == 130
     assert capsys.readouterr().err == "pcb: interrupted; the same command goes on\n"
 

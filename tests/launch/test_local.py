@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pcb.pipeline.tasks import Unit
+from pcb.pipeline.tasks import Task
 from tests.units import pipeline_of
 
 pytestmark = pytest.mark.slow
 
-TRAIN = pipeline_of().unit("train", "ratio2")
-SAMPLE = pipeline_of().unit("sample", "ratio2/t17")
+TRAIN = pipeline_of().task("train", "ratio2")
+SAMPLE = pipeline_of().task("sample", "ratio2/t17")
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def pcb(project: Path, *arguments: str, status: int = 0) -> str:
     return done.stdout
 
 
-def manifest(tree: Path, unit: Unit) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = json.loads((tree / unit.manifest).read_text())
+def manifest(tree: Path, task: Task) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = json.loads((tree / task.manifest).read_text())
     return found
 
 
@@ -63,7 +63,7 @@ def test_two_ranks_and_two_shares(project: Path, finished: Path) -> None:
 
 
 def test_what_is_wrong_is_said_in_a_line(project: Path) -> None:
-    shutil.rmtree(project / pipeline_of().unit("tokens").artifact)
+    shutil.rmtree(project / pipeline_of().task("tokens").artifact)
     out = pcb(project, "train", "ratio2", status=1)
     assert "pcb tokens --preset smoke" in out
     assert "Traceback" not in out

@@ -72,17 +72,17 @@ def test_script_of_a_training_on_two_nodes_is_the_recorded_one(
     )
     stand_in("srun", "exit 1")
     stand_in("sbatch", f'cp "$1" {tmp_path}/script; echo Submitted batch job 12')
-    unit = pipeline_of().unit("train", "ratio2")
+    task = pipeline_of().task("train", "ratio2")
     named = msgspec.structs.replace(
-        announce(unit, [WHOLE])[0], name="pcb-train-ratio2-0a1b2c3d", folder=str(tmp_path / "x")
+        announce(task, [WHOLE])[0], name="pcb-train-ratio2-0a1b2c3d", folder=str(tmp_path / "x")
     )
-    (job,) = submit("train", [named], [Work.on(unit)], cluster)
+    (job,) = submit("train", [named], [Work.on(task)], cluster)
     assert job == msgspec.structs.replace(named, job_id="12")
     script = (tmp_path / "script").read_text()
     assert script.replace(named.folder, "FOLDER").strip() == RECORDED + COMMAND
     # The work is there before the cluster is asked, and again where submitit looks for it.
     for name in ("work-0.pkl", "12_submitted.pkl"):
-        assert DelayedSubmission.load(tmp_path / "x" / name).function == Work.on(unit)
+        assert DelayedSubmission.load(tmp_path / "x" / name).function == Work.on(task)
 
 
 def test_stages_but_training_take_one_task() -> None:
@@ -108,7 +108,7 @@ def test_local_file_overrides_key_by_key(tmp_path: Path) -> None:
     [
         ("cluster: {partitoin: gpu}", "did you mean `partition`"),
         ("cluster: {tries: 0}", "cluster.tries = 0"),
-        ("cluster: {stages: {sample: {array: 2, chunk: 2}}}", "sample: array cuts units up"),
+        ("cluster: {stages: {sample: {array: 2, chunk: 2}}}", "sample: array cuts tasks up"),
         ("cluster: {stages: {train: {chunk: 2}}}", "train.chunk: expected for sample and metrics"),
         ("cluster: {on_interrupt: stay}", "cluster.on_interrupt = 'stay'"),
         ("presets: {}", "expected `cluster` and `files` alone"),
@@ -123,9 +123,9 @@ def test_wrong_facts_are_refused_with_their_place(tmp_path: Path, text: str, mes
 
 
 def test_records_are_read_back_and_damaged_ones_count_as_none(folder: Path) -> None:
-    unit = pipeline_of().unit("train", "ratio2")
+    task = pipeline_of().task("train", "ratio2")
     job = Submitted(name="pcb-train-0", job_id="7_1", folder="here", share=(1, 2), tries=2)
-    record = Record.of(unit, (job,))
+    record = Record.of(task, (job,))
     record.write()
     assert read_record(record.path) == record
     assert list(all_records()) == [record]

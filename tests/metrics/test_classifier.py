@@ -53,7 +53,7 @@ def make_job(data, folder, **changes):
     preset = msgspec.structs.replace(preset, classifier=settings, compute=compute)
     folder.mkdir(exist_ok=True)
     return Job(
-        unit=Pipeline("smoke", preset).unit("reference"),
+        task=Pipeline("smoke", preset).task("reference"),
         preset=preset,
         folder=folder,
         inputs={"data": data},

@@ -24,7 +24,7 @@ def plan_of(folder: Path, preset: str, monkeypatch: pytest.MonkeyPatch) -> Plan:
     return Plan()
 
 
-def test_inputs_are_the_stamp_and_the_manifests_that_a_unit_reads(
+def test_inputs_are_the_stamp_and_the_manifests_that_a_task_reads(
     folder: Path, smoke: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_of(folder, "smoke", monkeypatch)

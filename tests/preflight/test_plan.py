@@ -1,4 +1,4 @@
-"""What a preset will take: arithmetic and bytes of its units, and where its hours come from."""
+"""What a preset will take: arithmetic and bytes of its tasks, and where its hours come from."""
 
 import json
 import re
@@ -24,11 +24,11 @@ def paper() -> Pipeline:
 
 
 def test_the_token_cache_is_as_large_as_the_method_says(paper):
-    assert bytes_of(paper.unit("tokens"), paper.preset) == 2 * 1_281_167 * 8_500
+    assert bytes_of(paper.task("tokens"), paper.preset) == 2 * 1_281_167 * 8_500
 
 
 def test_training_is_epochs_times_images_times_a_step(paper):
-    (work,) = work_of(paper.unit("train", "l-2x"), paper.preset)
+    (work,) = work_of(paper.task("train", "l-2x"), paper.preset)
     run = paper.preset.models["l-2x"]
     step = flops.training_step(run.model, paper.preset.tokenizer.autoencoder, (1, 2, 4, 8, 16))
     assert work.flops == pytest.approx(205 * 1_281_167 * step, rel=1e-12) and work.half
@@ -43,7 +43,7 @@ def test_a_checkpoint_holds_the_largest_models_weights_four_times(paper):
 
 def test_guidance_costs_what_its_steps_and_one_catching_up_take(paper):
     def drawn(setting: str) -> float:
-        (work,) = work_of(paper.unit("sample", f"s-2x/{setting}"), paper.preset)
+        (work,) = work_of(paper.task("sample", f"s-2x/{setting}"), paper.preset)
         return work.flops
 
     plain, staged, constant = (
@@ -56,9 +56,9 @@ def test_guidance_costs_what_its_steps_and_one_catching_up_take(paper):
 
 
 def test_decoding_in_16_bits_counts_as_such(paper):
-    unit = paper.unit("metrics", "l-2x/k4-cfg1.4-start5")
+    task = paper.task("metrics", "l-2x/k4-cfg1.4-start5")
     metrics = replace(paper.preset.metrics, decode_precision="float16")
-    works = work_of(unit, paper.preset), work_of(unit, replace(paper.preset, metrics=metrics))
+    works = work_of(task, paper.preset), work_of(task, replace(paper.preset, metrics=metrics))
     assert [{work.kind: work.half for work in of}["decoding"] for of in works] == [False, True]
     assert hours(works[1], H100)[0] < hours(works[0], H100)[0]
 
@@ -70,7 +70,7 @@ def test_only_what_is_left_to_make_takes_time(folder, smoke):
     after, _ = forecast(smoke, H100)
     assert [line.left for line in after] == [0] * len(after)
     assert sum(line.hours for line in after) == 0
-    assert [line.units for line in before] == [line.units for line in after]
+    assert [line.tasks for line in before] == [line.tasks for line in after]
 
 
 def test_measured_rates_win_and_are_named(folder, smoke):

@@ -74,7 +74,7 @@ def make_job(
         compute=replace(preset.compute, **{"feature_batch": 20, "device": "cpu", **compute}),
     )
     return Job(
-        unit=Pipeline("smoke", preset).unit("metrics", "ratio2/t17"),
+        task=Pipeline("smoke", preset).task("metrics", "ratio2/t17"),
         preset=preset,
         folder=folder,
         inputs={**inputs, "sample": samples},
@@ -98,7 +98,7 @@ def test_decoding_in_16_bits_has_a_key_of_its_own_and_moves_scores_a_little(
         make_job(inputs, codes, tmp_path / name, metrics=settings)
         for name, settings in (("exact", METRICS), ("rounded", metrics))
     )
-    assert exact.unit.key != rounded.unit.key
+    assert exact.task.key != rounded.task.key
     fid, other = run(exact)["fid"], run(rounded)["fid"]
     assert 0 < abs(fid - other) < 0.05 * fid
 

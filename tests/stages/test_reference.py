@@ -60,7 +60,7 @@ def make_job(own, stage, folder, inputs, **changes):
     variant = "all" if stage == "reference" else "ratio2/t17"
     folder.mkdir(exist_ok=True)
     return Job(
-        unit=Pipeline("smoke", preset).unit(stage, variant),
+        task=Pipeline("smoke", preset).task(stage, variant),
         preset=preset,
         folder=folder,
         inputs=inputs,

@@ -47,7 +47,7 @@ def make_job(inputs, folder, *, shard_images=16, batch=64, variant=SETTING):
     )
     folder.mkdir(exist_ok=True)
     return Job(
-        unit=Pipeline("smoke", preset).unit("sample", variant),
+        task=Pipeline("smoke", preset).task("sample", variant),
         preset=preset,
         folder=folder,
         inputs=inputs,

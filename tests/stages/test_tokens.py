@@ -69,10 +69,10 @@ def inputs(tmp_path_factory) -> dict[str, Path]:
 
 def make(folder: Path, inputs: dict[str, Path], models: Mapping[str, float], **compute) -> dict:
     preset = parse_preset(params(models, **compute), "tiny")
-    unit = Pipeline("tiny", preset).unit("tokens")
+    task = Pipeline("tiny", preset).task("tokens")
     progress = partial(Progress, "tokens")
     folder.mkdir(exist_ok=True)
-    job = Job(unit=unit, preset=preset, folder=folder, inputs=inputs, facts={}, progress=progress)
+    job = Job(task=task, preset=preset, folder=folder, inputs=inputs, facts={}, progress=progress)
     return dict(build(job))
 
 

@@ -52,8 +52,8 @@ def project_with(folder: Path, files: dict[str, Any]) -> Path:
     return project
 
 
-def facts_of(project: Path, preset: str, unit: str) -> dict[str, Any]:
-    manifest = project / "results" / "manifests" / preset / f"{unit}.json"
+def facts_of(project: Path, preset: str, task: str) -> dict[str, Any]:
+    manifest = project / "results" / "manifests" / preset / f"{task}.json"
     facts: dict[str, Any] = json.loads(manifest.read_text())["facts"]
     return facts
 

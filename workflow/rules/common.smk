@@ -4,7 +4,7 @@ wildcard_constraints:
 
 
 def reads(stage):
-    """Return the input function of a stage: its unit's stamp and the manifests that it reads."""
+    """Return the input function of a stage: its task's stamp and the manifests that it reads."""
 
     def inputs(wildcards):
         variant = "/".join(wildcards) or "all"
@@ -14,7 +14,7 @@ def reads(stage):
     return inputs
 
 
-# A phase is all units of a stage, which dvc.yaml asks for; a preset may have none of a stage.
+# A phase is all tasks of a stage, which dvc.yaml asks for; a preset may have none of a stage.
 for phase in PLAN.stages():
 
     rule:
