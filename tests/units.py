@@ -6,9 +6,10 @@ from pathlib import Path
 
 from pcb.config import Preset
 from pcb.config.loader import load_params, parse_preset
-from pcb.pipeline.run import Job, run_task
+from pcb.pipeline.job import Job
+from pcb.pipeline.run import run_task
+from pcb.pipeline.stages import STAGES
 from pcb.pipeline.tasks import Pipeline
-from pcb.pipeline.workflow import REPORT_PAGES
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.progress import Progress
 
@@ -29,20 +30,18 @@ def job_of(preset: Preset, stage: str, folder: Path, **inputs: Path) -> Job:
         preset=preset,
         folder=folder,
         inputs=inputs,
-        facts={},
         progress=partial(Progress, task.name),
     )
 
 
 def write_key(job: Job) -> Mapping[str, object]:
-    """Make a result that depends on nothing but the task's key, or its parts' keys."""
-    for part, key in job.task.parts:
+    """Make a result that depends on nothing but the task's key, or its partitions' keys."""
+    for part, key in job.task.partitions:
         write_atomic(job.folder / part / "key.txt", key)
-    if not job.task.parts:
+    if not job.task.partitions:
         write_atomic(job.folder / "key.txt", job.task.key)
-    if job.task.stage == "report":
-        for page in REPORT_PAGES:
-            write_atomic(job.folder / page, job.task.key)
+    for page in STAGES[job.task.stage].pages:
+        write_atomic(job.folder / page, job.task.key)
     return {"bytes": 16}
 
 

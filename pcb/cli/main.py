@@ -69,7 +69,7 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None)
         status: int = parsed.run(parsed)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on", INTERRUPTED)
+        return _fail("interrupted; the same command resumes", INTERRUPTED)
     except UserError as error:
         return _fail(str(error))
     except ModuleNotFoundError as error:

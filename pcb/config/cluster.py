@@ -31,10 +31,6 @@ class Resources(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True)
     chunk: Positive = 1
     """Tasks that one job makes, one after another."""
 
-    def tasks(self, stage: str) -> int:
-        """Return the tasks a node: in training one a GPU, elsewhere one."""
-        return (self.gpus or self.ranks) if stage == "train" else 1
-
 
 class Cluster(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Facts of a cluster, and what each stage asks of it."""

@@ -16,7 +16,7 @@ from pcb.external.released import CHECKPOINT, CONFIG, ReleasedConfig
 from pcb.pipeline.tasks import Pipeline, Task
 from pcb.config import Files
 from pcb.pipeline.run import run_task
-from pcb.pipeline.stages import lazy_entry
+from pcb.pipeline.job import entry_of
 
 
 def import_folder(pipeline: Pipeline, folder: Path, model: str | None = None) -> int:
@@ -46,7 +46,7 @@ def import_folder(pipeline: Pipeline, folder: Path, model: str | None = None) ->
     preset = msgspec.structs.replace(preset, files=files)
     for task, source in ((pipeline.task("tokenizer"), "autoenc"), (train, released)):
         again = _is_of_another_file(task, files, source)
-        run_task(task, preset, lazy_entry(task.stage), force=again)
+        run_task(task, preset, entry_of(task.stage), force=again)
     return 0
 
 
@@ -76,4 +76,4 @@ def matching_model(pipeline: Pipeline, config: ReleasedConfig) -> str:
 def _is_of_another_file(task: Task, files: Files, source: str) -> bool:
     """Say whether a task is complete, but was made from another file."""
     done = read_manifest(task.artifact / COMPLETE)
-    return done is not None and done.facts.get("sha256") != external_sha256(files, source)
+    return done is not None and done.results.get("sha256") != external_sha256(files, source)

@@ -1,9 +1,10 @@
-"""Several tasks in one job, where that saves queueing: heads that ask at the same time share.
+"""Several tasks in one job, to save queueing: controllers that ask at the same time share it.
 
-A head that needs a job writes a record without jobs, which says so, and queues for the stage's
-lock. Whoever has it waits a moment for others, submits one job for as many tasks as the settings
-allow, and writes it into the records of all; the others find it there. So no job makes a task that
-nobody asked for, and everything else - watching, finding again, trying again - is each task's own.
+A controller that needs a job writes a record without jobs, which says so, and queues for the
+stage's lock. Whoever has it waits a moment for others, submits one job for as many tasks as the
+settings allow, and writes it into the records of all; the others find it there. So no job makes a
+task that nobody asked for, and everything else - watching, finding again, trying again - is each
+task's own.
 """
 
 import time
@@ -11,9 +12,10 @@ import time
 from pcb.config.cluster import Cluster
 from pcb.config.paths import JOBS
 from pcb.errors import UserError
-from pcb.launch.record import WHOLE, Record, Submitted, all_records, read_record
+from pcb.launch.record import Record, Submitted, all_records, read_record
 from pcb.launch.submit import announce, submit
 from pcb.launch.work import Chunk, Work
+from pcb.pipeline.job import ALL_SHARDS
 from pcb.runtime.lock import hold, is_held
 
 _PATIENCE = 10.0
@@ -21,7 +23,7 @@ _PATIENCE = 10.0
 
 
 def submit_together(asking: Record, cluster: Cluster) -> tuple[Submitted, ...]:
-    """Return the job of a task whose head holds the task's lock: its own, or one that others share.
+    """Return the job of a task whose controller holds its lock: its own, or one that others share.
 
     Raises UserError if the cluster refuses it.
     """
@@ -32,7 +34,7 @@ def submit_together(asking: Record, cluster: Cluster) -> tuple[Submitted, ...]:
             return found.jobs
         records = _gather(asking, cluster.resources(asking.stage).chunk)
         tasks = tuple(record.task for record in records) if len(records) > 1 else ()
-        jobs = announce(asking, [WHOLE], tasks=tasks)
+        jobs = announce(asking, [ALL_SHARDS], tasks=tasks)
         _write(records, jobs)
         works = tuple(Work.on(record) for record in records)
         work = Chunk(works=works, tasks=tasks, folder=jobs[0].folder) if tasks else works[0]
@@ -48,7 +50,7 @@ def submit_together(asking: Record, cluster: Cluster) -> tuple[Submitted, ...]:
 
 
 def _gather(own: Record, most: int) -> list[Record]:
-    """Return this record and others whose heads wait for a job, at most so many, after a while."""
+    """Return this record and others that wait for a job, at most so many, after a while."""
     limit = time.monotonic() + _PATIENCE
     while True:
         others = [

@@ -1,4 +1,4 @@
-"""Tasks as processes of this machine: the ranks of a training, or a share of the shards each."""
+"""Tasks as processes of this machine: the ranks of a training, or a group of the shards each."""
 
 import os
 import pickle
@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from pcb.config.cluster import Cluster
 from pcb.errors import UserError
+from pcb.launch.split import ranks_per_node, shard_groups
 from pcb.launch.work import Work
 from pcb.pipeline.run import already_made
-from pcb.pipeline.stages import shares_of
 from pcb.pipeline.tasks import Task
 from pcb.runtime.rendezvous import variables_of_ranks
 
@@ -23,10 +23,10 @@ def run_locally(task: Task, cluster: Cluster, *, force: bool) -> None:
     if not force and already_made(task):
         return
     resources = cluster.resources(task.stage)
-    # Forced, the last process begins from nothing: shares would be made for nothing.
-    shares = [] if force else shares_of(task.stage, resources)
-    _run(task, [Work.on(task, share) for share in shares], [{}] * len(shares))
-    world = resources.tasks(task.stage)
+    # Forced, the last process begins from nothing: shards would be made for nothing.
+    groups = [] if force else shard_groups(task.stage, resources)
+    _run(task, [Work.on(task, shards) for shards in groups], [{}] * len(groups))
+    world = ranks_per_node(task.stage, resources)
     _run(task, [Work.on(task, force=force)] * world, variables_of_ranks(world))
 
 

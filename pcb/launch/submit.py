@@ -17,6 +17,8 @@ from pcb.config.cluster import Cluster, Resources
 from pcb.config.paths import JOBS
 from pcb.errors import UserError
 from pcb.launch.record import Record, Submitted
+from pcb.launch.split import ranks_per_node
+from pcb.pipeline.job import ShardGroup
 from pcb.pipeline.tasks import Task
 
 # Without this every poll prints warnings where there is no accounting.
@@ -28,7 +30,7 @@ _REQUEUES = 100
 
 def announce(
     about: Task | Record,
-    shares: Sequence[tuple[int, int]],
+    groups: Sequence[ShardGroup],
     tries: int = 1,
     *,
     tasks: tuple[str, ...] = (),
@@ -41,11 +43,11 @@ def announce(
             name=f"pcb-{label.removesuffix('/all').replace('/', '-')}-{mark}",
             # Never shared with another submission: ids come round, and results would be mixed up.
             folder=str((JOBS / about.preset / f"{label}-{mark}").resolve()),
-            share=share,
+            shards=shards,
             tries=tries,
             tasks=tasks,
         )
-        for share in shares
+        for shards in groups
     )
 
 
@@ -92,7 +94,7 @@ def parameters(stage: str, cluster: Cluster, name: str, folder: Path) -> dict[st
         "job_name": name,
         "time": max(1, round(60 * resources.hours)),
         "nodes": resources.nodes,
-        "ntasks_per_node": resources.tasks(stage),
+        "ntasks_per_node": ranks_per_node(stage, resources),
         "cpus_per_task": resources.cpus,
         "signal_delay_s": cluster.signal_seconds,
         "array_parallelism": cluster.array_parallelism,

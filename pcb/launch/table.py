@@ -1,4 +1,4 @@
-"""What a person sees of the jobs, from any terminal: a line a job, and how many do what."""
+"""What a person sees of the jobs, from any terminal: a line per job, and how many do what."""
 
 import os
 import shutil
@@ -9,13 +9,16 @@ from collections.abc import Sequence
 
 from pcb.errors import UserError
 from pcb.launch.outcome import progress
-from pcb.launch.record import WHOLE, Record, Submitted, all_records
+from pcb.launch.record import Record, Submitted, all_records
 from pcb.launch.squeue import JobState, cancel_named, job_states
-from pcb.pipeline.stages import TABLE_VARIABLE
+from pcb.pipeline.job import ALL_SHARDS
 
 _HEADER = ("task", "preset", "job", "part", "try", "state", "node", "progress")
 _LOOK = 5.0
 """Seconds between two looks at the queue beside a workflow."""
+TABLE_VARIABLE = "PCB_TABLE"
+"""Set where a table of all jobs shows on the terminal what controllers would else print: the
+workflow's process id."""
 _NOTHING = "no jobs were submitted from this folder, or all are done"
 
 
@@ -115,8 +118,8 @@ def _table() -> list[str]:
 def _cells(record: Record, job: Submitted, states: dict[str, JobState]) -> tuple[str, ...]:
     """Return the line of one job of a task, cell by cell."""
     part = "all"
-    if job.share != WHOLE:
-        part = f"share {job.share[0] + 1} of {job.share[1]}"
+    if job.shards != ALL_SHARDS:
+        part = f"group {job.shards.first + 1} of {job.shards.step}"
     elif job.tasks:
         part = f"task {job.tasks.index(record.task) + 1} of {len(job.tasks)}"
     told = (record.task, record.preset, job.job_id or "?", part, str(job.tries))

@@ -1,4 +1,4 @@
-"""What runs inside a job: one task, or a share of its shards, through the same code as anywhere."""
+"""What runs inside a job: one task, or a group of its shards, through the same code as anywhere."""
 
 import os
 import pickle
@@ -16,8 +16,9 @@ from pcb.config.loader import load_preset
 from pcb.errors import UserError
 from pcb.launch.outcome import keep_outcome
 from pcb.launch.record import Record
-from pcb.pipeline.run import follow_task, run_share, run_task
-from pcb.pipeline.stages import LAUNCHER_VARIABLE, lazy_entry, set_threads
+from pcb.pipeline.execution import LAUNCHER_VARIABLE, set_threads
+from pcb.pipeline.job import ALL_SHARDS, ShardGroup, entry_of
+from pcb.pipeline.run import follow_task, run_shards, run_task
 from pcb.pipeline.tasks import Pipeline, Task
 from pcb.runtime import interrupt
 
@@ -34,26 +35,26 @@ class Work(Checkpointable):
     stage: str
     variant: str
     key: str
-    share: tuple[int, int] = (0, 1)
+    shards: ShardGroup = ALL_SHARDS
     force: bool = False
 
     @classmethod
     def on(
-        cls, task: Task | Record, share: tuple[int, int] = (0, 1), *, force: bool = False
+        cls, task: Task | Record, shards: ShardGroup = ALL_SHARDS, *, force: bool = False
     ) -> "Work":
-        """Return the work of making a task, or a share of it, in this folder."""
+        """Return the work of making a task, or some of its shards, in this folder."""
         return cls(
             root=str(Path.cwd().resolve()),
             preset=task.preset,
             stage=task.stage,
             variant=task.variant,
             key=task.key,
-            share=share,
+            shards=shards,
             force=force,
         )
 
     def __call__(self) -> str | None:
-        """Make the task or its share. Returns what a user has to put right, None if all is done.
+        """Make the task or its shards. Returns what a user has to put right, None if all is done.
 
         Returned and not raised: submitit would wrap it, and the cluster would try again.
         """
@@ -67,7 +68,7 @@ class Work(Checkpointable):
         return None
 
     def checkpoint(self, *args: Any, **kwargs: Any) -> DelayedSubmission:
-        """Go on after a requeue with what is on disk; a forced task is not begun again."""
+        """Resume after a requeue from what is on disk; a forced task is not begun again."""
         again = Work(**{**vars(self), "force": False})
         return DelayedSubmission(again)
 
@@ -79,13 +80,13 @@ class Work(Checkpointable):
                 f"{task.name}: params.yaml was changed after this job was submitted; submit again"
             )
         set_threads(self.stage, preset.compute)
-        entry = lazy_entry(self.stage)
+        entry = entry_of(self.stage)
         if _join_ranks() > 0:
             follow_task(task, preset, entry)
-        elif self.share == (0, 1):
+        elif self.shards == ALL_SHARDS:
             run_task(task, preset, entry, force=self.force)
         else:
-            run_share(task, preset, entry, self.share)
+            run_shards(task, preset, entry, self.shards)
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,6 @@ import yaml
 from pcb.config.loader import PRESET_VARIABLE, load_params
 from pcb.config.paths import MANIFESTS, PINS, REPORTS
 from pcb.errors import UserError
-from pcb.pipeline.manifest import made_by
 from pcb.pipeline.resolved import settings_file, write_settings
 from pcb.pipeline.tasks import Pipeline
 from pcb.pipeline.verify import DAMAGED, NOT_MADE, OK, STALE, Finding, audit, print_findings
@@ -46,7 +45,7 @@ def restore(pipeline: Pipeline) -> int:
         print(f"all {len(findings)} tasks of {pipeline.name} are here and whole")
         return 0
     for found in bad:
-        print(f"{found.task.name} is {found.state}; make it again with `{made_by(found.task)}`")
+        print(f"{found.task.name} is {found.state}; make it again with `{found.task.command}`")
     return 1
 
 
@@ -97,7 +96,7 @@ def _require_active(pipeline: Pipeline) -> None:
 
 def _can_be_fetched(found: Finding) -> bool:
     """Say whether DVC may have what a task lacks: its manifest, in git, says what that is."""
-    return found.task.stage != "report" and found.state not in (OK, NOT_MADE, STALE)
+    return not found.task.in_git and found.state not in (OK, NOT_MADE, STALE)
 
 
 def _report_damage(findings: Sequence[Finding]) -> None:
@@ -147,7 +146,7 @@ def _dvc(*arguments: str, check: bool = True) -> str:
     if arguments[0] != "cache":
         print(done.stdout, end="", flush=True)
     if check and done.returncode:
-        raise UserError(f"`dvc {' '.join(arguments)}` failed; the same command goes on from here")
+        raise UserError(f"`dvc {' '.join(arguments)}` failed; the same command resumes from here")
     return done.stdout
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pcb.config.paths import HASHES
-from pcb.pipeline.manifest import Manifest, made_by
+from pcb.pipeline.manifest import Manifest
 from pcb.pipeline.tasks import Task
 from pcb.runtime.hashing import FileRecord, Seen
 
@@ -51,7 +51,7 @@ def explain_damage(task: Task, path: Path, damage: str, reader: str) -> str:
     """Return the one line for a damaged input: the file, who wanted it, the ways out."""
     return (
         f"{path}: {damage}; {reader} reads it; fetch it with `dvc pull {task.artifact}` "
-        f"or make it again with `{made_by(task)}`"
+        f"or make it again with `{task.command}`"
     )
 
 

@@ -7,11 +7,10 @@ already complete does not import it.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,57 +20,23 @@ from pcb.config.paths import LOCKS
 from pcb.errors import UserError
 from pcb.pipeline.folder import WORK, prepare_folder, remove_temporaries, work_for
 from pcb.pipeline.integrity import damaged_files, explain_damage, hash_files, is_intact
+from pcb.pipeline.job import ALL_SHARDS, Entry, Job, ShardGroup
 from pcb.pipeline.manifest import (
     COMPLETE,
     InputRecord,
     Manifest,
     content_of_files,
-    made_by,
     read_manifest,
     record_input,
     result_files,
     write_manifest,
 )
-from pcb.pipeline.provenance import certify
+from pcb.pipeline.provenance import provenance_now
 from pcb.pipeline.staleness import Manifests, read_manifests, why_stale
 from pcb.pipeline.tasks import Task
 from pcb.runtime.atomic import disk_errors_explained
 from pcb.runtime.lock import hold
 from pcb.runtime.progress import Progress
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What the entry of a stage gets."""
-
-    task: Task
-    preset: Preset
-    folder: Path
-    """Where the result goes. It may hold finished files of an interrupted run of this very job,
-    or parts that did not change. Temporaries (leading dot, or `.part`) stay until it is done."""
-    inputs: Mapping[str, Path]
-    """Folders of the tasks that are read, checked: under the task's name (`train/ratio2`) and,
-    where only one task of a stage is read, also under the stage's (`train`)."""
-    facts: Mapping[str, Mapping[str, Any]]
-    """Measured numbers of the tasks that are read, under the same names."""
-    progress: Callable[[str, int], Progress]
-    """``progress("images", 2000)`` returns a context manager with `.advance(n, loss=0.1)`."""
-    share: tuple[int, int] = (0, 1)
-    """(i, n): this process makes every n-th shard from i on; (0, 1) is all of them."""
-
-    def makes(self, shard: int) -> bool:
-        """Say whether a shard, by number, is this process's to make."""
-        first, step = self.share
-        return shard % step == first
-
-    @property
-    def whole(self) -> bool:
-        """Whether this process makes all shards, and so finishes the task."""
-        return self.share == (0, 1)
-
-
-Entry = Callable[[Job], Mapping[str, Any]]
-"""A stage's work: writes files into the job's folder and returns facts, JSON-able numbers."""
 
 
 def run_task(task: Task, preset: Preset, entry: Entry, *, force: bool = False) -> Manifest:
@@ -87,7 +52,7 @@ def run_task(task: Task, preset: Preset, entry: Entry, *, force: bool = False) -
         if done is None:
             _check_inputs(task, sources)
             print(f"{task.name}: making {task.artifact} (key {task.key})", flush=True)
-            done = _make(task, preset, entry, sources, reads, force=force)
+            done = _make(task, preset, entry, reads, force=force)
         (task.artifact / WORK).unlink(missing_ok=True)
         write_manifest(task.manifest, done)
         return done
@@ -117,7 +82,7 @@ def _complete_one(task: Task, reads: tuple[InputRecord, ...]) -> Manifest | None
     return done
 
 
-def run_share(task: Task, preset: Preset, entry: Entry, share: tuple[int, int]) -> None:
+def run_shards(task: Task, preset: Preset, entry: Entry, shards: ShardGroup) -> None:
     """Make some shards of a task, beside processes that make others; `run_task` then finishes it.
 
     Raises UserError as `run_task` does.
@@ -130,9 +95,9 @@ def run_share(task: Task, preset: Preset, entry: Entry, share: tuple[int, int]) 
                 return
             _check_inputs(task, sources)
             prepare_folder(task, work_for(task, reads), force=False)
-        print(f"{task.name}: making share {share[0] + 1} of {share[1]}", flush=True)
+        print(f"{task.name}: making {shards}", flush=True)
         with disk_errors_explained(task.artifact):
-            entry(_job(task, preset, sources, share))
+            entry(_job(task, preset, shards))
 
 
 def follow_task(task: Task, preset: Preset, entry: Entry) -> None:
@@ -143,14 +108,13 @@ def follow_task(task: Task, preset: Preset, entry: Entry) -> None:
     sources, reads = _sources(task)
     if _complete_one(task, reads) is None:
         _check_inputs(task, sources)
-        entry(_job(task, preset, sources))
+        entry(_job(task, preset))
 
 
 def _make(
     task: Task,
     preset: Preset,
     entry: Entry,
-    sources: Mapping[str, Manifest],
     reads: tuple[InputRecord, ...],
     *,
     force: bool,
@@ -160,7 +124,7 @@ def _make(
     folder = task.artifact
     with disk_errors_explained(folder):
         prepare_folder(task, work_for(task, reads), force=force)
-        facts = dict(entry(_job(task, preset, sources)))
+        results = dict(entry(_job(task, preset)))
         remove_temporaries(folder)
     files = hash_files(task, result_files(folder))
     manifest = Manifest(
@@ -170,11 +134,11 @@ def _make(
         key=task.key,
         settings=_as_read(task.settings),
         inputs=reads,
-        parts=dict(task.parts),
+        partitions=dict(task.partitions),
         files=files,
         content=content_of_files(files),
-        facts=_as_read(facts),
-        certificate=certify(time.monotonic() - started),
+        results=_as_read(results),
+        provenance=provenance_now(time.monotonic() - started),
     )
     write_manifest(folder / COMPLETE, manifest)
     return manifest
@@ -185,25 +149,19 @@ def _as_read(value: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
-def _job(
-    task: Task,
-    preset: Preset,
-    sources: Mapping[str, Manifest],
-    share: tuple[int, int] = (0, 1),
-) -> Job:
+def _job(task: Task, preset: Preset, shards: ShardGroup = ALL_SHARDS) -> Job:
     """Return what the entry gets."""
-    tasks = {read.task.name: read.task for read in task.inputs}
-    stages = [source.stage for source in tasks.values()]
-    names = {name: name for name in tasks}
-    names |= {s.stage: s.name for s in tasks.values() if stages.count(s.stage) == 1}
+    stages = Counter(read.task.stage for read in task.inputs)
     return Job(
         task=task,
         preset=preset,
         folder=task.artifact,
-        inputs={alias: tasks[name].artifact for alias, name in names.items()},
-        facts={alias: sources[name].facts for alias, name in names.items()},
+        inputs={
+            read.task.stage if stages[read.task.stage] == 1 else read.task.name: read.task.artifact
+            for read in task.inputs
+        },
         progress=partial(Progress, task.name),
-        share=share,
+        shards=shards,
     )
 
 
@@ -229,7 +187,7 @@ def _source_manifests(task: Task) -> Mapping[str, Manifest]:
         if why is not None or manifest is None:
             raise UserError(
                 f"{task.name} reads {read.task.name}, but {why} ({read.task.manifest}); "
-                f"run `{made_by(read.task)}` first, or `make reproduce` for everything"
+                f"run `{read.task.command}` first, or `make reproduce` for everything"
             )
         found[read.task.name] = manifest
     return found
@@ -238,7 +196,7 @@ def _source_manifests(task: Task) -> Mapping[str, Manifest]:
 def _check_inputs(task: Task, sources: Mapping[str, Manifest]) -> None:
     """Check that every file that will be read is there and is what its manifest says."""
     for read in task.inputs:
-        files = sources[read.task.name].files_of(read.parts)
+        files = sources[read.task.name].files_of(read.partitions)
         for path, damage in damaged_files(read.task, files):
             raise UserError(explain_damage(read.task, path, damage, task.name))
 

@@ -80,7 +80,7 @@ def _lines(found: Finding) -> Iterator[str]:
     manifest = found.manifest
     if manifest is None:
         return
-    born = manifest.certificate
+    born = manifest.provenance
     code = "unknown code" if born.commit is None else f"code {born.commit[:12]}"
     changed = ", modified" if born.modified else ""
     size = sum(file.bytes for file in manifest.files.values())
@@ -92,8 +92,7 @@ def _lines(found: Finding) -> Iterator[str]:
     yield f"    made by   {code}{changed}; {_packages(born.packages)}"
     yield f"    on        {', '.join(f'{k} {v}' for k, v in born.machine.items())}"
     yield f"    finished  {born.finished}, in {born.seconds:.1f} s"
-    if found.task.stage == "metrics":
-        yield f"    measured  {json.dumps(manifest.facts, sort_keys=True)}"
+    yield f"    results   {json.dumps(manifest.results, sort_keys=True)}"
 
 
 def _packages(packages: dict[str, str]) -> str:

@@ -53,14 +53,14 @@ def _look(task: Task, manifests: Manifests) -> Finding:
     bad = list(damaged_files(task, manifest.files, reread=True))
     damaged = tuple(path for path, _ in bad if path.exists())
     state, reason = OK, ""
-    if why is not None and task.stage != "report":
+    if why is not None and not task.in_git:
         state, reason = STALE, why
     elif damaged:
         wrong = {path: what for path, what in bad}
         state, reason = DAMAGED, f"{damaged[0]} {wrong[damaged[0]]}"
     elif bad:
         state, reason = ABSENT, f"{bad[0][0]} {bad[0][1]}"
-    elif task.stage != "report" and not _sealed(task, manifest):
+    elif not task.in_git and not _sealed(task, manifest):
         state, reason = ABSENT, f"{task.artifact / COMPLETE} is not this manifest's"
     elif why is not None:
         state, reason = STALE, why
@@ -74,7 +74,7 @@ def _sealed(task: Task, manifest: Manifest) -> bool:
 
 
 def print_findings(findings: Iterable[Finding]) -> None:
-    """Print a line a task."""
+    """Print a line per task."""
     for found in findings:
         content = found.manifest.content if found.manifest else "-"
         line = f"{found.state:<9} {found.task.name:<32} {content:<17} {found.reason}"

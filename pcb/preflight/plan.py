@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pcb.config import Preset
+from pcb.pipeline.stages import STAGES
 from pcb.pipeline.staleness import read_manifests, why_stale
-from pcb.pipeline.tasks import VERSIONS, Input, Pipeline, Task
-from pcb.preflight.cost import bytes_of, checkpoint_bytes, hours, work_of
+from pcb.pipeline.tasks import Input, Pipeline
+from pcb.preflight.cost import checkpoint_bytes, cost_of, hours
 from pcb.preflight.doctor import file_findings
 from pcb.preflight.rates import Device
 
@@ -54,18 +54,27 @@ def forecast(pipeline: Pipeline, device: Device) -> tuple[list[Line], dict[str, 
     """
     manifests = read_manifests(pipeline)
     stale = {task.name for task in pipeline if why_stale(Input(task=task), manifests)}
+    costs = {task.name: cost_of(task, pipeline.preset) for task in pipeline}
     lines: list[Line] = []
     sources: dict[str, str] = {}
-    for stage in VERSIONS:
+    for stage in STAGES:
         tasks = [task for task in pipeline if task.stage == stage]
         spent = 0.0
         for task in tasks:
-            works = work_of(task, pipeline.preset)
+            works = costs[task.name].works
             time, rates = hours(works, device)
             sources |= {w.kind: r.source for w, r in zip(works, rates, strict=True)}
             spent += time if task.name in stale else 0.0
         if tasks:
-            lines.append(_line(stage, tasks, stale, spent, pipeline.preset))
+            lines.append(
+                Line(
+                    stage=stage,
+                    tasks=len(tasks),
+                    left=sum(task.name in stale for task in tasks),
+                    hours=spent,
+                    bytes=sum(costs[task.name].bytes for task in tasks),
+                )
+            )
     return lines, sources
 
 
@@ -74,16 +83,6 @@ def missing_files(pipeline: Pipeline) -> Iterator[str]:
     for finding in file_findings(pipeline):
         if finding.problem is not None:
             yield f"{finding.thing}: {finding.found}; {finding.problem}"
-
-
-def _line(stage: str, tasks: list[Task], stale: set[str], spent: float, preset: Preset) -> Line:
-    return Line(
-        stage=stage,
-        tasks=len(tasks),
-        left=sum(task.name in stale for task in tasks),
-        hours=spent,
-        bytes=sum(bytes_of(task, preset) for task in tasks),
-    )
 
 
 def _table(lines: Sequence[Line]) -> Iterator[str]:

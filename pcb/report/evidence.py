@@ -24,7 +24,7 @@ class Evidence:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.preset = pipeline.preset
-        self.tasks = tuple(task for task in pipeline if task.stage != "report")
+        self.tasks = tuple(task for task in pipeline if not task.in_git)
         self._manifests = {
             task.name: manifest
             for task in self.tasks
@@ -53,21 +53,21 @@ class Evidence:
         manifest = self.manifest(self.pipeline.task("sample", variant))
         if manifest is None:
             return ""
-        machine = manifest.certificate.machine
-        if manifest.facts.get("device") == "cuda":
+        machine = manifest.provenance.machine
+        if manifest.results.get("device") == "cuda":
             on = machine.get("gpu", "GPU")
         else:
             on = f"{machine.get('cpu', 'CPU')}, 1 thread"
-        return f"{on}, batch {manifest.facts.get('batch', 'unknown')}"
+        return f"{on}, batch {manifest.results.get('batch', 'unknown')}"
 
     def manifest(self, task: Task) -> Manifest | None:
         """Return a task's manifest if it is current, else None."""
         return self._manifests.get(task.name)
 
-    def facts(self, stage: str, variant: str = "all") -> Mapping[str, Any] | None:
+    def results(self, stage: str, variant: str = "all") -> Mapping[str, Any] | None:
         """Return what a task measured, None if it was not run."""
         manifest = self.manifest(self.pipeline.task(stage, variant))
-        return None if manifest is None else manifest.facts
+        return None if manifest is None else manifest.results
 
     def file(self, stage: str, name: str, variant: str = "all") -> Path | None:
         """Return the path of a file of a result; None if it was not made or is not here."""
@@ -83,8 +83,8 @@ class Evidence:
                 self.preset,
                 model,
                 point,
-                self.facts("metrics", f"{model}/{point.name}"),
-                self.facts("sample", f"{model}/{point.name}"),
+                self.results("metrics", f"{model}/{point.name}"),
+                self.results("sample", f"{model}/{point.name}"),
             )
             for model in self.preset.models
             for point in self.preset.points(model)

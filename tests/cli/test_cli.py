@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 
 from pcb.cli.main import build_parser, main
-from pcb.cli.make import STAGES
 from pcb.external.catalogue import CATALOGUE
-from pcb.pipeline.stages import ENTRIES
-from pcb.pipeline.tasks import VERSIONS
+from pcb.pipeline.stages import STAGES
 from pcb.preflight.doctor import examine
 from tests.units import ROOT, make_all, pipeline_of
 
@@ -59,10 +57,6 @@ def edit_params(project: Path, old: str, new: str) -> None:
 
 
 # ---- help ---------------------------------------------------------------------------------------
-
-
-def test_there_is_a_verb_and_an_entry_for_each_stage() -> None:
-    assert set(STAGES) == set(ENTRIES) == set(VERSIONS)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -275,16 +269,16 @@ def test_interrupt_is_one_line(
 
     monkeypatch.setattr("pcb.cli.make.run_task", interrupt)
     assert main(["data", "--preset", "smoke"]) == 130
-    assert capsys.readouterr().err == "pcb: interrupted; the same command goes on\n"
+    assert capsys.readouterr().err == "pcb: interrupted; the same command resumes\n"
 
 
 def test_package_that_is_absent_is_named(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def absent(stage: str) -> None:
+    def absent(stage: str, name: str) -> None:
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
 
-    monkeypatch.setattr("pcb.pipeline.stages.load_entry", absent)
+    monkeypatch.setattr("pcb.pipeline.job.stage_function", absent)
     assert "package sklearn, which is not installed" in error_of(capsys, "data")
 
 

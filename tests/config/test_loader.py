@@ -217,9 +217,9 @@ def test_a_new_ratio_leaves_the_others_current(params):
     after = Pipeline("mini", parse_preset(tree, "mini"))
     assert after.preset.all_sizes == (1, 2, 3, 4, 5, 8)
     stale = {task.name for task in before if task.key != after.task(task.stage, task.variant).key}
-    # The token cache grows by a part; what was trained on the others stays.
+    # The token cache grows by a partition; what was trained on the others stays.
     assert stale == {"tokens", "report"}
-    assert set(before.task("tokens").parts) < set(after.task("tokens").parts)
+    assert set(before.task("tokens").partitions) < set(after.task("tokens").partitions)
 
 
 def test_speed_settings_enter_no_key(params):

@@ -17,7 +17,7 @@ from pcb.errors import UserError
 from pcb.pipeline.manifest import result_files
 from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline
-from pcb.stages.data import prepare
+from pcb.stages.data import run as prepare
 from tests.imagenet import (
     READABLE,
     imagenet_preset,

@@ -46,9 +46,9 @@ def manifest(tree: Path, task: Task) -> dict[str, dict[str, float]]:
     return found
 
 
-def test_two_ranks_and_two_shares(project: Path, finished: Path) -> None:
+def test_two_ranks_and_two_groups_of_shards(project: Path, finished: Path) -> None:
     pcb(project, "train", "ratio2")
-    mine, theirs = (manifest(tree, TRAIN)["facts"] for tree in (project, finished))
+    mine, theirs = (manifest(tree, TRAIN)["results"] for tree in (project, finished))
     assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
     # The same weights again, so that samples can be compared bit by bit.
     for name in (TRAIN.artifact, TRAIN.manifest):
@@ -57,7 +57,7 @@ def test_two_ranks_and_two_shares(project: Path, finished: Path) -> None:
         source = finished / name
         shutil.copytree(source, path) if source.is_dir() else shutil.copy(source, path)
     out = pcb(project, "sample", "ratio2/t17")
-    assert "making share 1 of 2" in out and "making share 2 of 2" in out
+    assert all(f"making shard group {k} of 2" in out for k in (1, 2))
     assert manifest(project, SAMPLE)["content"] == manifest(finished, SAMPLE)["content"]
     assert "already complete" in pcb(project, "sample", "ratio2/t17")
 

@@ -10,7 +10,8 @@ import pytest
 
 from pcb.cli.main import main
 from pcb.launch.outcome import log_of
-from pcb.launch.record import WHOLE, Record, Submitted, all_records
+from pcb.launch.record import Record, Submitted, all_records
+from pcb.pipeline.job import ALL_SHARDS, ShardGroup
 from tests.launch.conftest import StandIn
 from tests.units import ROOT, pipeline_of
 
@@ -20,7 +21,7 @@ TABLE = """\
 task               preset  job  part          try  state       node    progress
 sample/ratio2/t17  smoke   9    task 2 of 2   1    RUNNING     node07  waits for its turn in the job
 sample/ratio2/t9   smoke   9    task 1 of 2   1    RUNNING     node07  images 32/64 50%  0:10 left
-tokens             smoke   7_1  share 2 of 3  2    PENDING
+tokens             smoke   7_1  group 2 of 3  2    PENDING
 train/ratio2       smoke   ?    all           1    SUBMITTING
 2 running, 1 pending, 1 submitting
 """
@@ -29,13 +30,17 @@ train/ratio2       smoke   ?    all           1    SUBMITTING
 @pytest.fixture
 def recorded(folder: Path, stand_in: StandIn) -> Path:
     """Return a folder with records of four tasks, on a cluster that knows two of their jobs."""
-    shared = Submitted(name="pcb-sample-chunk-0", job_id="9", folder="9", share=WHOLE, tasks=NAMES)
+    shared = Submitted(
+        name="pcb-sample-chunk-0", job_id="9", folder="9", shards=ALL_SHARDS, tasks=NAMES
+    )
     for name in NAMES:
         stage, _, variant = name.partition("/")
         Record.of(PIPELINE.task(stage, variant), (shared,)).write()
-    share = Submitted(name="pcb-tokens-1", job_id="7_1", folder="7", share=(1, 3), tries=2)
-    Record.of(PIPELINE.task("tokens"), (share,)).write()
-    named = Submitted(name="pcb-train-2", folder="2", share=WHOLE)
+    group = Submitted(
+        name="pcb-tokens-1", job_id="7_1", folder="7", shards=ShardGroup(1, 3), tries=2
+    )
+    Record.of(PIPELINE.task("tokens"), (group,)).write()
+    named = Submitted(name="pcb-train-2", folder="2", shards=ALL_SHARDS)
     Record.of(PIPELINE.task("train", "ratio2"), (named,)).write()
     Record.of(PIPELINE.task("train", "ratio4")).write()
     log_of(shared).parent.mkdir()
@@ -53,7 +58,7 @@ def test_a_line_a_job_with_its_progress(recorded: Path, capsys: pytest.CaptureFi
 def test_watching_ends_with_the_last_job(
     recorded: Path, stand_in: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At the second look the jobs are gone, records and all, as when their heads have ended."""
+    """At the second look the jobs are gone, records and all, as when their controllers end."""
     stand_in("squeue", "echo '9|RUNNING|node07|None'; rm -r .pcb")
     assert main(["jobs", "--watch", "0.01"]) == 0
     out = capsys.readouterr().out

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from pcb.errors import UserError
+from pcb.pipeline.folder import WORK
+from pcb.pipeline.job import Job
 from pcb.pipeline.manifest import COMPLETE, read_manifest
-from pcb.pipeline.run import WORK, Job, run_task
+from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Input, Pipeline, Task
 from pcb.runtime.atomic import write_atomic
 from tests.units import make_all, pipeline_of, write_key
@@ -23,9 +25,9 @@ def other(job: Job) -> Mapping[str, object]:
     return {}
 
 
-def parts_of(job: Job) -> dict[str, bool]:
-    """Say which parts were found in the folder."""
-    return {part: (job.folder / part).is_dir() for part, _ in job.task.parts}
+def partitions_of(job: Job) -> dict[str, bool]:
+    """Say which partitions were found in the folder."""
+    return {name: (job.folder / name).is_dir() for name, _ in job.task.partitions}
 
 
 def with_sizes(smoke: Pipeline, *sizes: int) -> Task:
@@ -37,7 +39,7 @@ def with_sizes(smoke: Pipeline, *sizes: int) -> Task:
         stage="tokens",
         settings={**tokens.settings, "sizes": list(sizes)},
         inputs=tokens.inputs,
-        parts=tuple(part for part in tokens.parts if part[0] in wanted),
+        partitions=tuple(own for own in tokens.partitions if own[0] in wanted),
     )
 
 
@@ -59,11 +61,11 @@ def test_manifest_describes_the_result(folder: Path, smoke: Pipeline) -> None:
     assert manifest.settings["training"]["learning_rate"] == training.learning_rate
     assert [record.name for record in manifest.inputs] == ["tokens", "tokenizer"]
     assert list(manifest.files) == ["key.txt"]
-    assert manifest.facts == {"bytes": 16}
+    assert manifest.results == {"bytes": 16}
     assert not (train.artifact / WORK).exists()
 
 
-def test_job_names_its_inputs_by_stage_and_by_task(folder: Path, smoke: Pipeline) -> None:
+def test_job_names_its_inputs_by_stage(folder: Path, smoke: Pipeline) -> None:
     sample = make_before(smoke, "sample")
     jobs: list[Job] = []
 
@@ -73,8 +75,8 @@ def test_job_names_its_inputs_by_stage_and_by_task(folder: Path, smoke: Pipeline
 
     run_task(sample, smoke.preset, look)
     train = smoke.task("train", "ratio2")
-    assert jobs[0].inputs["train"] == jobs[0].inputs["train/ratio2"] == train.artifact
-    assert jobs[0].facts["train"] == {"bytes": 16}
+    tokenizer = smoke.task("tokenizer")
+    assert jobs[0].inputs == {"train": train.artifact, "tokenizer": tokenizer.artifact}
 
 
 def test_report_names_many_tasks_of_a_stage_by_task(folder: Path, smoke: Pipeline) -> None:
@@ -117,7 +119,7 @@ def test_interrupted_run_finds_its_files_again(folder: Path, smoke: Pipeline) ->
         (job.folder / ".checkpoint.pt").write_text("state")
         raise KeyboardInterrupt
 
-    def go_on(job: Job) -> Mapping[str, object]:
+    def resume(job: Job) -> Mapping[str, object]:
         assert (job.folder / "0.npy").read_text() == "finished shard"
         assert (job.folder / ".checkpoint.pt").read_text() == "state"
         write_atomic(job.folder / "1.npy", "second shard")
@@ -126,7 +128,7 @@ def test_interrupted_run_finds_its_files_again(folder: Path, smoke: Pipeline) ->
     with pytest.raises(KeyboardInterrupt):
         run_task(task, smoke.preset, die)
     assert not task.manifest.exists()
-    manifest = run_task(task, smoke.preset, go_on)
+    manifest = run_task(task, smoke.preset, resume)
     assert list(manifest.files) == ["0.npy", "1.npy"]
     assert sorted(path.name for path in task.artifact.iterdir()) == ["0.npy", "1.npy", COMPLETE]
 
@@ -162,12 +164,12 @@ def test_files_of_unknown_origin_are_cleared(folder: Path, smoke: Pipeline) -> N
     assert list(run_task(task, smoke.preset, write_key).files) == ["key.txt"]
 
 
-def test_new_part_leaves_the_others(folder: Path, smoke: Pipeline) -> None:
+def test_new_partition_leaves_the_others(folder: Path, smoke: Pipeline) -> None:
     make_before(smoke, "tokens")
     found: list[dict[str, bool]] = []
 
     def encode(job: Job) -> Mapping[str, object]:
-        found.append(parts_of(job))
+        found.append(partitions_of(job))
         return write_key(job)
 
     run_task(with_sizes(smoke, 1, 4), smoke.preset, encode)
@@ -238,12 +240,12 @@ def test_full_disk_leaves_nothing_under_a_final_name(folder: Path, smoke: Pipeli
     assert not (task.artifact / COMPLETE).exists()
 
 
-def test_fact_that_is_no_number_is_null(folder: Path, smoke: Pipeline) -> None:
+def test_result_that_is_no_number_is_null(folder: Path, smoke: Pipeline) -> None:
     manifest = run_task(smoke.task("data"), smoke.preset, lambda job: {"is": float("nan")})
-    assert manifest.facts == {"is": None}
+    assert manifest.results == {"is": None}
 
 
-def test_facts_have_to_be_plain_data(folder: Path, smoke: Pipeline) -> None:
+def test_results_have_to_be_plain_data(folder: Path, smoke: Pipeline) -> None:
     with pytest.raises(TypeError):
         run_task(smoke.task("data"), smoke.preset, lambda job: {"fid": object()})
 

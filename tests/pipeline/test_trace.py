@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pcb.errors import UserError
-from pcb.pipeline.resolved import settings_file, settings_in_effect, write_settings
+from pcb.pipeline.resolved import resolved_settings, settings_file, write_settings
 from pcb.pipeline.tasks import Pipeline
 from pcb.pipeline.trace import ancestors, print_trace, task_of
 from pcb.pipeline.verify import ABSENT, DAMAGED, NOT_MADE, OK, STALE, audit
@@ -134,8 +134,8 @@ def test_large_files_are_read_anew_whatever_is_remembered(folder: Path, smoke: P
     assert [p for p, _ in damaged_files(task, records, reread=True)] == [path]
 
 
-def test_settings_in_effect_hold_what_each_task_gets(folder: Path, smoke: Pipeline) -> None:
-    found = settings_in_effect(smoke)
+def test_resolved_settings_hold_what_each_task_gets(folder: Path, smoke: Pipeline) -> None:
+    found = resolved_settings(smoke)
     for task in smoke:
         settings = found[task.stage]
         assert (settings if task.variant == "all" else settings[task.variant]) == task.settings

@@ -10,7 +10,7 @@ import torch
 
 from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline
-from pcb.stages.report import build
+from pcb.stages.report import run
 from tests.report.results import make_results, mini_pipeline
 
 
@@ -28,7 +28,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory, mini: Pipeline) -> Path:
     torch.set_num_threads(1)
     with chdir(folder):
         make_results(mini)
-        run_task(mini.task("report"), mini.preset, build)
+        run_task(mini.task("report"), mini.preset, run)
     return folder
 
 

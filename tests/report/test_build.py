@@ -13,10 +13,10 @@ import pytest
 from pcb.cli.main import main
 from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline
+from pcb.report.build import write_report
 from pcb.report.evidence import Evidence
 from pcb.report.published import published_systems, published_table
 from pcb.report.rows import NOT_RUN, make_row
-from pcb.stages.report import write_report
 from tests.report.results import ENTRIES, IMAGES, PARAMS, make_results, mini_pipeline
 
 PAGES = Path("reports") / "mini"
@@ -129,5 +129,7 @@ def test_the_command_makes_a_partial_report(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", "--partial", "--preset", "smoke", "--params", str(PARAMS)]) == 0
-    assert capsys.readouterr().out == "reports/smoke/index.html: 0 of 7 settings are in it\n"
+    assert (
+        capsys.readouterr().out == "reports/smoke/index.html: 0 of 7 sampling configs are in it\n"
+    )
     assert "not run" in (folder / "reports" / "smoke" / "index.html").read_text()

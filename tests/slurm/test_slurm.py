@@ -86,7 +86,7 @@ def test_two_heads_submit_one_job(login: Login) -> None:
     assert sum("already complete" in out for out in outs) == 1
 
 
-def start_second_share(login: Login) -> "tuple[Task, subprocess.Popen[str], str]":
+def start_second_group(login: Login) -> "tuple[Task, subprocess.Popen[str], str]":
     """Start drawing by an array of two; return task, head and the second job, which has begun."""
     login.pcb("train", "ratio2")
     task = pipeline_of().task("sample", "ratio2/t17")
@@ -94,14 +94,14 @@ def start_second_share(login: Login) -> "tuple[Task, subprocess.Popen[str], str]
     wait_for(lambda: login.ids(task))
     second = login.ids(task)[1]
     assert second.endswith("_1")
-    wait_for(lambda: "share 2 of 2" in login.log(second))
+    wait_for(lambda: "shard group 2 of 2" in login.log(second))
     return task, head, second
 
 
 def test_job_that_dies_is_tried_again_and_goes_on(login: Login, finished: Path) -> None:
-    """One share of an array is killed without warning."""
+    """One job of an array is killed without warning."""
     login.cluster("{poll_seconds: 0.5, stages: {sample: {array: 2}}}")
-    task, head, victim = start_second_share(login)
+    task, head, victim = start_second_group(login)
     login.send(victim, signal.SIGKILL)
     out, _ = head.communicate(timeout=300)
     assert head.returncode == 0, out
@@ -183,7 +183,7 @@ def test_array_element_at_its_time_limit_is_requeued_alone(login: Login, finishe
     login.cluster(
         "{poll_seconds: 0.5, signal_seconds: 30, stages: {sample: {array: 2, hours: 0.0167}}}"
     )
-    task, head, late = start_second_share(login)
+    task, head, late = start_second_group(login)
     login.send(late, signal.SIGSTOP)
     wait_for(lambda: login.was_told(late, signal.SIGUSR2))
     login.send(late, signal.SIGCONT)
@@ -218,7 +218,7 @@ def test_two_processes_train_one_model(login: Login, finished: Path) -> None:
     out = login.pcb("train", "ratio2")
     assert re.search(r"job \d+ is done", out)
     losses = [
-        json.loads((tree / TRAIN.manifest).read_text())["facts"]["loss"]
+        json.loads((tree / TRAIN.manifest).read_text())["results"]["loss"]
         for tree in (login.project, finished)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
@@ -252,7 +252,7 @@ def test_interrupted_head_leaves_or_cancels_its_jobs(login: Login, policy: str, 
     out, _ = head.communicate(timeout=60)
     assert head.returncode == 130, out
     assert login.record().exists() == left
-    assert ("go on" in out) == left
+    assert ("its jobs stay" in out) == left
     if left:
         login.pcb("jobs", "--cancel")
 

@@ -16,7 +16,7 @@ from pcb.errors import UserError
 from pcb.metrics.classifier import WEIGHTS, Classifier, classify
 from pcb.metrics.statistics import statistics_of
 from pcb.metrics.target import Target, save_target
-from pcb.pipeline.run import Job
+from pcb.pipeline.job import ALL_SHARDS, Job, ShardGroup
 from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.progress import Progress
 from pcb.stages.metrics import SCORES, agreement, run
@@ -56,7 +56,7 @@ def make_job(
     tmp_path,
     *,
     shard_images=20,
-    share=(0, 1),
+    shards=ALL_SHARDS,
     metrics=METRICS,
     **compute,
 ):
@@ -78,9 +78,8 @@ def make_job(
         preset=preset,
         folder=folder,
         inputs={**inputs, "sample": samples},
-        facts={},
         progress=partial(Progress, "metrics/test"),
-        share=share,
+        shards=shards,
     )
 
 
@@ -137,16 +136,16 @@ def test_two_runs_write_the_same_bytes(inputs, codes, tmp_path_factory):
     assert one == other
 
 
-def test_shares_merge_to_the_same_bytes(inputs, codes, tmp_path_factory, monkeypatch):
+def test_groups_of_shards_merge_to_the_same_bytes(inputs, codes, tmp_path_factory, monkeypatch):
     whole = measure(inputs, codes, tmp_path_factory.mktemp("whole"))
     shared, extracted = tmp_path_factory.mktemp("shared"), []
     for k in (1, 0):
-        job = make_job(inputs, codes, shared, share=(k, 2))
+        job = make_job(inputs, codes, shared, shards=ShardGroup(k, 2))
         assert run(job) == {}
         assert not (job.folder / SCORES).exists()
     monkeypatch.setattr(stage, "extract", lambda *arguments: extracted.append(arguments))
     assert measure(inputs, codes, shared) == whole
-    assert not extracted, "what the shares left is not extracted again"
+    assert not extracted, "what the groups left is not extracted again"
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(inputs, codes, tmp_path_factory, monkeypatch):

@@ -15,15 +15,15 @@ from pcb.config.loader import convert, load_params, merge, parse_preset, plain
 from pcb.data import images
 from pcb.errors import UserError
 from pcb.metrics.features import Extractor, Layers
+from pcb.pipeline.job import entry_of
 from pcb.pipeline.manifest import Manifest
 from pcb.pipeline.run import run_task
-from pcb.pipeline.stages import load_entry
 from pcb.pipeline.tasks import Pipeline
+from pcb.report.build import write_report
 from pcb.report.evidence import Evidence
 from pcb.report.tables import scales_table
 from pcb.stages import tokenizer as stage
-from pcb.stages.report import write_report
-from pcb.stages.tokenizer import build
+from pcb.stages.tokenizer import run
 from pcb.tokenizer.load import TOKENIZER_FILE, load_tokenizer
 from pcb.train import latents
 from pcb.train.requantise import Requantiser
@@ -74,10 +74,10 @@ def test_the_released_tokenizer_is_taken_as_it_is(folder: Path):
     tasks = release()
     task = tasks.task("tokenizer")
     assert task.inputs == ()
-    manifest = run_task(task, tasks.preset, build)
+    manifest = run_task(task, tasks.preset, run)
     assert list(manifest.files) == [TOKENIZER_FILE]
-    assert manifest.facts["codes"] == 64
-    assert len(manifest.facts["sha256"]) == 64
+    assert manifest.results["codes"] == 64
+    assert len(manifest.results["sha256"]) == 64
     tokenizer = load_tokenizer(task.artifact, tasks.preset.tokenizer.autoencoder)
     expected = np.load(RELEASED / "expected.npz")
     codes = tokenizer.codes(torch.tensor(expected["image"]), [8])
@@ -87,13 +87,13 @@ def test_the_released_tokenizer_is_taken_as_it_is(folder: Path):
 def test_settings_must_be_those_of_the_released_file(folder: Path):
     tasks = release(codebook_size=128)
     with pytest.raises(UserError, match=r"codebook_size is 64, but tokenizer\.autoencoder\.code"):
-        run_task(tasks.task("tokenizer"), tasks.preset, build)
+        run_task(tasks.task("tokenizer"), tasks.preset, run)
     assert not list(tasks.task("tokenizer").artifact.glob("*.safetensors"))
 
 
 def test_weights_of_the_released_form_are_not_lost(folder: Path):
     tasks = release()
-    run_task(tasks.task("tokenizer"), tasks.preset, build)
+    run_task(tasks.task("tokenizer"), tasks.preset, run)
     written = load_file(tasks.task("tokenizer").artifact / TOKENIZER_FILE)
     source = torch.load(RELEASED / "autoenc" / "checkpoint.pth", weights_only=True)["state_dict"]
     for name in ("encoder.conv_in.weight", "post_quant_conv.bias"):
@@ -129,7 +129,7 @@ def requantise(
 
 def make(tasks: Pipeline) -> Manifest:
     for name in ("data", "tokenizer"):
-        manifest = run_task(tasks.task(name), tasks.preset, load_entry(name))
+        manifest = run_task(tasks.task(name), tasks.preset, entry_of(name))
     return manifest
 
 
@@ -157,7 +157,7 @@ def test_only_the_codebook_is_new(requantised: tuple[Path, Manifest], vq: Path):
 
 def test_both_codebooks_are_measured_scale_by_scale(requantised: tuple[Path, Manifest]):
     _, manifest = requantised
-    facts = manifest.facts
+    facts = manifest.results
     assert (facts["measured_on"], facts["measured_images"]) == ("held-out images", 30)
     sizes = {"1", "2", "3", "4", "8"}
     for name in ("psnr", "codebook_usage", "perplexity"):
@@ -229,7 +229,7 @@ def test_without_held_out_images_training_images_are_measured(
         return found
 
     monkeypatch.setattr(stage, "open_images", open_images)
-    facts = make(tasks).facts
+    facts = make(tasks).results
     assert (facts["measured_on"], facts["measured_images"]) == ("training images", 5)
 
 
@@ -249,7 +249,7 @@ def test_rfid_is_measured_of_both_codebooks(
     (folder / "weights.pth").touch()
     monkeypatch.setattr(stage, "load_inception", load_inception)
     tasks = requantise(vq, {"inception": folder / "weights.pth"}, iterations=1, rfid=True)
-    facts = make(tasks).facts
+    facts = make(tasks).results
     assert facts["rfid"].keys() == facts["rfid_before"].keys() == {"1", "2", "3", "4", "8"}
     assert "rfid after" in scales_table(facts).header
 

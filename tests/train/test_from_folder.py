@@ -81,7 +81,7 @@ def test_another_checkpoint_takes_the_place_of_the_first(project: Path) -> None:
     after = read_manifest(manifest)
     assert before is not None and after is not None
     assert before.content != after.content
-    assert before.facts["sha256"] != after.facts["sha256"]
+    assert before.results["sha256"] != after.results["sha256"]
 
 
 def test_folder_that_is_no_model_of_the_preset_says_in_what(

@@ -17,9 +17,9 @@ from pcb.external.released import CHECKPOINT, CONFIG, load_released, released_we
 from pcb.model.layers import Attending
 from pcb.model.transformer import Transformer
 from pcb.model.weights import WEIGHTS, build_model, load_weights
+from pcb.pipeline.job import Job, entry_of
 from pcb.pipeline.manifest import Manifest
-from pcb.pipeline.run import Job, run_task
-from pcb.pipeline.stages import lazy_entry
+from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.hashing import record_file
 from pcb.tokenizer.load import tokenizer_from_state
@@ -67,8 +67,8 @@ def tiny_pipeline(folder: Path, change: dict[str, Any] | None = None) -> Pipelin
 
 def make(pipeline: Pipeline) -> Manifest:
     """Make the tokenizer and the model."""
-    run_task(pipeline.task("tokenizer"), pipeline.preset, lazy_entry("tokenizer"))
-    return run_task(pipeline.task("train", "tiny"), pipeline.preset, lazy_entry("train"))
+    run_task(pipeline.task("tokenizer"), pipeline.preset, entry_of("tokenizer"))
+    return run_task(pipeline.task("train", "tiny"), pipeline.preset, entry_of("train"))
 
 
 def model_of(pipeline: Pipeline) -> Transformer:
@@ -97,12 +97,12 @@ def test_imported_model_gives_the_released_logits(folder: Path, name: str) -> No
     attending = Attending(mask=sequence.mask_LL())
     assert torch.equal(model(inputs, attending), released(inputs, attending))
     assert list(manifest.files) == [WEIGHTS]
-    assert manifest.facts == {
+    assert manifest.results == {
         "parameters": model.num_parameters(),
         "released": "checkerboard-L-2x",
         "sha256": record_file(REFERENCE / name / CHECKPOINT).sha256,
         "published": False,
-        "epoch": manifest.facts["epoch"],
+        "epoch": manifest.results["epoch"],
     }
 
 
@@ -243,7 +243,7 @@ def test_another_rank_leaves_the_work_to_the_first(
 ) -> None:
     pipeline = tiny_pipeline(REFERENCE / "tiny-2x")
     task = pipeline.task("train", "tiny")
-    job = Job(task=task, preset=pipeline.preset, folder=folder, inputs={}, facts={}, progress=None)
+    job = Job(task=task, preset=pipeline.preset, folder=folder, inputs={}, progress=None)
     monkeypatch.setenv("RANK", "1")
-    assert lazy_entry("train")(job) == {}
+    assert entry_of("train")(job) == {}
     assert not list(folder.iterdir())

@@ -54,7 +54,7 @@ def project_with(folder: Path, files: dict[str, Any]) -> Path:
 
 def facts_of(project: Path, preset: str, task: str) -> dict[str, Any]:
     manifest = project / "results" / "manifests" / preset / f"{task}.json"
-    facts: dict[str, Any] = json.loads(manifest.read_text())["facts"]
+    facts: dict[str, Any] = json.loads(manifest.read_text())["results"]
     return facts
 
 

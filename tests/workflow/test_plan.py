@@ -102,7 +102,7 @@ def test_clone_without_data_says_what_to_fetch(made: Path) -> None:
     set_learning_rate(made, "ratio4", 4)
     out = failure(made)
     assert "missing; train/ratio4 reads it; fetch it with `dvc pull results/artifacts/smoke/" in out
-    assert "pcb: 1 failed; the same command goes on from here" in out
+    assert "pcb: 1 failed; the same command resumes from here" in out
 
 
 def force_other(task: Task, pipeline: Pipeline) -> None:

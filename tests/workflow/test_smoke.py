@@ -18,7 +18,7 @@ import torch
 
 from pcb.config.loader import load_preset
 from pcb.pipeline.manifest import COMPLETE, result_files
-from pcb.pipeline.workflow import REPORT_PAGES
+from pcb.pipeline.stages import STAGES
 from pcb.runtime.device import DTYPES
 from pcb.stages.metrics import decoded, finest
 from pcb.tokenizer.load import load_tokenizer
@@ -57,7 +57,7 @@ def test_every_stage_leaves_a_manifest_a_log_and_its_progress(finished: Path) ->
         assert f"{task.name}: making" in log.read_text()
     out = (finished / "output.txt").read_text()
     assert re.search(r"^train/ratio2: \d+ \w+ in \d+:\d\d  [\d.]+/s", out, flags=re.MULTILINE)
-    for page in REPORT_PAGES:
+    for page in STAGES["report"].pages:
         assert (finished / "reports" / "smoke" / page).stat().st_size
 
 
