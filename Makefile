@@ -16,7 +16,7 @@ SNAKEMAKE := PCB_LAUNCHER=$(LAUNCHER) $(BIN)/snakemake --workflow-profile workfl
 help:  ## list these targets
 	@grep -E '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
-reproduce: $(INSTALLED)  ## run everything from data to report; the same command again goes on
+reproduce: $(INSTALLED)  ## run everything from data to report; the same command again resumes
 	$(SET_PRESET) $(SNAKEMAKE)
 
 smoke: $(INSTALLED)  ## run every stage in about a minute; the numbers mean nothing

@@ -1,4 +1,4 @@
-"""The verbs that keep results: settings in effect, provenance, checks, and sharing by DVC."""
+"""The verbs that keep results: resolved settings, provenance, checks, and sharing by DVC."""
 
 import argparse
 from pathlib import Path
@@ -21,7 +21,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     add_preset(trace)
     for name, run, help in (
-        ("settings", _settings, "write the settings in effect, by stage and task, for DVC"),
+        ("settings", _settings, "write the resolved settings, by stage and task, for DVC"),
         ("verify", _verify, "read all results of a preset anew and compare with the manifests"),
         ("restore", _restore, "fetch missing and damaged results from DVC's remote, and verify"),
         ("publish", _publish, "record a finished preset in DVC and git, and push both"),

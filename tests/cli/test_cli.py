@@ -296,7 +296,7 @@ def test_doctor_looks_at_machine_presets_and_results(
 ) -> None:
     assert examine(project / "params.yaml") == 0
     out = capsys.readouterr().out
-    for thing in ["python", "cores", "memory", "disk", "torch", "GPU"]:
+    for thing in ["python", "cores", "memory", "disk", "torch", "snakemake", "GPU"]:
         assert re.search(rf"^  ok    {thing} +\S", out, flags=re.MULTILINE)
     assert "preset mini (active)" in out
     assert "0 of 21 are current" in out
