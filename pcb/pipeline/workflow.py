@@ -49,9 +49,8 @@ class Plan:
             sync_times(self.pipeline)
 
     def submits_jobs(self) -> bool:
-        """Say whether the launcher submits jobs; SystemExit with one line if there is none such."""
-        with _one_line():
-            return active_launcher() == "slurm"
+        """Say whether tasks run as jobs of a cluster."""
+        return active_launcher() == "slurm"
 
     def inputs(self, stage: str, variant: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the files that make a task stale, and those that only have to be there before it.
@@ -102,8 +101,9 @@ class Plan:
 
 
 def load_plan() -> Plan:
-    """Read params.yaml. Raises SystemExit with one line where it is wrong."""
+    """Read params.yaml and the launcher. Raises SystemExit with one line where one is wrong."""
     with _one_line():
+        active_launcher()
         params = load_params(PARAMS_FILE)
         name = active_preset(params)
         return Plan(Pipeline(name, parse_preset(params, name)))

@@ -34,8 +34,9 @@ def run(job: Job) -> dict[str, Any]:
     device = pick_device(preset.compute)
     # One thread, as for every stage that the workflow runs beside others (`pcb.pipeline.stages`).
     compute_exactly(device, 1)
-    if preset.classifier is None:
+    if preset.metrics.extractor != "classifier":
         return build_inception(preset, device, job.folder, job.progress)
+    assert preset.classifier is not None
     with job.progress("iterations", preset.classifier.iterations) as progress:
         return build_classifier(
             preset.classifier,

@@ -45,6 +45,12 @@ def test_wrong_settings_are_one_line(folder: Path, monkeypatch: pytest.MonkeyPat
         plan_of(folder, "none", monkeypatch)
 
 
+def test_wrong_launcher_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PCB_LAUNCHER", "moon")
+    with pytest.raises(SystemExit, match=r"^pcb: LAUNCHER=moon: no such launcher; there are debug"):
+        plan_of(folder, "smoke", monkeypatch)
+
+
 def test_damaged_manifest_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(folder, "smoke", monkeypatch)
     path = Path(plan.manifest("data"))
