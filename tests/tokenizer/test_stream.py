@@ -103,7 +103,7 @@ def test_training_batches_are_the_same(root):
 def test_training_ends_with_the_same_weights(root, tmp_path):
     def weights(source: str, **inputs: Path) -> dict[str, torch.Tensor]:
         job = job_of(preset_of(root, source), "train", tmp_path / source, **inputs)
-        assert {read.unit.stage for read in job.task.inputs} == set(inputs)
+        assert {read.task.stage for read in job.task.inputs} == set(inputs)
         assert run(job)["iterations"] == 3
         return load_file(job.folder / WEIGHTS)
 
