@@ -19,7 +19,7 @@ from pcb.tokenizer.codebook import perplexity, revive_unused
 from pcb.tokenizer.quantize import lookup, nearest_codes, normalise, rows_of
 from pcb.train.image_batches import draw_scale, random_of
 from pcb.train.latents import Latents
-from pcb.train.tokenizer_loop import Loop
+from pcb.train.loop import Objective
 
 CROPS = 2
 """Stream of random numbers that draws the crops of cached latents."""
@@ -29,7 +29,7 @@ _REVIVED_SHARE = 8
 
 
 @dataclass(kw_only=True)
-class Requantiser(Loop):
+class CodebookObjective(Objective[Tensor]):
     """A codebook in training, on the device of its latents."""
 
     latents: Latents
@@ -45,8 +45,6 @@ class Requantiser(Loop):
         )
         self._idle_V = torch.zeros(self.shape[0], device=self.device)
         self._counts_V = torch.zeros(self.shape[0], device=self.device)
-        if not self.resume():
-            self._start()
 
     @property
     def iterations(self) -> int:
@@ -70,9 +68,17 @@ class Requantiser(Loop):
         size = draw_scale(random, settings.scales, settings.scale_probability)
         return self.latents.draw(random, size, settings.batch_size)
 
-    def step(self) -> None:
-        """Take one optimiser step, then move codes that were long unused."""
-        latents_BChw, codes_VC = self.batch(self.iteration), self.codes_VC()
+    def start(self) -> None:
+        """Draw the first codes where latents lie."""
+        # paper: the released code has seen about one batch when it takes the statistics.
+        batches = self.settings.start_batches if self.revives else 1
+        latents = (rows_of(self.batch(iteration)) for iteration in range(batches))
+        random = random_of(self.settings.seed, _CODES, 0)
+        self.weight_VC.data.copy_(gaussian_codes(latents, self.shape[0], random))
+
+    def step(self, iteration: int, batch: Tensor) -> Tensor:
+        """Take one optimizer step, then move codes that were long unused; return the loss, (1,)."""
+        latents_BChw, codes_VC = batch, self.codes_VC()
         codes_Bhw = nearest_codes(latents_BChw, codes_VC.detach())
         loss = (lookup(codes_Bhw, codes_VC) - latents_BChw).square().sum(1).mean()
         self.optimizer.zero_grad(set_to_none=True)
@@ -81,13 +87,14 @@ class Requantiser(Loop):
         codes_N = codes_Bhw.flatten()
         self._counts_V += torch.bincount(codes_N, minlength=self.shape[0])
         if self.revives:
-            self._revive(rows_of(latents_BChw), codes_N)
-        self.record(loss=loss.item())
+            self._revive(iteration, rows_of(latents_BChw), codes_N)
+        return loss.detach()[None]
 
-    def row(self) -> dict[str, float]:
+    def row(self, iteration: int, means_F: Tensor) -> dict[str, float]:
         """Return the mean loss since the last row, and perplexity and usage of all codes chosen."""
         usage = float((self._counts_V > 0).double().mean())
-        found = {**super().row(), "perplexity": perplexity(self._counts_V), "usage": usage}
+        spread = perplexity(self._counts_V)
+        found = {"loss": float(means_F[0]), "perplexity": spread, "usage": usage}
         self._counts_V.zero_()
         return found
 
@@ -107,16 +114,8 @@ class Requantiser(Loop):
         self._idle_V.copy_(state["idle"])
         self._counts_V.copy_(state["counts"])
 
-    def _start(self) -> None:
-        """Draw the first codes where latents lie."""
-        # paper: the released code has seen about one batch when it takes the statistics.
-        batches = self.settings.start_batches if self.revives else 1
-        latents = (rows_of(self.batch(iteration)) for iteration in range(batches))
-        random = random_of(self.settings.seed, _CODES, 0)
-        self.weight_VC.data.copy_(gaussian_codes(latents, self.shape[0], random))
-
     @torch.no_grad()
-    def _revive(self, latents_NC: Tensor, codes_N: Tensor) -> None:
+    def _revive(self, iteration: int, latents_NC: Tensor, codes_N: Tensor) -> None:
         """Move unused codes to latents that are badly served, without their old momentum."""
         self._idle_V += 1
         self._idle_V[codes_N] = 0
@@ -128,7 +127,7 @@ class Requantiser(Loop):
             codes_N,
             patience=self.settings.revive_after,
             most=max(1, self.shape[0] // _REVIVED_SHARE),
-            random=random_of(self.settings.seed, _CODES, self.iteration + 1),
+            random=random_of(self.settings.seed, _CODES, iteration + 1),
         )
         self.weight_VC[dead] = moved_VC[dead]
         for moment in ("exp_avg", "exp_avg_sq"):
