@@ -1,4 +1,4 @@
-"""`pcb import`: a folder in the released layout becomes results of a preset (METHOD section 9).
+"""`pcb import`: a folder in the released layout becomes results of a preset (method section 9).
 
 The same units as `pcb tokenizer` and `pcb train NAME` make, by the same code: only that the files
 from outside are those of the folder.
