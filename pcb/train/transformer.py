@@ -1,4 +1,4 @@
-"""The objective of the paper: a transformer learns every token's code (METHOD section 5)."""
+"""The objective of the paper: a transformer learns every token's code (method section 5)."""
 
 # Shape suffixes: B images, T tokens in the order of the sequence, V codebook size, C code dim.
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from pcb.config import Model
 from pcb.model.rotary import RotaryPhases, initial_angles
 from pcb.model.transformer import Transformer
-from pcb.schedule import scale_sizes
-from pcb.settings import Model
+from pcb.order.schedule import scale_sizes
 from tests.train.recorded import arrays_of
 
 SIZES = scale_sizes(16, 2)

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from pcb.config import Speed
 from pcb.model.sequence import sequence_of
+from pcb.order.schedule import schedule_from_blocks
 from pcb.sample.guidance import Guidance
 from pcb.sample.prepared import Prepared
-from pcb.schedule import schedule_from_blocks
-from pcb.settings import Speed
 from tests.models import tiny_model
 from tests.sample.test_sampler import draw, full_pass
 

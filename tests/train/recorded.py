@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pcb.model.released import ReleasedConfig, load_released, rename
+from pcb.external.released import ReleasedConfig, load_released, rename
 from pcb.model.sequence import sequence_of
-from pcb.schedule import Schedule
+from pcb.order.schedule import Schedule
 from pcb.train.batches import Batch
 
 FOLDER = Path(__file__).parents[1] / "reference" / "training"

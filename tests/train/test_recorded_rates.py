@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from pcb.params import load_preset
-from pcb.settings import Training
+from pcb.config import Training
+from pcb.config.loader import load_preset
 from pcb.train.optim import learning_rate
 from tests.train.recorded import arrays_of
 
