@@ -1,4 +1,4 @@
-"""The stage `metrics`: scores of one sampling setting's images, decoded as they are read.
+"""The stage `metrics`: scores of one sampling config's images, decoded as they are read.
 
 One pass over the images serves every metric, and no pixel touches the disk. A shard of features
 belongs to each shard of the samples; shards are temporary, and the scores follow from all of them.
@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcb.config import Preset
 from pcb.data.arrays import to_uint8
 from pcb.errors import UserError
 from pcb.metrics.extractor import load_extractor
 from pcb.metrics.fidelity import scores
 from pcb.metrics.parts import Part, fill_parts, read_parts
 from pcb.metrics.target import load_target
-from pcb.pipeline.run import Job
+from pcb.pipeline.job import Job
 from pcb.runtime.atomic import whole_files, write_atomic
 from pcb.runtime.device import DTYPES, compute_exactly, forbid_tf32, pick_device, send
 from pcb.sample.draw import labels
@@ -41,7 +42,7 @@ def run(job: Job) -> dict[str, Any]:
     compute_exactly(device, 1)
     forbid_tf32()
     shards = sample_shards(job.inputs["sample"], preset.sampling.images)
-    parts = feature_parts(job, shards, device)
+    parts = feature_parts(preset, job.inputs["tokenizer"], shards, device, job.folder)
     extractor = load_extractor(preset.metrics.extractor, job.inputs["reference"], device)
     own = [part for k, part in enumerate(parts) if job.makes(k)]
     with job.progress("images", sum(part.images for part in own)) as progress:
@@ -50,7 +51,7 @@ def run(job: Job) -> dict[str, Any]:
         return {}
     features = read_parts(parts)
     target = load_target(job.inputs["reference"])
-    print(f"{job.unit.name}: scoring", flush=True)
+    print(f"{job.task.name}: scoring", flush=True)
     result = {
         "images": len(features.pool),
         **scores(features, target, preset.metrics, device),
@@ -76,10 +77,14 @@ def sample_shards(folder: Path, images: int) -> list[Path]:
     return paths
 
 
-def feature_parts(job: Job, shards: Sequence[Path], device: torch.device) -> list[Part]:
-    """Return a part of features for each shard: temporaries until the stage is complete."""
-    preset = job.preset
-    tokenizer = load_tokenizer(job.inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
+def feature_parts(
+    preset: Preset, made: Path, shards: Sequence[Path], device: torch.device, folder: Path
+) -> list[Part]:
+    """Return a part of features for each shard: temporaries until the stage is complete.
+
+    made: the tokenizer's folder.
+    """
+    tokenizer = load_tokenizer(made, preset.tokenizer.autoencoder).to(device)
     if preset.metrics.decode_precision != "float32":
         tokenizer.round_decoder_to(DTYPES[preset.metrics.decode_precision])
     parts = []
@@ -87,7 +92,7 @@ def feature_parts(job: Job, shards: Sequence[Path], device: torch.device) -> lis
         codes = finest(np.load(path, mmap_mode="r"), preset.grid)
         parts.append(
             Part(
-                path=job.folder / f".{path.stem.replace('codes', 'features')}.npz",
+                path=folder / f".{path.stem.replace('codes', 'features')}.npz",
                 images=len(codes),
                 batches=partial(decoded, tokenizer, codes, preset.compute.feature_batch),
             )
@@ -108,6 +113,6 @@ def decoded(tokenizer: Tokenizer, codes: NDArray[np.uint16], batch: int) -> Iter
 
 
 def agreement(logits: Tensor, num_classes: int) -> float:
-    """Share of images whose asked-for class the classifier sees."""
+    """Return the fraction of images whose asked-for class the classifier sees."""
     asked = torch.from_numpy(labels(num_classes, np.arange(len(logits))))
     return float((logits.argmax(1) == asked).double().mean())
