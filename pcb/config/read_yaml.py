@@ -74,7 +74,7 @@ def read_yaml(path: Path) -> Any:
     file, one that is not UTF-8 or not YAML, a key that stands twice or is no string, a number that
     YAML's versions read differently or that is too large.
     """
-    loader = _Loader(_text(path))
+    loader = _Loader(_printable(read_text(path), path))
     try:
         node = loader.get_single_node()
         if node is None:
@@ -94,8 +94,11 @@ def read_yaml(path: Path) -> Any:
         loader.dispose()
 
 
-def _text(path: Path) -> str:
-    """Return a file's text, which has to be UTF-8, with or without a byte order mark."""
+def read_text(path: Path) -> str:
+    """Return a file's text, which has to be UTF-8, without its byte order mark.
+
+    Raises UserError naming the file, and the line that is in another encoding.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -111,6 +114,11 @@ def _text(path: Path) -> str:
         raise UserError(
             f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save it as UTF-8"
         ) from None
+    return text
+
+
+def _printable(text: str, path: Path) -> str:
+    """Return a text, or refuse a character that YAML does not allow."""
     control = _CONTROL.search(text)
     if control:
         line = text.count("\n", 0, control.start()) + 1

@@ -24,6 +24,8 @@ LAYERS = ["2048", "logits_unbiased"]
 """Pool features, and logits without bias: what ADM's Inception score reads."""
 CHANNELS = 7
 """sFID reads so many channels of `mixed_6/conv`, on 17 x 17 places: 2,023 numbers."""
+WIDTHS = {"mu": 2048, "mu_s": CHANNELS * 17 * 17}
+"""Features of a layer, by the name that ADM's files give its mean."""
 
 
 def load_inception(path: Path, device: torch.device) -> Extractor:
