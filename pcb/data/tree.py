@@ -170,9 +170,8 @@ def _named_class(root: Path, name: str) -> str:
 
 def _images(folder: Path) -> list[str]:
     """Return the sorted names of the images in a folder; folders and hidden files are none."""
-    names = [
-        entry.name for entry in _scan(folder) if _is_image(entry.name) and not _is_folder(entry)
-    ]
+    images = (entry for entry in _scan(folder) if _is_image(entry.name))
+    names = [entry.name for entry in images if not _is_folder(entry)]
     for name in names:
         _check_name(folder, name)
     return names
