@@ -1,4 +1,4 @@
-"""Settings of a transformer and of its training (METHOD sections 4 and 5)."""
+"""Settings of a transformer and of its training (method sections 4 and 5)."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""Settings of the tokenizer and of the token cache (METHOD section 3)."""
+"""Settings of the tokenizer and of the token cache (method section 3)."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from pcb.config.base import Count, NonNegativeFloat, Positive, PositiveFloat, Se
 
 
 class Autoencoder(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Architecture of the VQ autoencoder (LlamaGen's VQ-16 by default; METHOD section 3)."""
+    """Architecture of the VQ autoencoder (LlamaGen's VQ-16 by default; method section 3)."""
 
     channels: Positive = 128
     channel_multipliers: Annotated[tuple[Positive, ...], Meta(min_length=1)] = (1, 1, 2, 2, 4)
@@ -58,7 +58,7 @@ class TokenizerTraining(Settings, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Requantisation(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A new codebook for LlamaGen's autoencoder, which itself stays as it is (METHOD section 3)."""
+    """A new codebook for LlamaGen's autoencoder, which itself stays as it is (method section 3)."""
 
     mode: Literal["as_published", "as_intended"] = "as_intended"
     """`as_published` begins from the statistics of the first batch and never moves unused codes,

@@ -1,4 +1,4 @@
-"""The authors' released autoencoder: its YAML and its weights (METHOD section 9).
+"""The authors' released autoencoder: its YAML and its weights (method section 9).
 
 Checkpoints are pickles and are read by `pcb.runtime.torch_files` alone.
 """

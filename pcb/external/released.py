@@ -1,4 +1,4 @@
-"""The authors' released models: config.yaml, checkpoint-last.pth and autoenc/ (METHOD section 9).
+"""The authors' released models: config.yaml, checkpoint-last.pth and autoenc/ (method section 9).
 
 Tensor names are facts of that layout; the tables here take them to this package's names.
 """

@@ -27,15 +27,13 @@ from pcb.metrics.features import (
 from pcb.metrics.image_files import ImageFiles
 from pcb.runtime.atomic import atomic, write_atomic
 from pcb.runtime.device import send
-from pcb.runtime.environment import package_versions
+from pcb.runtime.environment import FEATURE_PACKAGES, package_versions
 from pcb.runtime.hashing import content_hash
 from pcb.runtime.lock import hold, is_held
 from pcb.runtime.progress import Progress
 
 PART_IMAGES = 5000
 """Images of a part, rounded up to whole batches, so that batches are those of a single pass."""
-PACKAGES = ("torch", "torch-fidelity")
-"""Distributions whose version may move a feature."""
 VERSION = 1
 """Raised when extractors of this package see other features by the same weights."""
 
@@ -113,7 +111,7 @@ class Extraction:
             "batch": self.batch,
             "part": self._part_images,
             "device": self.device.type,
-            "packages": [versions.get(name) for name in PACKAGES],
+            "packages": [versions.get(name) for name in FEATURE_PACKAGES],
         }
         return content_hash(depends_on)
 

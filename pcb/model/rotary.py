@@ -1,4 +1,4 @@
-"""Learned rotary phases of every (scale, cell), and how keys mix two of them (METHOD section 4).
+"""Learned rotary phases of every (scale, cell), and how keys mix two of them (method section 4).
 
 Letters: R rows (tokens, class, empty), L positions, N heads, H head dim.
 """
@@ -43,7 +43,7 @@ class RotaryPhases(nn.Module):
 def rotate(x_BLNH: Tensor, phases: Tensor) -> Tensor:
     """Return x * cos + rotate_half(x) * sin; the two halves of a head have phases of their own.
 
-    Since they differ, this is no pure rotation once they are learned (METHOD section 4).
+    Since they differ, this is no pure rotation once they are learned (method section 4).
     """
     cos, sin = phases.to(x_BLNH.dtype).unbind(-1)
     first, second = x_BLNH.chunk(2, dim=-1)

@@ -215,7 +215,7 @@ class Transformer(nn.Module):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def _initialise(self) -> None:
-        """Set the start of training (METHOD section 4); the head is zero: the first loss is ln V.
+        """Set the start of training (method section 4); the head is zero: the first loss is ln V.
 
         As published, Linears inside the layers are N(0, 0.02); embeddings, the code MLPs and the
         two input projections keep PyTorch's defaults, through which a unit code vector reaches the

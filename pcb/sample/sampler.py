@@ -1,4 +1,4 @@
-"""Drawing a batch of images block by block (paper, section 3 and METHOD section 6).
+"""Drawing a batch of images block by block (paper, section 3 and method section 6).
 
 Letters: B images, T tokens of the whole sequence.
 """

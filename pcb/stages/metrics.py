@@ -1,11 +1,11 @@
-"""The stage `metrics`: scores of one sampling setting's images, decoded as they are read.
+"""The stage `metrics`: scores of one sampling config's images, decoded as they are read.
 
 One pass over the images serves every metric, and no pixel touches the disk. A shard of features
 belongs to each shard of the samples; shards are temporary, and the scores follow from all of them.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcb.config import Preset
 from pcb.data.arrays import to_uint8
 from pcb.errors import UserError
 from pcb.metrics.extractor import load_extractor
 from pcb.metrics.features import extract, join_features, load_features, save_features
 from pcb.metrics.fidelity import scores
 from pcb.metrics.target import load_target
-from pcb.pipeline.run import Job
+from pcb.pipeline.job import Job
 from pcb.runtime.atomic import whole_files, write_atomic
 from pcb.runtime.device import DTYPES, compute_exactly, forbid_tf32, pick_device, send
+from pcb.runtime.progress import Progress
 from pcb.sample.draw import labels
 from pcb.tokenizer.load import load_tokenizer
 from pcb.tokenizer.vq import Tokenizer
@@ -40,12 +42,13 @@ def run(job: Job) -> dict[str, Any]:
     compute_exactly(device, 1)
     forbid_tf32()
     shards = sample_shards(job.inputs["sample"], preset.sampling.images)
-    extract_shards(job, shards, device)
+    own = [path for k, path in enumerate(shards) if job.makes(k)]
+    extract_shards(preset, job.inputs, own, device, job.folder, job.progress)
     if not job.whole:
         return {}
     features = join_features(load_features(features_path(job.folder, path)) for path in shards)
     target = load_target(job.inputs["reference"])
-    print(f"{job.unit.name}: scoring", flush=True)
+    print(f"{job.task.name}: scoring", flush=True)
     result = {
         "images": len(features.pool),
         **scores(features, target, preset.metrics, device),
@@ -76,25 +79,27 @@ def features_path(folder: Path, codes: Path) -> Path:
     return folder / f".{codes.stem.replace('codes', 'features')}.npz"
 
 
-def extract_shards(job: Job, shards: Sequence[Path], device: torch.device) -> None:
-    """Extract this process's shards, but for those that an interrupted run has left."""
-    preset = job.preset
-    tokenizer = load_tokenizer(job.inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
+def extract_shards(
+    preset: Preset,
+    inputs: Mapping[str, Path],
+    shards: Sequence[Path],
+    device: torch.device,
+    folder: Path,
+    progress: Callable[[str, int], Progress],
+) -> None:
+    """Write the features of shards into a folder, but of those that an interrupted run has left."""
+    tokenizer = load_tokenizer(inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
     if preset.metrics.decode_precision != "float32":
         tokenizer.round_decoder_to(DTYPES[preset.metrics.decode_precision])
-    extractor = load_extractor(preset.metrics.extractor, job.inputs["reference"], device)
-    own = {
-        features_path(job.folder, path): np.load(path, mmap_mode="r")
-        for k, path in enumerate(shards)
-        if job.makes(k)
-    }
-    with job.progress("images", sum(map(len, own.values()))) as progress:
-        for path, codes in own.items():
+    extractor = load_extractor(preset.metrics.extractor, inputs["reference"], device)
+    codes_of = {features_path(folder, path): np.load(path, mmap_mode="r") for path in shards}
+    with progress("images", sum(map(len, codes_of.values()))) as counted:
+        for path, codes in codes_of.items():
             if path.exists():
-                progress.skip(len(codes))
+                counted.skip(len(codes))
                 continue
             images = decoded(tokenizer, finest(codes, preset.grid), preset.compute.feature_batch)
-            found = extract(extractor, images, progress.advance, preset.compute.prefetch)
+            found = extract(extractor, images, counted.advance, preset.compute.prefetch)
             save_features(path, found)
 
 
@@ -111,6 +116,6 @@ def decoded(tokenizer: Tokenizer, codes: NDArray[np.uint16], batch: int) -> Iter
 
 
 def agreement(logits: Tensor, num_classes: int) -> float:
-    """Share of images whose asked-for class the classifier sees."""
+    """Return the fraction of images whose asked-for class the classifier sees."""
     asked = torch.from_numpy(labels(num_classes, np.arange(len(logits))))
     return float((logits.argmax(1) == asked).double().mean())

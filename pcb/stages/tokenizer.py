@@ -19,7 +19,7 @@ from pcb.external.llamagen import load_llamagen
 from pcb.metrics.features import Extractor
 from pcb.metrics.inception import load_inception
 from pcb.metrics.reconstruction import measure, reconstructions
-from pcb.pipeline.run import Entry, Job
+from pcb.pipeline.job import Entry, Job
 from pcb.runtime.device import compute_exactly, forbid_tf32, pick_device
 from pcb.runtime.weights import save_weights
 from pcb.stages.train import write_log
@@ -36,7 +36,7 @@ _SHOWN = 16
 _MEASURED = 1000
 
 
-def build(job: Job) -> Mapping[str, Any]:
+def run(job: Job) -> Mapping[str, Any]:
     """Make the tokenizer in the way that `tokenizer.source` says."""
     return _BUILDERS[job.preset.tokenizer.source](job)
 

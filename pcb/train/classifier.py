@@ -4,6 +4,7 @@ It also leaves what the reference images look like to it, which every setting of
 compared with.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,37 +18,40 @@ from pcb.errors import UserError
 from pcb.metrics.classifier import WEIGHTS, Classifier, classify
 from pcb.metrics.statistics import statistics_of
 from pcb.metrics.target import Target, save_target
-from pcb.pipeline.run import Job
-from pcb.runtime.device import compute_exactly, pick_device
 from pcb.runtime.progress import Progress
 from pcb.runtime.weights import save_weights
 
 
-def build(job: Job) -> dict[str, Any]:
-    """Train, measure on held-out digits, and refuse a classifier that is not good enough."""
-    settings = job.preset.classifier
-    assert settings is not None
-    device = pick_device(job.preset.compute)
-    # One thread, as for every stage that the scheduler runs beside others (`pcb.pipeline.stages`).
-    compute_exactly(device, 1)
-    data = job.inputs["data"]
+def build(
+    settings: ClassifierSettings,
+    data: Path,
+    folder: Path,
+    *,
+    num_classes: int,
+    batch: int,
+    device: torch.device,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Train, measure on held-out digits, and refuse a classifier that is not good enough.
+
+    `data` holds the images, `folder` gets the weights and the view of the reference images.
+    """
     images = np.load(data / TRAIN_IMAGES, mmap_mode="r")
     torch.manual_seed(settings.seed)
-    classifier = Classifier(job.preset.data.num_classes, settings.features).to(device)
-    with job.progress("iterations", settings.iterations) as progress:
-        train(classifier, images, np.load(data / TRAIN_LABELS), settings, progress)
+    classifier = Classifier(num_classes, settings.features).to(device)
+    train(classifier, images, np.load(data / TRAIN_LABELS), settings, progress)
     classifier.eval()
     reference = torch.from_numpy(np.load(data / REFERENCE_IMAGES))
-    features, logits = classify(classifier, reference, job.preset.compute.feature_batch)
+    features, logits = classify(classifier, reference, batch)
     labels = torch.from_numpy(np.load(data / REFERENCE_LABELS))
     accuracy = float((logits.argmax(1) == labels).double().mean())
     if accuracy < settings.min_accuracy:
         raise UserError(
-            f"{job.unit.name}: held-out accuracy {accuracy:.3f} is below "
+            f"reference: held-out accuracy {accuracy:.3f} is below "
             f"classifier.min_accuracy = {settings.min_accuracy}; train it for more iterations"
         )
-    save_target(job.folder, Target(features, statistics_of(features)))
-    save_weights(job.folder / WEIGHTS, classifier.state_dict())
+    save_target(folder, Target(features, statistics_of(features)))
+    save_weights(folder / WEIGHTS, classifier.state_dict())
     return {"accuracy": accuracy, "reference_images": len(labels)}
 
 

@@ -1,4 +1,4 @@
-"""A new codebook for a finished autoencoder (METHOD section 3).
+"""A new codebook for a finished autoencoder (method section 3).
 
 Encoder, decoder and the 1x1 convolutions stay as they are. Codes are the unit vectors of a weight
 that Adam moves towards the latents that choose them.

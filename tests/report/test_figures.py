@@ -1,7 +1,10 @@
 """Figures: deterministic files, one style a ratio, pictures that show what they claim."""
 
 import io
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,7 @@ from pcb.report.rows import Row, make_row
 from pcb.report.strips import sheet, strip
 from pcb.report.style import figure_bytes, inline_svg, ratio_style
 from pcb.tokenizer.vq import Tokenizer
-from tests.units import pipeline_of
+from tests.units import ROOT, pipeline_of
 
 
 @pytest.mark.parametrize("n", [1, 5, 8])
