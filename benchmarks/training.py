@@ -127,7 +127,9 @@ def random_trainer(
     sizes = preset.models[name].model.sizes(grid or preset.grid)
     training, codes = preset.models[name].training, preset.tokenizer.autoencoder.codebook_size
     assert training is not None
-    settings = replace(training, batch_size=batch, precision=precision)
+    # As many images a schedule as in the run itself.
+    schedules = max(1, round(training.schedules * batch / training.batch_size))
+    settings = replace(training, batch_size=batch, schedules=schedules, precision=precision)
     cache = RandomCache(sizes, images=_IMAGES, crops=_CROPS, codes=codes)
     batches = Batches(
         cache,

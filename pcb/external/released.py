@@ -64,6 +64,10 @@ TRANSFORMER_NAMES = (
     ),
 )
 AUTOENCODER_PREFIX = "autoenc."
+CLASSES = "class_embeddings.weight"
+HIDDEN_MULTIPLE = 256
+"""The released code rounds the width of SwiGLU up to a multiple of this."""
+NORM_EPSILON = 1e-6
 CONFIG, CHECKPOINT = "config.yaml", "checkpoint-last.pth"
 _LARGEST_IMAGE = 4096
 """Pixels a side beyond which a configuration is taken to be mistaken."""
@@ -97,8 +101,10 @@ def load_released(folder: Path) -> Released:
     config = ReleasedConfig.read(folder / CONFIG)
     autoencoder = read_autoencoder_settings(config.autoencoder_config)
     tokenizer = load_released_autoencoder(config.autoencoder_checkpoint, autoencoder)
-    transformer = config.transformer(tokenizer)
-    weights = released_weights(transformer, tokenizer, folder / CHECKPOINT)
+    checkpoint = folder / CHECKPOINT
+    content = read_checkpoint(checkpoint)
+    transformer = config.transformer(tokenizer, _classes_in(content, checkpoint))
+    weights = _weights_in(content, transformer, tokenizer, checkpoint)
     transformer.load_state_dict(weights.state)
     return Released(
         tokenizer=tokenizer,
@@ -115,7 +121,13 @@ def released_weights(
     They are those of the key `model`: the paper trains without a moving average. Raises UserError
     naming the file and the tensors that do not fit.
     """
-    content = read_checkpoint(checkpoint)
+    return _weights_in(read_checkpoint(checkpoint), transformer, tokenizer, checkpoint)
+
+
+def _weights_in(
+    content: Mapping[str, Any], transformer: Transformer, tokenizer: Tokenizer, checkpoint: Path
+) -> ReleasedWeights:
+    """Do the same with a checkpoint that has been read."""
     tensors = tensors_in(content, "model", checkpoint, "a released model")
     state = transformer_tensors(tensors, tokenizer, checkpoint)
     check_state(transformer, state, str(checkpoint))
@@ -125,6 +137,14 @@ def released_weights(
         parameters=transformer.num_parameters(),
         epoch=epoch if isinstance(epoch, int) else None,
     )
+
+
+def _classes_in(content: Mapping[str, Any], checkpoint: Path) -> int:
+    """Return how many classes a released model knows: one fewer than it has embeddings of."""
+    tensors = tensors_in(content, "model", checkpoint, "a released model")
+    if CLASSES not in tensors or tensors[CLASSES].dim() != 2:
+        raise UserError(f"{checkpoint}: no {CLASSES} of two dimensions; is it a released model?")
+    return len(tensors[CLASSES]) - 1
 
 
 def transformer_tensors(
@@ -179,6 +199,12 @@ class ReleasedConfig:
         """Read the file, or raise UserError."""
         return cls(path=path, config=read_config(path))
 
+    @property
+    def _model(self) -> Mapping[str, Any]:
+        """The file's section `model`."""
+        section: Mapping[str, Any] = self.config["model"]
+        return section
+
     def _at(self, kind: type[T], *keys: str, default: T | None = None) -> T:
         """Return what stands under these keys of `model`."""
         return value_at(self.config, kind, self.path, "model", *keys, default=default)
@@ -192,10 +218,10 @@ class ReleasedConfig:
         return size
 
     @property
-    def num_classes(self) -> int:
-        """Classes, without the null class; 0 for a model without conditions."""
-        if not self._at(bool, "class_cond", default=True):
-            return 0
+    def num_classes(self) -> int | None:
+        """Classes, without the null class, if the file says so; the published ones do not."""
+        if self._model.get("num_classes") is None:
+            return None
         classes = self._at(int, "num_classes")
         if classes < 1:
             raise UserError(f"{self.path}: model.num_classes = {classes}: expected at least 1")
@@ -219,23 +245,47 @@ class ReleasedConfig:
         return next((place for place in places if place.is_file()), places[0])
 
     def settings(self) -> Model:
-        """Return the transformer's architecture."""
+        """Return the transformer's architecture; what the file leaves out is as in the release.
+
+        Raises UserError for an architecture that is not built here.
+        """
         single = self._at(bool, "single_scale", default=False)
+        width = self._at(int, "llama_config", "hidden_size")
+        layers = self._at(int, "llama_config", "num_hidden_layers")
+        hidden = self._at(int, "llama_config", "intermediate_size")
+        every = self._model.get("num_mixing_layers", 2) in (None, "all")
         settings = {
             "scale_ratio": "single" if single else self._at(float, "scale_ratio", default=2.0),
             "min_size": self._at(int, "scale_min_size", default=1),
-            "width": self._at(int, "llama_config", "hidden_size"),
-            "layers": self._at(int, "llama_config", "num_hidden_layers"),
+            "width": width,
+            "layers": layers,
             "heads": self._at(int, "llama_config", "num_attention_heads"),
-            "hidden": self._at(int, "llama_config", "intermediate_size"),
-            "mixing_layers": self._at(int, "num_mixing_layers", default=2),
-            "head_mlp": self._at(bool, "use_head_mlp", default=False),
-            "class_conditional": self._at(bool, "class_cond", default=True),
+            "hidden": -(-hidden // HIDDEN_MULTIPLE) * HIDDEN_MULTIPLE,
+            "mixing_layers": layers if every else self._at(int, "num_mixing_layers", default=2),
+            "head_mlp": self._at(bool, "use_head_mlp", default=True),
         }
+        self._check_built()
         return convert(settings, Model, f"{self.path}: model")
 
-    def transformer(self, tokenizer: Tokenizer) -> Transformer:
-        """Return a transformer of this architecture, with fresh weights."""
+    def _check_built(self) -> None:
+        """Refuse what the released code has and this package has not."""
+        if not self._at(bool, "class_cond", default=False):
+            raise UserError(
+                f"{self.path}: model.class_cond is not true: a model without class token and "
+                f"adaptive norms is not built here; take one that is conditioned on classes"
+            )
+        epsilon = self._at(float, "llama_config", "rms_norm_eps", default=NORM_EPSILON)
+        if epsilon != NORM_EPSILON:
+            raise UserError(
+                f"{self.path}: model.llama_config.rms_norm_eps = {epsilon:g}: it is fixed at "
+                f"{NORM_EPSILON:g} here"
+            )
+
+    def transformer(self, tokenizer: Tokenizer, num_classes: int) -> Transformer:
+        """Return a transformer of this architecture, with fresh weights.
+
+        num_classes: those of the weights that it will take, where the file does not say.
+        """
         settings = self.settings()
         if self.image_size % tokenizer.stride:
             raise UserError(
@@ -243,14 +293,18 @@ class ReleasedConfig:
                 f"autoencoder's stride {tokenizer.stride}"
             )
         sizes = settings.sizes(self.image_size // tokenizer.stride)
-        return Transformer(settings, sizes, self.num_classes, tokenizer.codebook)
+        classes = num_classes if self.num_classes is None else self.num_classes
+        return Transformer(settings, sizes, classes, tokenizer.codebook)
 
     def differences(self, preset: Preset, name: str) -> list[str]:
         """Say in what this is another model than a preset's: `width 64 for 1024`."""
         found, wanted = self.settings(), preset.models[name].model
         # How weights began says nothing of weights that were trained.
         names = [field for field in Model.__struct_fields__ if field != "init"]
-        pairs = {field: (getattr(found, field), getattr(wanted, field)) for field in names}
+        pairs: dict[str, tuple[Any, Any]] = {
+            field: (getattr(found, field), getattr(wanted, field)) for field in names
+        }
         pairs["image_size"] = (self.image_size, preset.data.image_size)
-        pairs["num_classes"] = (self.num_classes, preset.data.num_classes)
+        if self.num_classes is not None:
+            pairs["num_classes"] = (self.num_classes, preset.data.num_classes)
         return [f"{field} {a} for {b}" for field, (a, b) in pairs.items() if a != b]

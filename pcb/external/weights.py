@@ -36,7 +36,7 @@ def import_released(
     checkpoint = external_file(preset.files, released)
     tokenizer = load_tokenizer(tokenizer_folder, preset.tokenizer.autoencoder)
     with torch.device("meta"):
-        transformer = config.transformer(tokenizer)
+        transformer = config.transformer(tokenizer, preset.data.num_classes)
     weights = released_weights(transformer, tokenizer, checkpoint)
     save_weights(folder / WEIGHTS, weights.state)
     sha256 = external_sha256(preset.files, released)

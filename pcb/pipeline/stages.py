@@ -49,7 +49,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             name="tokenizer",
-            version=1,
+            version=2,
             help="train a tokenizer, requantize LlamaGen's, or take the released one",
             wide=True,
         ),
@@ -60,14 +60,14 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             name="tokens",
-            version=1,
+            version=2,
             help="encode the training images at every scale",
             wide=True,
             sharded=True,
         ),
         Stage(
             name="train",
-            version=1,
+            version=2,
             help="train one model, or take its released weights",
             one_per="model",
             wide=True,
@@ -75,7 +75,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             name="sample",
-            version=2,
+            version=3,
             help="sample the images of one sampling config, as token codes",
             one_per="sampling config",
             sharded=True,

@@ -55,7 +55,9 @@ class Trainer:
             self.device.type, enabled=self.settings.precision == "float16"
         )
         self._resume()
-        self.objective = Objective(self.model, self.compute)
+        self.objective = Objective(
+            self.model, self.compute, head_mlp_decay=self.settings.head_mlp_decay
+        )
         self.parallel = self.ranks.parallel(self.objective)
         self._saved = time.monotonic()
         self.log_every = max(LOG_EVERY, -(-self.batches.iterations // LOG_ROWS))
@@ -100,20 +102,21 @@ class Trainer:
 
         Both are means over the images, of this rank for the losses and of all for the gradients.
         """
-        inputs, codes_BT = model_inputs(batch, self.model.codebook_VC)
-        mask = self.objective.mask(batch.sequence)
-        images = len(codes_BT)
-        size = self.compute.micro_batch or images
+        images, left = len(batch.labels_B), len(batch.labels_B)
         losses = []
-        for start in range(0, images, size):
-            some = slice(start, start + size)
-            share = len(codes_BT[some]) / images
-            last = start + size >= images
-            with nullcontext() if last else self.ranks.alone(self.parallel):
-                with self._autocast():
-                    losses_T = self.parallel(inputs.of(some), codes_BT[some], mask)
-                self.scaler.scale(losses_T.mean() * share).backward()
-            losses.append(losses_T.detach() * share)
+        for part in batch.by_schedule():
+            inputs, codes_BT = model_inputs(part, self.model.codebook_VC)
+            mask = self.objective.mask(part.sequence)
+            size = self.compute.micro_batch or len(codes_BT)
+            for start in range(0, len(codes_BT), size):
+                some = slice(start, start + size)
+                share = len(codes_BT[some]) / images
+                left -= len(codes_BT[some])
+                with self.ranks.alone(self.parallel) if left else nullcontext():
+                    with self._autocast():
+                        losses_T = self.parallel(inputs.of(some), codes_BT[some], mask)
+                    self.scaler.scale(losses_T.mean() * share).backward()
+                losses.append(losses_T.detach() * share)
         return torch.stack(losses).sum(0)
 
     def save(self) -> None:

@@ -21,7 +21,8 @@ from pcb.train.loop import Trainer
 from tests.models import tiny_model
 from tests.train.tokens import CODES, SIZES
 
-SETTINGS = Training(epochs=6, batch_size=8, learning_rate=1e-3, precision="float32")
+# Schedules that two ranks cannot share out whole.
+SETTINGS = Training(epochs=6, batch_size=8, schedules=3, learning_rate=1e-3, precision="float32")
 
 MODEL = {"layers": 2, "heads": 2}
 

@@ -27,7 +27,9 @@ def tokens(tmp_path_factory):
 
 def trainer(tokens, folder, precision, heads=4, **compute):
     folder.mkdir()
-    training = Training(epochs=100, batch_size=16, learning_rate=1e-3, precision=precision)
+    training = Training(
+        epochs=100, batch_size=16, schedules=2, learning_rate=1e-3, precision=precision
+    )
     sizes = {"width": 128, "heads": heads, "hidden": 256, "layers": 4}
     model = tiny_model(codes=CODES, classes=10, sizes=SIZES, init="narrow", **sizes).cuda()
     batches = Batches(TokenCache(tokens, SIZES), training, num_classes=10, codebook_size=CODES)

@@ -33,7 +33,7 @@ def tokens(tmp_path_factory):
 
 def trainer(tokens, folder, compute=None, **settings):
     folder.mkdir(exist_ok=True)
-    base = {"epochs": 12, "batch_size": 16, "learning_rate": 3e-3, "ema": 0.9}
+    base = {"epochs": 12, "batch_size": 16, "schedules": 2, "learning_rate": 3e-3, "ema": 0.9}
     training = Training(**{**base, "precision": "float32", **settings})
     model = tiny_model(codes=CODES, classes=10, layers=2)
     cache = TokenCache(tokens, SIZES)
