@@ -1,13 +1,14 @@
-"""Features of images from outside, kept part by part, so that an interrupted pass goes on.
+"""Features of images, kept part by part, so that an interrupted pass resumes.
 
-The parts of an image set lie in a folder named by a hash of what they depend on: other images,
+The parts of external images lie in a folder named by a hash of what they depend on: other images,
 weights, batches, packages or another kind of device never find them.
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcb.config import Compute
 from pcb.metrics.features import (
     Extractor,
     Features,
@@ -39,6 +41,60 @@ VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """Some images, and the file that keeps what is seen of them."""
+
+    path: Path
+    images: int
+    batches: Callable[[], Iterable[Tensor]]
+    """Returns the images as uint8 (B, 3, H, W) on the extractor's device."""
+    depends_on: str = ""
+    """Hash of these images and of how they are seen, where the path's own name is no such hash."""
+
+    @property
+    def origin(self) -> str:
+        """What its file says of where it belongs: a copy from elsewhere says something else."""
+        return self.depends_on or f"{self.path.parent.name}/{self.path.name}"
+
+    def is_whole(self) -> bool:
+        """Say whether its file can be used; delete one that is unreadable, or of elsewhere."""
+        if self.is_held_by(self.path):
+            return True
+        self.path.unlink(missing_ok=True)
+        return False
+
+    def is_held_by(self, path: Path) -> bool:
+        """Say whether a file holds this part, whole."""
+        try:
+            load_features(path, self.origin)
+        except Exception:  # Damage shows in as many ways as a zip file has fields.
+            return False
+        return True
+
+
+def fill_parts(
+    parts: Sequence[Part],
+    extractor: Extractor,
+    progress: Progress,
+    prefetch: int = Compute().prefetch,
+) -> None:
+    """Extract the parts that are not there, one file after the other."""
+    missing = [part for part in parts if not part.is_whole()]
+    progress.skip(sum(part.images for part in parts) - sum(part.images for part in missing))
+    for part in missing:
+        found = extract(extractor, part.batches(), progress.advance, prefetch)
+        save_features(part.path, found, part.origin)
+
+
+def read_parts(parts: Sequence[Part]) -> Features:
+    """Return the features of all images of parts that are there.
+
+    Sums are added up part by part, interrupted or not: results are the same to the bit.
+    """
+    return join_features(load_features(part.path, part.origin) for part in parts)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Extraction:
     """How images are seen, and where what was seen of them is kept."""
 
@@ -53,19 +109,17 @@ class Extraction:
     def run(self, images: ImageFiles, progress: Progress) -> Features:
         """Return the features of all images; parts that are there are not extracted again.
 
-        A part counts as there if its own images are unchanged, whatever became of the others. Sums
-        are added up part by part, interrupted or not: results are the same to the bit.
+        A part is there as long as its own images are unchanged, whatever became of the others.
         """
         with self._locked(images):
-            write_atomic(self._record(images), self._belongs(images))
+            write_atomic(self._record(images), self._place(images))
             parts = self._parts(images)
-            missing = [part for part in parts if not self._is_whole(part)]
-            left = sum(min(self._part_images, images.count - part.start) for part in missing)
-            progress.skip(images.count - left)
-            self._extract(images, missing, progress)
-            joined = join_features(load_features(part.path, part.origin) for part in parts)
+            for part in parts:
+                self._take_over(part)
+            fill_parts(parts, self.extractor, progress)
+            found = read_parts(parts)
             self._drop_outdated(images)
-            return joined
+            return found
 
     def forget(self, images: ImageFiles) -> None:
         """Delete an image set's parts."""
@@ -73,36 +127,59 @@ class Extraction:
             shutil.rmtree(self._home(images), ignore_errors=True)
             self._record(images).unlink(missing_ok=True)
 
-    def _extract(self, images: ImageFiles, missing: Sequence["_Part"], progress: Progress) -> None:
-        """Extract and write these parts."""
-        batches: Iterator[Tensor] = iter(())
-        reached = None
-        for part in missing:
-            # One pass over the files serves parts that follow each other.
-            if part.start != reached:
-                batches = tensors(images, self.batch, self.device, part.start)
-            own = islice(batches, self._part_images // self.batch)
-            save_features(part.path, extract(self.extractor, own, progress.advance), part.origin)
-            reached = part.start + self._part_images
+    def _take_over(self, part: Part) -> None:
+        """Copy a part that stands with an earlier state of its image set, if one does."""
+        if part.is_held_by(part.path):
+            return
+        for other in sorted(self.folder.glob(f"*/{part.path.name}")):
+            if part.is_held_by(other):
+                with atomic(part.path) as hidden:
+                    shutil.copyfile(other, hidden)
+                return
 
-    def _parts(self, images: ImageFiles) -> list["_Part"]:
-        """Return all parts in order."""
-        home, step = self._home(images), self._part_images
+    def _drop_outdated(self, images: ImageFiles) -> None:
+        """Delete the parts of earlier states of an image set, all of which is there now."""
+        own, place = self._record(images), self._place(images)
+        for record in self.folder.glob("*.images"):
+            outdated = record != own and record.read_text(encoding="utf-8") == place
+            if outdated and not is_held(record.with_suffix(".lock")):
+                shutil.rmtree(record.with_suffix(""), ignore_errors=True)
+                record.unlink(missing_ok=True)
+
+    def _parts(self, images: ImageFiles) -> list[Part]:
+        """Return all parts."""
+        home, size = self._home(images), self._part_images
+        reader = _Reader(images, self.batch, self.device)
         return [
-            _Part(
-                start=start,
+            Part(
                 path=home / f"{number:05d}.npz",
-                origin=self._hash([number, images.marks(start, min(start + step, images.count))]),
+                images=min(size, images.count - start),
+                batches=partial(reader.batches, start, size // self.batch),
+                depends_on=self._hash(
+                    [number, images.marks(start, min(start + size, images.count))]
+                ),
             )
-            for number, start in enumerate(range(0, images.count, step))
+            for number, start in enumerate(range(0, images.count, size))
         ]
 
     @property
     def _part_images(self) -> int:
         return -(-PART_IMAGES // self.batch) * self.batch
 
+    def _home(self, images: ImageFiles) -> Path:
+        """Return the folder of an image set's parts."""
+        return self.folder / self._hash(images.identity)
+
+    def _record(self, images: ImageFiles) -> Path:
+        """Return the file that says which place's images a folder of parts is of."""
+        return self._home(images).with_suffix(".images")
+
+    def _place(self, images: ImageFiles) -> str:
+        """Return what that file says: the same for whatever images stand there."""
+        return self._hash(str(images.path.resolve()))
+
     def _hash(self, images: Any) -> str:
-        """Return a hash of these images, as plain data, and of all that decides their features."""
+        """Return a hash of images, as plain data says which, and of how they are seen."""
         versions = package_versions()
         depends_on = {
             "version": VERSION,
@@ -115,68 +192,28 @@ class Extraction:
         }
         return content_hash(depends_on)
 
-    def _home(self, images: ImageFiles) -> Path:
-        """Return the folder of an image set's parts."""
-        return self.folder / self._hash(images.identity)
-
-    def _record(self, images: ImageFiles) -> Path:
-        """Return the file that says which place's images a folder of parts is of."""
-        return self._home(images).with_suffix(".images")
-
-    def _belongs(self, images: ImageFiles) -> str:
-        """Return what that file says: the same for whatever images stand in that place."""
-        return self._hash(str(images.path.resolve()))
-
     def _locked(self, images: ImageFiles) -> AbstractContextManager[None]:
         """Keep others from the same parts; whoever waited finds them made."""
         home = self._home(images)
         waiting = f"{images.path}: another process reads it; waiting for that"
         return hold(home.with_suffix(".lock"), waiting)
 
-    def _is_whole(self, part: "_Part") -> bool:
-        """Say whether a part can be used; delete what is there but unreadable, or of elsewhere.
 
-        A part of the same images that stands with an earlier state of the set is taken over.
-        """
-        if _is_of(part.path, part.origin):
-            return True
-        part.path.unlink(missing_ok=True)
-        for other in sorted(self.folder.glob(f"*/{part.path.name}")):
-            if _is_of(other, part.origin):
-                with atomic(part.path) as hidden:
-                    shutil.copyfile(other, hidden)
-                return True
-        return False
+class _Reader:
+    """Batches of image files from any place; one pass serves parts that follow each other."""
 
-    def _drop_outdated(self, images: ImageFiles) -> None:
-        """Delete the parts of earlier states of an image set, all of which is there now."""
-        own = self._record(images)
-        for record in self.folder.glob("*.images"):
-            if record == own or record.read_text(encoding="utf-8") != self._belongs(images):
-                continue
-            if not is_held(record.with_suffix(".lock")):
-                shutil.rmtree(record.with_suffix(""), ignore_errors=True)
-                record.unlink(missing_ok=True)
+    def __init__(self, images: ImageFiles, batch: int, device: torch.device) -> None:
+        self._open = partial(tensors, images, batch, device)
+        self._batch = batch
+        self._reached: int | None = None
+        self._pass: Iterator[Tensor] = iter(())
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """One part of an image set's features."""
-
-    start: int
-    """Number of its first image."""
-    path: Path
-    origin: str
-    """What the file must say: a hash of its images and of all that decides their features."""
-
-
-def _is_of(path: Path, origin: str) -> bool:
-    """Say whether a file holds whole features of this origin."""
-    try:
-        load_features(path, origin)
-    except Exception:  # Damage shows in as many ways as a zip file has fields.
-        return False
-    return True
+    def batches(self, start: int, count: int) -> Iterator[Tensor]:
+        """Return the next `count` batches, or what there is, from image `start` on."""
+        if start != self._reached:
+            self._pass = self._open(start)
+        self._reached = start + count * self._batch
+        return islice(self._pass, count)
 
 
 def tensors(

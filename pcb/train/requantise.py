@@ -20,7 +20,7 @@ from pcb.tokenizer.codebook import perplexity, revive_unused
 from pcb.tokenizer.quantize import lookup, nearest_codes, normalise, rows_of
 from pcb.train.image_batches import draw_scale, random_of
 from pcb.train.latents import Latents
-from pcb.train.tokenizer_loop import Loop
+from pcb.train.loop import Objective
 
 CROPS = 2
 """Stream of random numbers that draws the crops of cached latents."""
@@ -34,7 +34,7 @@ the released code."""
 
 
 @dataclass(kw_only=True)
-class Requantiser(Loop):
+class CodebookObjective(Objective[Tensor]):
     """A codebook in training, on the device of its latents."""
 
     latents: Latents
@@ -51,8 +51,6 @@ class Requantiser(Loop):
         self._idle_V = torch.zeros(self.shape[0], device=self.device)
         self._usage_V = torch.zeros(self.shape[0], device=self.device)
         self._counts_V = torch.zeros(self.shape[0], device=self.device)
-        if not self.resume():
-            self._start()
 
     @property
     def iterations(self) -> int:
@@ -70,9 +68,26 @@ class Requantiser(Loop):
         size = draw_scale(random, settings.scales, settings.scale_probability)
         return self.latents.draw(random, size, settings.batch_size)
 
-    def step(self) -> None:
-        """Take one optimiser step, then do to unused codes what the mode says."""
-        latents_BChw, codes_VC = self.batch(self.iteration), self.codes_VC()
+    def start(self) -> None:
+        """Draw the first codes where latents lie."""
+        settings = self.settings
+        # paper: the released code has seen about one batch when it takes the statistics.
+        batches = 1 if settings.mode == "as_published" else settings.start_batches
+        grids = (self.batch(iteration) for iteration in range(batches))
+        random = random_of(settings.seed, _CODES, 0)
+        if settings.mode == "as_intended":
+            sized = ((grid_BChw.shape[-1], rows_of(grid_BChw)) for grid_BChw in grids)
+            codes_VC = codes_by_scale(sized, self.shape[0], random)
+        else:
+            codes_VC = gaussian_codes(map(rows_of, grids), self.shape[0], random)
+        self.weight_VC.data.copy_(codes_VC)
+
+    def step(self, iteration: int, batch: Tensor) -> Tensor:
+        """Take one optimizer step, then do to unused codes what the mode says.
+
+        Returns the loss, (1,).
+        """
+        latents_BChw, codes_VC = batch, self.codes_VC()
         codes_Bhw = nearest_codes(latents_BChw, codes_VC.detach())
         # paper: a mean over channels too; how large it is beside Adam's epsilon decides steps.
         loss = F.mse_loss(lookup(codes_Bhw, codes_VC), latents_BChw)
@@ -84,15 +99,16 @@ class Requantiser(Loop):
         self._counts_V += counts_V
         # paper: in the released code, redrawing has no effect.
         if self.settings.mode == "as_intended":
-            self._redraw(counts_V / len(codes_N))
+            self._redraw(iteration, counts_V / len(codes_N))
         elif self.settings.mode == "relocate":
-            self._relocate(rows_of(latents_BChw), codes_N)
-        self.record(loss=loss.item())
+            self._relocate(iteration, rows_of(latents_BChw), codes_N)
+        return loss.detach()[None]
 
-    def row(self) -> dict[str, float]:
+    def row(self, iteration: int, means_F: Tensor) -> dict[str, float]:
         """Return the mean loss since the last row, and perplexity and usage of all codes chosen."""
         usage = float((self._counts_V > 0).double().mean())
-        found = {**super().row(), "perplexity": perplexity(self._counts_V), "usage": usage}
+        spread = perplexity(self._counts_V)
+        found = {"loss": float(means_F[0]), "perplexity": spread, "usage": usage}
         self._counts_V.zero_()
         return found
 
@@ -114,28 +130,14 @@ class Requantiser(Loop):
         self._usage_V.copy_(state["usage"])
         self._counts_V.copy_(state["counts"])
 
-    def _start(self) -> None:
-        """Draw the first codes where latents lie."""
-        settings = self.settings
-        # paper: the released code has seen about one batch when it takes the statistics.
-        batches = 1 if settings.mode == "as_published" else settings.start_batches
-        grids = (self.batch(iteration) for iteration in range(batches))
-        random = random_of(settings.seed, _CODES, 0)
-        if settings.mode == "as_intended":
-            sized = ((grid_BChw.shape[-1], rows_of(grid_BChw)) for grid_BChw in grids)
-            codes_VC = codes_by_scale(sized, self.shape[0], random)
-        else:
-            codes_VC = gaussian_codes(map(rows_of, grids), self.shape[0], random)
-        self.weight_VC.data.copy_(codes_VC)
-
     @torch.no_grad()
-    def _redraw(self, shares_V: Tensor) -> None:
+    def _redraw(self, iteration: int, shares_V: Tensor) -> None:
         """Now and then, draw codes that are hardly used anew around the others.
 
         shares_V: how often each code was chosen in this iteration, with sum one.
         """
         self._usage_V.lerp_(shares_V, _USAGE_RATE)
-        done, every = self.iteration + 1, self.settings.redraw_every
+        done, every = iteration + 1, self.settings.redraw_every
         if done < 2 * every or done % every:
             return
         used_V = self._usage_V > _RARE * self._usage_V.mean()
@@ -146,7 +148,7 @@ class Requantiser(Loop):
             self._place(rare, gaussian_codes([used_NC], len(rare), random))
 
     @torch.no_grad()
-    def _relocate(self, latents_NC: Tensor, codes_N: Tensor) -> None:
+    def _relocate(self, iteration: int, latents_NC: Tensor, codes_N: Tensor) -> None:
         """Move long unused codes to latents that are badly served."""
         self._idle_V += 1
         self._idle_V[codes_N] = 0
@@ -158,7 +160,7 @@ class Requantiser(Loop):
             codes_N,
             patience=self.settings.revive_after,
             most=max(1, self.shape[0] // _REVIVED_SHARE),
-            random=random_of(self.settings.seed, _CODES, self.iteration + 1),
+            random=random_of(self.settings.seed, _CODES, iteration + 1),
         )
         self._place(dead, moved_VC[dead])
 

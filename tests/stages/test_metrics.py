@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import pcb.stages.metrics as stage
+import pcb.metrics.parts as parts
 from pcb.config import Metrics
 from pcb.config.loader import load_preset
 from pcb.errors import UserError
@@ -143,14 +143,14 @@ def test_groups_of_shards_merge_to_the_same_bytes(inputs, codes, tmp_path_factor
         job = make_job(inputs, codes, shared, shards=ShardGroup(k, 2))
         assert run(job) == {}
         assert not (job.folder / SCORES).exists()
-    monkeypatch.setattr(stage, "extract", lambda *arguments: extracted.append(arguments))
+    monkeypatch.setattr(parts, "extract", lambda *arguments: extracted.append(arguments))
     assert measure(inputs, codes, shared) == whole
     assert not extracted, "what the groups left is not extracted again"
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(inputs, codes, tmp_path_factory, monkeypatch):
     whole = measure(inputs, codes, tmp_path_factory.mktemp("whole"))
-    folder, extract, extracted = tmp_path_factory.mktemp("interrupted"), stage.extract, []
+    folder, extract, extracted = tmp_path_factory.mktemp("interrupted"), parts.extract, []
 
     def extract_or_die(*arguments):
         if len(extracted) == 2:
@@ -158,7 +158,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(inputs, codes, tmp_path_fa
         extracted.append(arguments)
         return extract(*arguments)
 
-    monkeypatch.setattr(stage, "extract", extract_or_die)
+    monkeypatch.setattr(parts, "extract", extract_or_die)
     with pytest.raises(KeyboardInterrupt):
         measure(inputs, codes, folder)
     extracted.clear()

@@ -8,7 +8,7 @@ from pcb.config import Compute, Training
 from pcb.model.layers import Attending
 from pcb.tokenizer.cache import TokenCache
 from pcb.train.batches import Batch, Batches, model_inputs
-from pcb.train.loop import Trainer
+from pcb.train.transformer import TransformerObjective
 from tests.models import tiny_model
 from tests.train.tokens import CODES, SIZES, write_tokens
 
@@ -85,16 +85,15 @@ def test_eight_ranks_have_one_schedule_each(cache):
 
 @pytest.mark.parametrize("micro_batch", [None, 2, 5])
 @pytest.mark.parametrize("schedules", [1, 3, 8])
-def test_gradients_are_the_mean_over_all_images(cache, tmp_path, schedules, micro_batch):
+def test_gradients_are_the_mean_over_all_images(cache, schedules, micro_batch):
     """Against one image after the other, each with the schedule that it goes by."""
     run = batches(cache, schedules=schedules)
     model = tiny_model(codes=CODES, classes=10, layers=2, head=0.3)
-    trainer = Trainer(
+    training = TransformerObjective(
         model=model,
         batches=run,
         settings=run.settings,
         compute=Compute(micro_batch=micro_batch),
-        folder=tmp_path,
     )
     batch = run[1]
     mean_T = 0
@@ -111,7 +110,7 @@ def test_gradients_are_the_mean_over_all_images(cache, tmp_path, schedules, micr
         mean_T += F.cross_entropy(logits[0], codes_BT[0], reduction="none") / BATCH
     names, parameters = zip(*model.named_parameters(), strict=True)
     expected = torch.autograd.grad(mean_T.mean(), parameters)
-    torch.testing.assert_close(trainer.backward(batch), mean_T.detach())
+    torch.testing.assert_close(training.backward(batch), mean_T.detach())
     for name, parameter, gradient in zip(names, parameters, expected, strict=True):
         torch.testing.assert_close(
             parameter.grad, gradient, atol=1e-6, rtol=1e-4, msg=lambda text, name=name: name + text

@@ -1,4 +1,4 @@
-"""What training minimises: the loss of every token, by the fastest way that a device offers.
+"""A transformer and the loss of every token, by the fastest way that a device offers.
 
 Whichever way it is computed - mask as tiles or dense, compiled or not, layers kept or computed
 again - the result is the same up to float rounding.
@@ -20,7 +20,7 @@ from pcb.runtime.device import can_compile
 from pcb.train.loss import cross_entropies, token_losses
 
 
-class Objective(nn.Module):
+class ModelLoss(nn.Module):
     """A transformer and its loss, as one module that ranks can share (`Ranks.parallel`)."""
 
     def __init__(
