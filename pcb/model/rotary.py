@@ -43,11 +43,13 @@ class RotaryPhases(nn.Module):
 def rotate(x_BLNH: Tensor, phases: Tensor) -> Tensor:
     """Return x * cos + rotate_half(x) * sin; the two halves of a head have phases of their own.
 
-    Since they differ, this is no pure rotation once they are learned (METHOD section 4).
+    Since they differ, this is no pure rotation once they are learned (METHOD section 4). Products
+    and sum have the phases' type, float32; the result is rounded to that of x.
     """
-    cos, sin = phases.to(x_BLNH.dtype).unbind(-1)
+    cos, sin = phases.unbind(-1)
     first, second = x_BLNH.chunk(2, dim=-1)
-    return x_BLNH * cos + torch.cat([-second, first], dim=-1) * sin
+    turned = torch.addcmul(x_BLNH * cos, torch.cat([-second, first], dim=-1), sin)
+    return turned.to(x_BLNH.dtype)
 
 
 def initial_angles(sizes: Items[int], head_dim: int) -> Tensor:

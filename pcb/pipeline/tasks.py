@@ -24,8 +24,8 @@ VERSIONS = {
     "tokenizer": 1,
     "reference": 2,
     "tokens": 1,
-    "train": 1,
-    "sample": 2,
+    "train": 2,
+    "sample": 3,
     "metrics": 2,
     "report": 1,
 }
