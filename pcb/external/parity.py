@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcb.errors import UserError
-from pcb.model.layers import Attending
+from pcb.model.layers import AttentionContext
+from pcb.model.inputs import teacher_forced
 from pcb.external.released import Released, load_released
 from pcb.model.sequence import sequence_of
-from pcb.model.transformer import Inputs
 from pcb.sample.guidance import Guidance
-from pcb.sample.sampler import Sampler
+from pcb.sample.filter import GREEDY
+from pcb.sample.pyramid import sampler_for
 from pcb.order.schedule import Schedule, schedule_from_blocks
 from pcb.tokenizer.pyramid import conditioning, resize_bilinear
 
@@ -95,37 +96,26 @@ def _teacher_forced(released: Released, expected: Expected) -> Iterator[Comparis
     """Run all tokens at once; logits in the order of the sequence."""
     model = released.transformer
     sequence = sequence_of(_schedule(released, expected))
-    order = sequence.rows_L[1:]
     grids = {size: _tensor(expected, f"codes_{size}").long() for size in model.sizes}
-    sources = conditioning(grids, model.codebook_VC, model.sizes)
-    codes_BT = torch.cat([grids[size].flatten(1) for size in model.sizes], dim=1)[:, order]
-    source_BTC = torch.cat([sources[size].flatten(2) for size in model.sizes], dim=2)
-    before = (sequence.before_L[1:] - 1).clamp(min=0)
-    inputs = Inputs(
-        labels_B=_labels(released, expected),
-        source_BTC=source_BTC.transpose(1, 2)[:, order],
-        before_BTC=model.codebook_VC[codes_BT[:, before]],
-        rows_T=order,
-        before_rows_T=sequence.before_rows_L[1:],
-        with_class=True,
-    )
-    logits_BTV = model(inputs, Attending(mask=sequence.mask_LL()))
+    labels_B = _labels(released, expected)
+    inputs, codes_BT = teacher_forced(sequence, labels_B, grids, model.codebook_VC)
+    logits_BTV = model(inputs, AttentionContext(mask=sequence.mask_LL()))
     yield _close("teacher_forced_logits", logits_BTV, expected)
     loss = F.cross_entropy(logits_BTV.flatten(0, 1), codes_BT.flatten())
     yield _close("teacher_forced_loss", loss, expected)
 
 
 def _greedy(released: Released, expected: Expected) -> Iterator[Comparison]:
-    """Draw the likeliest codes for every recorded guidance weight."""
+    """Take the likeliest codes for every recorded guidance weight."""
     model, sizes = released.transformer, released.transformer.sizes
     found = (re.fullmatch(r"greedy_cfg(.+)_steps", key) for key in expected)
     start = int(expected.get("cfg_start_step", np.array(GREEDY_START_STEP)))
     for text in sorted(match[1] for match in found if match):
         schedule = _schedule(released, expected)
         guidance = Guidance(weight=float(text), start_step=start)
-        sampler = Sampler(model, schedule, guidance=guidance, temperature=0.0)
+        sampler = sampler_for(model, schedule, guidance=guidance, filter=GREEDY)
         labels = _labels(released, expected)
-        codes_BT = sampler.draw(labels, torch.zeros(len(labels), model.tokens))
+        codes_BT = sampler.sample(labels, torch.zeros(len(labels), model.tokens))
         prefix = f"greedy_cfg{text}"
         yield _exact(f"{prefix}_steps", torch.tensor(schedule.steps), expected)
         grids = codes_BT.split([size * size for size in sizes], dim=1)
@@ -141,7 +131,7 @@ def _schedule(released: Released, expected: Expected) -> Schedule:
 
 
 def _labels(released: Released, expected: Expected) -> Tensor:
-    """Return the recorded labels; "no class" for a model without conditions."""
+    """Return the recorded labels; the null class for a model without conditions."""
     labels = _tensor(expected, "labels").long()
     model = released.transformer
     return (

@@ -1,4 +1,4 @@
-"""Who sees whom in training, as tiles that FlexAttention skips, and attention by either mask.
+"""Block-causal attention mask for FlexAttention, and attention by it or by a dense mask.
 
 The dense form of the same mask is `Sequence.mask_LL` (METHOD section 4).
 

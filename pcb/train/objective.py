@@ -12,10 +12,11 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from pcb.config import Compute
 from pcb.errors import UserError
-from pcb.model.layers import Attending
+from pcb.model.inputs import Inputs
+from pcb.model.layers import AttentionContext
 from pcb.model.mask import tiled_mask
 from pcb.model.sequence import Sequence
-from pcb.model.transformer import Inputs, Transformer
+from pcb.model.transformer import Transformer
 from pcb.runtime.device import can_compile
 from pcb.train.loss import cross_entropies, token_losses
 
@@ -49,7 +50,7 @@ class Objective(nn.Module):
 
     def forward(self, inputs: Inputs, codes_BT: Tensor, mask: Tensor | BlockMask) -> Tensor:
         """Return the cross-entropy of every token, mean over the images, in nats: (T,)."""
-        hidden_BTD = self.model.hidden(inputs, Attending(mask=mask))
+        hidden_BTD = self.model.hidden(inputs, AttentionContext(mask=mask))
         weight_VD, bias_V = self.model.head_weight(), self.model.head.bias
         losses_N = token_losses(
             hidden_BTD.flatten(0, 1), weight_VD, bias_V, codes_BT.flatten(), self._losses

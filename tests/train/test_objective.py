@@ -19,7 +19,7 @@ def objective_of(**compute):
 def inputs_of(objective, blocks=2):
     torch.manual_seed(blocks)
     inputs, sequence = random_inputs(objective.model, batch=4, blocks=blocks)
-    codes_BT = torch.randint(len(objective.model.codebook_VC), inputs.source_BTC.shape[:2])
+    codes_BT = torch.randint(len(objective.model.codebook_VC), inputs.conditioning_BTC.shape[:2])
     return inputs, codes_BT, sequence
 
 
