@@ -57,8 +57,7 @@ class Sequence:
         """
         rows = self.rows_L[self.previous_L.clamp(min=0)]
         rows = torch.where(self.previous_L == NO_PREVIOUS, self.null_row, rows)
-        rows[0] = self.class_row
-        return rows
+        return torch.cat([self.rows_L[:1], rows[1:]])
 
     @cached_property
     def steps(self) -> tuple[tuple[int, int], ...]:

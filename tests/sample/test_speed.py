@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+import pcb.sample.sampler as module
 from pcb.config import Speed
 from pcb.config.speed import BASELINE
+from pcb.model.cache import Cache
 from pcb.model.transformer import Transformer
 from pcb.order.schedule import schedule_from_blocks, schedule_from_total
 from pcb.sample.filter import GREEDY
@@ -108,6 +110,43 @@ def test_steps_of_few_tokens_alone_are_filled_up(monkeypatch):
     rows.clear()
     sampled(model, schedule, range(2), speed=BASELINE)
     assert rows == [16, 64, 256, 1024]
+
+
+class Uncaptured:
+    """In place of CUDA graphs, on a CPU: steps are taken, not recorded."""
+
+    def __init__(self, device):
+        pass
+
+    def run(self, step, take):
+        return take(step)
+
+
+def test_graphs_serve_smaller_batches_and_go_before_storage_grows(monkeypatch):
+    monkeypatch.setattr(module, "StepGraphs", Uncaptured)
+    model = tiny_model(sizes=(1, 2, 4), seed=3, codes=64).eval()
+    guidance = Guidance(weight=1.0, start_step=2)
+    schedule = schedule_from_blocks(model.sizes, 3)
+    sampler = sampler_for(model, schedule, guidance=guidance, measure=codes_and_logits)
+    sampler._with_graphs = True
+    numbers = torch.from_numpy(uniforms(7, np.arange(9), model.sizes))
+    labels = torch.arange(9) % model.num_classes
+    codes, _ = sampled(model, schedule, range(9), guidance=guidance)
+    seen = []
+    assert torch.equal(sampler.sample(labels[:5], numbers[:5]), codes[:5])
+    graphs, state = weakref.ref(sampler._graphs), weakref.ref(sampler.decoder.state)
+    found = sampler.sample(labels[:3], numbers[:3], observe=lambda _, parts: seen.append(parts[0]))
+    assert torch.equal(found, codes[:3])
+    assert {len(part) for part in seen} == {3}
+    assert sampler.decoder.state is state() is not None
+    allocate = Cache.allocate
+
+    def after_the_old_is_gone(**settings):
+        assert graphs() is state() is None
+        return allocate(**settings)
+
+    monkeypatch.setattr(Cache, "allocate", after_the_old_is_gone)
+    assert torch.equal(sampler.sample(labels, numbers), codes)
 
 
 @pytest.mark.gpu
