@@ -1,5 +1,7 @@
 """Optimisations of the sampler: each alone and all together change nothing but rounding."""
 
+import weakref
+
 import msgspec
 import numpy as np
 import pytest
