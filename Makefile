@@ -1,7 +1,7 @@
 # Needs make and Python 3.11 or newer; everything else is installed into .venv from the lock file.
 PYTHON ?= python3
 PRESET ?=
-# debug (each unit in one process), local (in several) or slurm (jobs, see docs/clusters.md).
+# debug (each task in one process), local (in several) or slurm (jobs, see docs/clusters.md).
 LAUNCHER ?= debug
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +16,7 @@ SNAKEMAKE := PCB_LAUNCHER=$(LAUNCHER) $(BIN)/snakemake --workflow-profile workfl
 help:  ## list these targets
 	@grep -E '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
-reproduce: $(INSTALLED)  ## run everything from data to report; the same command again goes on
+reproduce: $(INSTALLED)  ## run everything from data to report; the same command again resumes
 	$(SET_PRESET) $(SNAKEMAKE)
 
 smoke: $(INSTALLED)  ## run every stage in about a minute; the numbers mean nothing

@@ -3,14 +3,16 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
 
 import torch
 
-from benchmarks.training import random_trainer
+from benchmarks.training import random_objective
 from pcb.runtime.ranks import join_ranks
 from pcb.runtime.rendezvous import variables_of_ranks
-from pcb.train.loop import Trainer
+from pcb.train.transformer import TransformerObjective
 
 _CPU = torch.device("cpu")
 _STEP = b"."
@@ -20,8 +22,9 @@ _STEP = b"."
 class Team:
     """The first of some ranks of the miniature's training, a thread each, and the others."""
 
-    trainer: Trainer
+    objective: TransformerObjective
     others: "tuple[subprocess.Popen[bytes], ...]"
+    iterations: Iterator[int] = field(default_factory=count)
 
     @classmethod
     def start(cls, world: int, batch: int) -> "Team":
@@ -33,31 +36,32 @@ class Team:
             for their in rest
         )
         os.environ.update(own)
-        return cls(_trainer(batch), others)
+        return cls(_objective(batch), others)
 
     def step(self) -> None:
         """Take a step together."""
         for other in self.others:
             assert other.stdin is not None
             other.stdin.write(_STEP)
-        _step(self.trainer)
+        _step(self.objective, next(self.iterations))
 
 
-def _trainer(batch: int) -> Trainer:
-    """Return this rank's trainer, once all ranks have met."""
+def _objective(batch: int) -> TransformerObjective:
+    """Return this rank's objective, once all ranks have met."""
     torch.set_num_threads(1)
-    return random_trainer("mini", batch, _CPU, ranks=join_ranks(_CPU, batch))
+    return random_objective("mini", batch, _CPU, ranks=join_ranks(_CPU, batch))
 
 
-def _step(trainer: Trainer) -> None:
-    trainer.step(trainer.batches[trainer.iteration])
+def _step(objective: TransformerObjective, iteration: int) -> None:
+    objective.step(iteration, objective.batch(iteration))
 
 
 def main() -> None:
     """Take a step whenever the first rank says so, until it goes."""
-    trainer = _trainer(int(sys.argv[1]))
+    objective = _objective(int(sys.argv[1]))
+    iterations = count()
     while sys.stdin.buffer.read(1) == _STEP:
-        _step(trainer)
+        _step(objective, next(iterations))
 
 
 if __name__ == "__main__":

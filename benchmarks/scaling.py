@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 
 import torch
 
@@ -10,7 +11,7 @@ from benchmarks.case import FAST, Case
 from benchmarks.loading import read_tokens
 from benchmarks.rank import Team
 from benchmarks.standins import random_model, what_is_drawn
-from benchmarks.training import random_trainer
+from benchmarks.training import random_objective
 from pcb.config.loader import load_preset
 from pcb.metrics.frechet import frechet_distance
 from pcb.metrics.precision_recall import precision_recall
@@ -85,9 +86,10 @@ def curves() -> tuple[Curve, ...]:
 
 def _training(grid: int, device: torch.device) -> Case:
     """Take a step on an image of this many tokens a side."""
-    trainer = random_trainer("S-2x", 1, device, grid=grid)
-    batch = trainer.batches[0]
-    return Case(variants={FAST: lambda: trainer.step(batch)}, items=1)
+    objective = random_objective("S-2x", 1, device, grid=grid)
+    batch = objective.batch(0)
+    iterations = count()
+    return Case(variants={FAST: lambda: objective.step(next(iterations), batch)}, items=1)
 
 
 def _sampling(grid: int, images: int, device: torch.device) -> Case:

@@ -24,7 +24,7 @@ from pcb.runtime.pool import in_order
 from pcb.runtime.ranks import Ranks
 from pcb.train import loss
 from pcb.train.batches import Batch, Batches
-from pcb.train.loop import Trainer
+from pcb.train.transformer import TransformerObjective
 
 _RUNS = {"mini": ("mini", "ratio2"), "S-2x": ("paper", "s-2x"), "L-2x": ("paper", "l-2x")}
 _IMAGES, _CROPS = 1024, 2
@@ -93,21 +93,21 @@ def _train(
     preset_name, name = _RUNS[run]
     preset = load_preset(preset_name)
     model, codes = preset.models[name].model, preset.tokenizer.autoencoder
-    trainer = random_trainer(run, batch, device, precision, grid=grid)
-    sizes, classes = trainer.model.sizes, preset.data.num_classes
-    ways = _EVERYWHERE | (_ON_GPU if trainer.objective.tiled else {})
+    objective = random_objective(run, batch, device, precision, grid=grid)
+    sizes, classes = objective.model.sizes, preset.data.num_classes
+    ways = _EVERYWHERE | (_ON_GPU if objective.loss.tiled else {})
     if batch == 1:
         del ways["halves"]
     return Case(
-        variants={name: _steps(trainer, way) for name, way in ways.items()},
+        variants={name: _steps(objective, way) for name, way in ways.items()},
         items=batch,
         phases=tuple(training_phases(model, codes, sizes, classes, batch=batch)),
-        settings={"batch": batch, "tokens": trainer.model.tokens},
-        differences=partial(_differences, trainer, ways),
+        settings={"batch": batch, "tokens": objective.model.tokens},
+        differences=partial(_differences, objective, ways),
     )
 
 
-def random_trainer(
+def random_objective(
     run: str,
     batch: int,
     device: torch.device,
@@ -115,8 +115,8 @@ def random_trainer(
     *,
     grid: int | None = None,
     ranks: Ranks | None = None,
-) -> Trainer:
-    """Return a trainer of a model with random weights on random codes.
+) -> TransformerObjective:
+    """Return the objective of a model with random weights on random codes.
 
     run: `mini`, `S-2x` or `L-2x`. batch: images of all ranks. grid: tokens a side at the finest
     scale, the preset's own if None.
@@ -127,7 +127,9 @@ def random_trainer(
     sizes = preset.models[name].model.sizes(grid or preset.grid)
     training, codes = preset.models[name].training, preset.tokenizer.autoencoder.codebook_size
     assert training is not None
-    settings = replace(training, batch_size=batch, precision=precision)
+    # As many images a schedule as in the run itself.
+    schedules = max(1, round(training.schedules * batch / training.batch_size))
+    settings = replace(training, batch_size=batch, schedules=schedules, precision=precision)
     cache = RandomCache(sizes, images=_IMAGES, crops=_CROPS, codes=codes)
     batches = Batches(
         cache,
@@ -136,76 +138,79 @@ def random_trainer(
         codebook_size=codes,
         own=ranks.own,
     )
-    return Trainer(
+    return TransformerObjective(
         model=random_model(preset, name, sizes).to(device),
         batches=batches,
         settings=settings,
         compute=Compute(),
-        folder=cache.folder,
         ranks=ranks,
     )
 
 
-def _steps(trainer: Trainer, way: _Way) -> Callable[[], None]:
+def _steps(objective: TransformerObjective, way: _Way) -> Callable[[], None]:
     """Return a call that takes a step on the next batch, in one way."""
-    depth = trainer.compute.prefetch if way.batch_ahead else 0
+    depth = objective.compute.prefetch if way.batch_ahead else 0
     pool = ThreadPoolExecutor(max(1, depth))
-    batches = in_order(pool, trainer.batches.__getitem__, count(), depth)
+    batches = enumerate(in_order(pool, objective.batch, count(), depth))
 
     def step() -> None:
-        batch = next(batches)
-        with _taken(way, trainer):
-            trainer.step(batch)
+        iteration, batch = next(batches)
+        with _taken(way, objective):
+            objective.step(iteration, batch)
 
     return step
 
 
 @contextmanager
-def _taken(way: _Way, trainer: Trainer) -> Iterator[None]:
+def _taken(way: _Way, objective: TransformerObjective) -> Iterator[None]:
     """Compute in one way for a while."""
-    objective, usual, part_logits = trainer.objective, trainer.compute, loss.PART_LOGITS
-    tiled = objective.tiled
-    objective.tiled = tiled and way.tiled
+    model_loss, usual, part_logits = objective.loss, objective.compute, loss.PART_LOGITS
+    tiled = model_loss.tiled
+    model_loss.tiled = tiled and way.tiled
     objective.model.recompute = way.recompute
-    micro_batch = -(-trainer.batches.batch_size // way.micro_batches)
-    trainer.compute = replace(usual, micro_batch=micro_batch)
+    micro_batch = -(-objective.batches.batch_size // way.micro_batches)
+    objective.compute = replace(usual, micro_batch=micro_batch)
     loss.PART_LOGITS = part_logits if way.logits_in_parts else sys.maxsize
     try:
         with nullcontext() if way.compiled else torch.compiler.set_stance("force_eager"):
             yield
     finally:
-        objective.tiled, objective.model.recompute = tiled, usual.recompute
-        trainer.compute, loss.PART_LOGITS = usual, part_logits
+        model_loss.tiled, objective.model.recompute = tiled, usual.recompute
+        objective.compute, loss.PART_LOGITS = usual, part_logits
 
 
-def _differences(trainer: Trainer, ways: Mapping[str, _Way]) -> dict[str, dict[str, float]]:
+def _differences(
+    objective: TransformerObjective, ways: Mapping[str, _Way]
+) -> dict[str, dict[str, float]]:
     """Return how far losses and gradients of one batch are from the first way's.
 
     loss: largest difference of a token's, in nats. gradient: norm of the difference, as a share of
     the first one's norm. memory: its peak, as a multiple of the first one's.
     """
-    batch = trainer.batches[0].to(trainer.device)
+    batch = objective.batch(0).to(objective.device)
     (_, way), *others = ways.items()
-    losses_T, gradients = _results(trainer, way, batch)
+    losses_T, gradients = _results(objective, way, batch)
     norm, found = get_total_norm(gradients), {}
-    peak = peak_memory(partial(_results, trainer, way, batch), trainer.device)
+    peak = peak_memory(partial(_results, objective, way, batch), objective.device)
     for name, other in others:
-        other_losses_T, other_gradients = _results(trainer, other, batch)
+        other_losses_T, other_gradients = _results(objective, other, batch)
         apart = get_total_norm(torch._foreach_sub(other_gradients, gradients))
         found[name] = {
             "loss": float((other_losses_T - losses_T).abs().max()),
             "gradient": float(apart / norm),
         }
-        other_peak = peak_memory(partial(_results, trainer, other, batch), trainer.device)
+        other_peak = peak_memory(partial(_results, objective, other, batch), objective.device)
         if peak and other_peak:
             found[name]["memory"] = other_peak / peak
     return found
 
 
-def _results(trainer: Trainer, way: _Way, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+def _results(
+    objective: TransformerObjective, way: _Way, batch: Batch
+) -> tuple[Tensor, list[Tensor]]:
     """Return the losses of a batch's tokens, (T,), and the gradients of all parameters."""
-    trainer.optimizer.zero_grad(set_to_none=True)
-    with _taken(way, trainer):
-        losses_T = trainer.backward(batch)
-    gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+    objective.optimizer.zero_grad(set_to_none=True)
+    with _taken(way, objective):
+        losses_T = objective.backward(batch)
+    gradients = [p.grad for p in objective.model.parameters() if p.grad is not None]
     return losses_T, gradients

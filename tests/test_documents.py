@@ -53,3 +53,21 @@ def test_targets_of_make_are_ones_that_there_are(document: Path) -> None:
     code = re.findall(r"```sh\n(.*?)```|`([^`\n]+)`", document.read_text(encoding="utf-8"), re.S)
     named = {target for part in code for text in part for target in TARGET.findall(text)}
     assert named <= targets, f"{document.name}: {named - targets}"
+
+
+SECTION = re.compile(r"method sections? (\d+)(?: and (\d+))?", re.IGNORECASE)
+
+
+def test_sections_of_the_method_that_code_cites_exist() -> None:
+    method = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    there = set(re.findall(r"^## (\d+) ", method, re.MULTILINE))
+    cited = {
+        (path.relative_to(ROOT).as_posix(), number)
+        for folder in ("pcb", "benchmarks", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+        for found in SECTION.findall(path.read_text(encoding="utf-8"))
+        for number in found
+        if number
+    }
+    assert len(cited) > 20
+    assert not [(path, number) for path, number in cited if number not in there]

@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = Parser(
         prog="pcb",
-        description="Progressive checkerboards: train, sample and measure, one unit at a time.",
+        description="Progressive checkerboards: train, sample and measure, one task at a time.",
         epilog=EXAMPLES,
         formatter_class=Formatter,
     )
@@ -69,7 +69,7 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None)
         status: int = parsed.run(parsed)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on", INTERRUPTED)
+        return _fail("interrupted; the same command resumes", INTERRUPTED)
     except UserError as error:
         return _fail(str(error))
     except ModuleNotFoundError as error:

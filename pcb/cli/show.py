@@ -6,7 +6,6 @@ from pathlib import Path
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
 from pcb.errors import UserError
 from pcb.order.schedule import Schedule, scale_sizes, schedule_from_blocks, schedule_from_total
-from pcb.preflight.rates import Device
 
 FINAL = 16
 """Side of the paper's finest token grid."""
@@ -79,10 +78,11 @@ def schedule_lines(schedule: Schedule) -> list[str]:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from pcb.preflight.plan import print_plan
+    from pcb.preflight.rates import load_device
 
     if arguments.gpus < 1 or not 0 < arguments.utilisation <= 1:
         raise UserError("plan: --gpus must be at least 1, --utilisation above 0 and at most 1")
-    device = Device(name=arguments.gpu, utilisation=arguments.utilisation)
+    device = load_device(arguments.gpu, arguments.utilisation)
     return print_plan(pipeline_of(arguments), device, arguments.gpus)
 
 

@@ -9,7 +9,7 @@ StageName = Literal[
 ]
 
 CHUNKED = ("sample", "metrics")
-"""Stages of many short units, of which one job may make several."""
+"""Stages of many short tasks, of which one job may make several."""
 
 
 class Resources(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,23 +17,19 @@ class Resources(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     nodes: Positive = 1
     gpus: Count = 0
-    """GPUs a node. Training runs one task a GPU, other stages take one."""
+    """GPUs per node. Training runs one process per GPU, other stages take one."""
     ranks: Positive = 1
-    """Tasks a node of a training without GPUs."""
+    """Processes per node of a training without GPUs."""
     cpus: Positive = 1
-    """CPUs a task."""
+    """CPUs per process."""
     memory_gb: PositiveFloat | None = None
     """A node; None leaves it to the cluster."""
     hours: PositiveFloat = 1.0
-    """Time limit. A job that reaches it saves, is requeued and goes on."""
+    """Time limit. A job that reaches it saves, is requeued and resumes."""
     array: Positive = 1
-    """Jobs among which the shards of one unit are dealt out."""
+    """Jobs among which the shards of one task are dealt out."""
     chunk: Positive = 1
-    """Units that one job makes, one after another."""
-
-    def tasks(self, stage: str) -> int:
-        """Return the tasks a node: in training one a GPU, elsewhere one."""
-        return (self.gpus or self.ranks) if stage == "train" else 1
+    """Tasks that one job makes, one after another."""
 
 
 class Cluster(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,7 +62,7 @@ class Cluster(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if own.chunk > 1 and stage not in CHUNKED:
                 raise ValueError(f"{stage}.chunk: expected for {' and '.join(CHUNKED)} alone")
             if own.chunk > 1 and own.array > 1:
-                raise ValueError(f"{stage}: array cuts units up, chunk puts them together; set one")
+                raise ValueError(f"{stage}: array cuts tasks up, chunk puts them together; set one")
 
     def resources(self, stage: str) -> Resources:
         """Return what a stage asks for."""

@@ -1,4 +1,4 @@
-"""Settings of the images (METHOD section 3)."""
+"""Settings of the images (method section 3)."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Settings of metrics and verdicts (METHOD sections 7 and 8)."""
+"""Settings of metrics and verdicts (method sections 7 and 8)."""
 
 from typing import Annotated, Literal
 
@@ -24,7 +24,7 @@ class Metrics(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is measured, and by which protocol."""
 
     extractor: Literal["classifier", "inception"] = "classifier"
-    """`classifier` is the miniature's own; `inception` is ADM's protocol (METHOD section 7)."""
+    """`classifier` is the miniature's own; `inception` is ADM's protocol (method section 7)."""
     reference_images: Positive = 10_000
     """Images that ADM's reference file must hold; a classifier compares with those of `data`."""
     decode_precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -49,13 +49,13 @@ class Metrics(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
                     f"{count} {name} are too few for kid_subset_size {self.kid_subset_size} "
                     f"and nearest {self.nearest}: expected at least {least}"
                 )
-        # A short last split would drag the Inception score down (METHOD section 7).
+        # A short last split would drag the Inception score down (method section 7).
         if images % self.splits:
             raise ValueError(f"{images} images cannot be cut into {self.splits} equal splits")
 
 
 class Claims(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Thresholds of the verdicts, stated before the numbers (METHOD section 8)."""
+    """Thresholds of the verdicts, stated before the numbers (method section 8)."""
 
     few_steps_gain: NonNegativeFloat = 0.25
     """C1: FID with one block a scale exceeds FID at `compare_steps` by at least this share."""

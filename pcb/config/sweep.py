@@ -1,4 +1,4 @@
-"""Settings of drawing images: what a sweep shares, and its points (METHOD section 6)."""
+"""Settings of drawing images: what a sweep shares, and its points (method section 6)."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The authors' released autoencoder: its YAML and its weights (METHOD section 9).
+"""The authors' released autoencoder: its YAML and its weights (method section 9).
 
 A checkpoint is a pickle and is read with ``weights_only=True`` and an allow-list, never otherwise.
 """

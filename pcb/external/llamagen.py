@@ -1,4 +1,4 @@
-"""LlamaGen's VQ-16, `vq_ds16_c2i.pt`, by its own tensor names (METHOD sections 3 and 9).
+"""LlamaGen's VQ-16, `vq_ds16_c2i.pt`, by its own tensor names (method sections 3 and 9).
 
 Encoder, decoder and the 1x1 convolutions have this package's names; only the codebook's differs.
 """

@@ -1,6 +1,6 @@
 """`pcb parity`: a released folder against the values that its `expected.npz` records.
 
-The quantities are those of METHOD section 10: the pyramid's codes, sources, latents and images,
+The quantities are the pyramid's codes, sources, latents and images,
 teacher-forced logits and loss, and greedy samples with and without guidance. Codes are exact, the
 rest agrees within TOLERANCE in float32 on the CPU.
 """
@@ -96,9 +96,9 @@ def _teacher_forced(released: Released, expected: Expected) -> Iterator[Comparis
     """Run all tokens at once; logits in the order of the sequence."""
     model = released.transformer
     sequence = sequence_of(_schedule(released, expected))
-    grids = {size: _tensor(expected, f"codes_{size}").long() for size in model.sizes}
-    labels_B = _labels(released, expected)
-    inputs, codes_BT = teacher_forced(sequence, labels_B, grids, model.codebook_VC)
+    codes = {size: _tensor(expected, f"codes_{size}").long() for size in model.sizes}
+    labels_B = _labels(expected)
+    inputs, codes_BT = teacher_forced(sequence, labels_B, codes, model.codebook_VC)
     logits_BTV = model(inputs, AttentionContext(mask=sequence.mask_LL()))
     yield _close("teacher_forced_logits", logits_BTV, expected)
     loss = F.cross_entropy(logits_BTV.flatten(0, 1), codes_BT.flatten())
@@ -114,7 +114,7 @@ def _greedy(released: Released, expected: Expected) -> Iterator[Comparison]:
         schedule = _schedule(released, expected)
         guidance = Guidance(weight=float(text), start_step=start)
         sampler = sampler_for(model, schedule, guidance=guidance, filter=GREEDY)
-        labels = _labels(released, expected)
+        labels = _labels(expected)
         codes_BT = sampler.sample(labels, torch.zeros(len(labels), model.tokens))
         prefix = f"greedy_cfg{text}"
         yield _exact(f"{prefix}_steps", torch.tensor(schedule.steps), expected)
@@ -130,13 +130,9 @@ def _schedule(released: Released, expected: Expected) -> Schedule:
     return schedule_from_blocks(released.transformer.sizes, int(expected["blocks_per_scale"]))
 
 
-def _labels(released: Released, expected: Expected) -> Tensor:
-    """Return the recorded labels; the null class for a model without conditions."""
-    labels = _tensor(expected, "labels").long()
-    model = released.transformer
-    return (
-        labels if model.settings.class_conditional else torch.full_like(labels, model.num_classes)
-    )
+def _labels(expected: Expected) -> Tensor:
+    """Return the recorded labels."""
+    return _tensor(expected, "labels").long()
 
 
 def _tensor(expected: Expected, name: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""ADM's protocol: its reference file seen through Inception (METHOD section 7)."""
+"""ADM's protocol: its reference file seen through Inception (method section 7)."""
 
 from pcb.errors import UserError
 from pcb.metrics.image_files import ImageFiles

@@ -1,4 +1,4 @@
-"""`pcb evaluate`: any model's samples under the paper's protocol (METHOD section 7)."""
+"""`pcb evaluate`: any model's samples under the paper's protocol (method section 7)."""
 
 import sys
 from pathlib import Path

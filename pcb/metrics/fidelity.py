@@ -1,4 +1,4 @@
-"""All scores of one set of images, from what an extractor saw of them (METHOD section 7).
+"""All scores of one set of images, from what an extractor saw of them (method section 7).
 
 Both extractors are scored by the same functions. Generated images are torch-fidelity's input 1.
 """

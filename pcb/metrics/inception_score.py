@@ -22,7 +22,7 @@ ERRORS = 3.0
 def inception_score(logits: Tensor, splits: int) -> tuple[float, float]:
     """Return mean and standard deviation over consecutive splits of equal size.
 
-    logits: (n, K), in image order; without bias for ADM's protocol (METHOD section 7).
+    logits: (n, K), in image order; without bias for ADM's protocol (method section 7).
     """
     # Split by split: probabilities of 50,000 images in float64 would fill 0.8 GB.
     scores = _scores(logits, splits)

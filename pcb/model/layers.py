@@ -1,4 +1,4 @@
-"""One layer of the transformer: adaptive norm, attention, SwiGLU (METHOD section 4).
+"""One layer of the transformer: adaptive norm, attention, SwiGLU (method section 4).
 
 Letters: B batch, L positions of this call, M positions attended to, N heads, H head dim, D width.
 """

@@ -1,6 +1,6 @@
 """Block-causal attention mask for FlexAttention, and attention by it or by a dense mask.
 
-The dense form of the same mask is `Sequence.mask_LL` (METHOD section 4).
+The dense form of the same mask is `Sequence.mask_LL` (method section 4).
 
 Letters: B batch, N heads, L M positions, H head dim; R C tiles of rows and of columns.
 """

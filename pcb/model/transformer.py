@@ -209,9 +209,15 @@ class Transformer(nn.Module):
 
     def head_weight(self) -> Tensor:
         """Return the head's weight, (V, D); the head MLP, if any, adds to it."""
+        added_VD = self.head_mlp_weight()
+        return self.head.weight if added_VD is None else self.head.weight + added_VD
+
+    def head_mlp_weight(self) -> Tensor | None:
+        """Return what the head MLP adds to the head's weight, (V, D)."""
         if self.head_mlp is None:
-            return self.head.weight
-        return self.head.weight + self.head_mlp(self.codebook_VC.to(self.head.weight.dtype))
+            return None
+        added_VD: Tensor = self.head_mlp(self.codebook_VC.to(self.head.weight.dtype))
+        return added_VD
 
     def round_to(self, dtype: torch.dtype) -> None:
         """Round the weights to a type, but not the phases, nor the codebook, which is no weight.
@@ -230,7 +236,7 @@ class Transformer(nn.Module):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def _initialise(self) -> None:
-        """Set the start of training (METHOD section 4); the head is zero: the first loss is ln V.
+        """Set the start of training (method section 4); the head is zero: the first loss is ln V.
 
         As published, Linears inside the layers are N(0, 0.02); embeddings, the code MLPs and the
         two input projections keep PyTorch's defaults, through which a unit code vector reaches the

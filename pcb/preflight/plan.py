@@ -3,22 +3,22 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pcb.config import Preset
+from pcb.pipeline.stages import STAGES
 from pcb.pipeline.staleness import read_manifests, why_stale
-from pcb.pipeline.tasks import VERSIONS, Input, Pipeline, Unit
-from pcb.preflight.cost import bytes_of, checkpoint_bytes, hours, work_of
+from pcb.pipeline.tasks import Input, Pipeline
+from pcb.preflight.cost import checkpoint_bytes, cost_of, hours
 from pcb.preflight.doctor import file_findings
 from pcb.preflight.rates import Device
 
-_HEADER = ("stage", "units", "to make", "GPU hours", "GB on disk")
+_HEADER = ("stage", "tasks", "to make", "GPU hours", "GB on disk")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """What the units of one stage take; hours are of those that are still to be made."""
+    """What the tasks of one stage take; hours are of those that are still to be made."""
 
     stage: str
-    units: int
+    tasks: int
     left: int
     hours: float
     bytes: int
@@ -53,19 +53,28 @@ def forecast(pipeline: Pipeline, device: Device) -> tuple[list[Line], dict[str, 
     Raises UserError for a device of which nothing is known.
     """
     manifests = read_manifests(pipeline)
-    stale = {unit.name for unit in pipeline if why_stale(Input(unit=unit), manifests)}
+    stale = {task.name for task in pipeline if why_stale(Input(task=task), manifests)}
+    costs = {task.name: cost_of(task, pipeline.preset) for task in pipeline}
     lines: list[Line] = []
     sources: dict[str, str] = {}
-    for stage in VERSIONS:
-        units = [unit for unit in pipeline if unit.stage == stage]
+    for stage in STAGES:
+        tasks = [task for task in pipeline if task.stage == stage]
         spent = 0.0
-        for unit in units:
-            works = work_of(unit, pipeline.preset)
+        for task in tasks:
+            works = costs[task.name].works
             time, rates = hours(works, device)
             sources |= {w.kind: r.source for w, r in zip(works, rates, strict=True)}
-            spent += time if unit.name in stale else 0.0
-        if units:
-            lines.append(_line(stage, units, stale, spent, pipeline.preset))
+            spent += time if task.name in stale else 0.0
+        if tasks:
+            lines.append(
+                Line(
+                    stage=stage,
+                    tasks=len(tasks),
+                    left=sum(task.name in stale for task in tasks),
+                    hours=spent,
+                    bytes=sum(costs[task.name].bytes for task in tasks),
+                )
+            )
     return lines, sources
 
 
@@ -76,21 +85,11 @@ def missing_files(pipeline: Pipeline) -> Iterator[str]:
             yield f"{finding.thing}: {finding.found}; {finding.problem}"
 
 
-def _line(stage: str, units: list[Unit], stale: set[str], spent: float, preset: Preset) -> Line:
-    return Line(
-        stage=stage,
-        units=len(units),
-        left=sum(unit.name in stale for unit in units),
-        hours=spent,
-        bytes=sum(bytes_of(unit, preset) for unit in units),
-    )
-
-
 def _table(lines: Sequence[Line]) -> Iterator[str]:
     """Yield the table's lines, the last one the total."""
     total = Line(
         stage="total",
-        units=sum(line.units for line in lines),
+        tasks=sum(line.tasks for line in lines),
         left=sum(line.left for line in lines),
         hours=sum(line.hours for line in lines),
         bytes=sum(line.bytes for line in lines),
@@ -98,7 +97,7 @@ def _table(lines: Sequence[Line]) -> Iterator[str]:
     yield "{:<12}{:>7}{:>9}{:>12}{:>12}".format(*_HEADER)
     for line in (*lines, total):
         gigabytes, time = _short(line.bytes / 1e9), _short(line.hours)
-        yield f"{line.stage:<12}{line.units:>7}{line.left:>9}{time:>12}{gigabytes:>12}"
+        yield f"{line.stage:<12}{line.tasks:>7}{line.left:>9}{time:>12}{gigabytes:>12}"
 
 
 def _short(value: float) -> str:

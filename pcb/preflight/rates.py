@@ -5,7 +5,8 @@ datasheet's peak.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,13 +41,15 @@ class Device:
 
     name: str
     utilisation: float
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    """Rates by kind and precision, as in the file of stored rates."""
 
     def rate(self, kind: Kind, *, half: bool) -> Rate:
         """Return the rate of a kind of work; `half` where it runs in bfloat16 or float16.
 
         Raises UserError for a device that was neither measured nor has a datasheet here.
         """
-        measured = read_stored(RATES).get(self.name, {}).get(kind, {}).get(HALF[half])
+        measured = self.measured.get(kind, {}).get(HALF[half])
         if measured is not None:
             return Rate(flops_per_second=measured["flops_per_second"], source=measured["measured"])
         if self.name not in PEAKS:
@@ -58,6 +61,11 @@ class Device:
         peak = PEAKS[self.name][0 if half else 1]
         what = f"{100 * self.utilisation:g} % of {peak / 1e12:g} TFLOP/s by the datasheet"
         return Rate(flops_per_second=self.utilisation * peak, source=what)
+
+
+def load_device(name: str, utilisation: float) -> Device:
+    """Return a device with the rates that are stored for it. Raises UserError as `read_stored`."""
+    return Device(name=name, utilisation=utilisation, measured=read_stored(RATES).get(name, {}))
 
 
 def read_stored(path: Path) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from pcb.preflight.flops import CODE_MLP
 
 
 def num_parameters(model: Model, sizes: tuple[int, ...], classes: int, codes: Autoencoder) -> int:
-    """Return the trainable parameters of a transformer (METHOD section 4)."""
+    """Return the trainable parameters of a transformer (method section 4)."""
     width, tokens, code_dim = model.width, num_tokens(sizes), codes.code_dim
     modulated_norm = width + 2 * width * (width + 1)
     layer = 2 * modulated_norm + 4 * width * width + 3 * width * model.hidden

@@ -1,4 +1,4 @@
-"""Classifier-free guidance that sets in at a step (paper, section 5; METHOD section 6).
+"""Classifier-free guidance that sets in at a step (paper, section 5; method section 6).
 
 Both conventions are in use: here the weight g is what is *added*, cond + g (cond - uncond), so 0
 is off; most other papers print g + 1.

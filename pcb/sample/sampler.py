@@ -1,4 +1,4 @@
-"""Sampling a batch of images block by block, with any decoder (paper, section 3).
+"""Sampling a batch of images block by block, with any decoder (paper, section 3; method section 6).
 
 Letters: B images, T tokens of the whole sequence, n tokens of a block.
 """
@@ -37,7 +37,8 @@ class Sampler:
         self._with_graphs = graphs and decoder.device.type == "cuda"
         self._graphs: StepGraphs[Measured] | None = None
         self._uniforms_BT = torch.empty(0, decoder.tokens, device=decoder.device)
-        self._codes_BT = torch.empty_like(self._uniforms_BT, dtype=torch.int64)
+        self.codes_BT = torch.empty_like(self._uniforms_BT, dtype=torch.int64)
+        """The codes sampled so far of the batch that was begun last; the next takes their place."""
 
     @torch.inference_mode()
     def sample(
@@ -59,12 +60,12 @@ class Sampler:
             measured = self.step(step)
             if observe is not None:
                 observe(step, tuple(part[:images] for part in measured))
-        return self._codes_BT[:images].clone()
+        return self.codes_BT[:images].clone()
 
     @torch.inference_mode()
     def begin(self, labels_B: Tensor, uniforms_BT: Tensor, orders_BT: Tensor | None = None) -> None:
         """Take in a batch, in the place of the one before."""
-        images, most = len(labels_B), len(self._codes_BT)
+        images, most = len(labels_B), len(self.codes_BT)
         # The last, smaller batch of a shard needs no graphs of its own.
         if images != most and not (self._graphs is not None and images < most):
             self._allocate(images)
@@ -79,11 +80,11 @@ class Sampler:
         return self._graphs.run(step, self._step) if self._graphs else self._step(step)
 
     def _step(self, step: int) -> Measured:
-        cells_Bn = self.decoder.cells(step).expand(len(self._codes_BT), -1)
+        cells_Bn = self.decoder.cells(step).expand(len(self.codes_BT), -1)
         logits_BnV = self.decoder.logits(step)
         uniforms_Bn = self._uniforms_BT.gather(1, cells_Bn)
         codes_Bn, probabilities_BnV = sample_codes(logits_BnV, uniforms_Bn, self._filter)
-        self._codes_BT.scatter_(1, cells_Bn, codes_Bn)
+        self.codes_BT.scatter_(1, cells_Bn, codes_Bn)
         self.decoder.accept(step, codes_Bn)
         block = Block(logits_BnV=logits_BnV, probabilities_BnV=probabilities_BnV, codes_Bn=codes_Bn)
         return () if self._measure is None else self._measure(block)
@@ -93,15 +94,34 @@ class Sampler:
         self._graphs = None
         device, tokens = self.decoder.device, self.decoder.tokens
         self._uniforms_BT = torch.zeros(images, tokens, device=device)
-        self._codes_BT = torch.zeros(images, tokens, dtype=torch.int64, device=device)
+        self.codes_BT = torch.zeros(images, tokens, dtype=torch.int64, device=device)
         if self._with_graphs:
             self._graphs = StepGraphs(device)
 
     def _filled_up(self, part_B: Tensor) -> Tensor:
         """Return a batch's part with copies of its first image up to the storage's size."""
-        missing = len(self._codes_BT) - len(part_B)
+        missing = len(self.codes_BT) - len(part_B)
         return (
             torch.cat([part_B, part_B[:1].expand(missing, *part_B.shape[1:])])
             if missing
             else part_B
         )
+
+
+def sample_with_logits(
+    decoder: Decoder,
+    labels_B: Tensor,
+    uniforms_BT: Tensor,
+    orders_BT: Tensor | None = None,
+    filter: Filter = EVERYTHING,
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the (B, T) codes of one batch, and the (B, n, V) logits of every step."""
+    logits: list[Tensor] = []
+    sampler = Sampler(decoder, filter=filter, graphs=False, measure=lambda b: (b.logits_BnV,))
+    codes_BT = sampler.sample(
+        labels_B,
+        uniforms_BT,
+        orders_BT,
+        observe=lambda _, measured: logits.append(measured[0].clone()),
+    )
+    return codes_BT, logits

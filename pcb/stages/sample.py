@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcb.config import Sampling, SweepPoint
-from pcb.config.loader import convert
+from pcb.config import Sampling
 from pcb.data.arrays import save_array
 from pcb.model.transformer import Transformer
 from pcb.model.weights import build_model, load_weights
 from pcb.order.schedule import Schedule
-from pcb.pipeline.run import Job
+from pcb.pipeline.job import Job
 from pcb.runtime.atomic import atomic
 from pcb.runtime.device import DTYPES, compute_exactly, pick_device
 from pcb.sample.decoder import Block
@@ -30,9 +29,9 @@ STATISTICS = "stats.csv"
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Sample every shard that is not there yet, then summarise the steps."""
-    name = job.unit.variant.partition("/")[0]
-    point = convert(job.unit.settings["point"], SweepPoint, f"{job.unit.name}: point")
+    """Sample every shard that is not there yet, then summarize the steps."""
+    name, point = job.task.model, job.task.sampling_config
+    assert name is not None and point is not None
     sampling, device = job.preset.sampling, pick_device(job.preset.compute)
     # One thread: with several, the rounding of a CPU product depends on its number of rows, and
     # so an image on its batch. Settings of the sweep run side by side instead.
@@ -106,7 +105,7 @@ def sample_shard(
     parts = []
     for start in range(0, len(indices), batch):
         chosen = indices[start : start + batch]
-        classes = class_labels(model.num_classes, chosen, model.settings.class_conditional)
+        classes = labels(model.num_classes, chosen)
         randoms = torch.from_numpy(uniforms(sampling.seed, chosen, model.sizes))
         # They stay where they are: a GPU would wait for Python after every batch.
         parts.append(sampler.sample(torch.from_numpy(classes), randoms, observe=sums.add))
@@ -125,13 +124,6 @@ def statistics_path(codes: Path) -> Path:
 def seconds_path(codes: Path) -> Path:
     """Return where the time that a shard took lies until the stage is complete."""
     return codes.with_name(codes.name.replace("codes", ".seconds"))
-
-
-def class_labels(
-    num_classes: int, indices: NDArray[np.int64], conditional: bool
-) -> NDArray[np.int64]:
-    """Return what the model is asked for: classes in turn, or the null class throughout."""
-    return labels(num_classes, indices) if conditional else np.full_like(indices, num_classes)
 
 
 def entropy_and_probability(block: Block) -> Measured:

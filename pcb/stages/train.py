@@ -2,15 +2,17 @@
 
 import csv
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pcb.config import Preset
 from pcb.data.images import open_images
 from pcb.external.weights import import_released
 from pcb.model.weights import AVERAGE, WEIGHTS, build_model
-from pcb.pipeline.run import Job
+from pcb.pipeline.job import Job
 from pcb.runtime.atomic import atomic
 from pcb.runtime.device import compute_exactly, pick_device
 from pcb.runtime.ranks import join_ranks
@@ -19,7 +21,8 @@ from pcb.tokenizer.cache import Codes, TokenCache
 from pcb.tokenizer.load import load_tokenizer
 from pcb.tokenizer.stream import TokenStream
 from pcb.train.batches import Batches
-from pcb.train.loop import Trainer
+from pcb.train.loop import Loop
+from pcb.train.transformer import TransformerObjective
 
 LOG = "log.csv"
 # Losses of the last tenth of a run, or at least one row, make the loss that is reported.
@@ -28,62 +31,75 @@ FINAL_SHARE = 10
 
 def run(job: Job) -> dict[str, Any]:
     """Make a model: train it, or take released weights."""
-    if job.preset.models[job.unit.variant].released is None:
-        return train(job)
+    name = job.task.model
+    assert name is not None
+    if job.preset.models[name].released is None:
+        return train(job, name)
     # Several ranks may have been started for it; the first one is enough.
-    return import_released(job) if os.environ.get("RANK", "0") == "0" else {}
+    if os.environ.get("RANK", "0") != "0":
+        return {}
+    place = f"presets.{job.task.preset}.models.{name}"
+    return import_released(job.preset, name, job.inputs["tokenizer"], job.folder, place=place)
 
 
-def train(job: Job) -> dict[str, Any]:
+def train(job: Job, name: str) -> dict[str, Any]:
     """Train to the end and write weights and log."""
-    name = job.unit.variant
-    settings = job.preset.models[name].training
+    settings, compute = job.preset.models[name].training, job.preset.compute
     assert settings is not None
-    device = pick_device(job.preset.compute)
-    compute_exactly(device, job.preset.compute.threads)
+    device = pick_device(compute)
+    compute_exactly(device, compute.threads)
     ranks = join_ranks(device, settings.batch_size)
     # The initial weights come from the CPU's generator on any device.
     torch.manual_seed(settings.seed)
     model = build_model(job.preset, name, job.inputs["tokenizer"]).to(device)
     batches = Batches(
-        open_codes(job, name, device),
+        open_codes(job.preset, name, job.inputs, device),
         settings,
         num_classes=job.preset.data.num_classes,
         codebook_size=len(model.codebook_VC),
         own=ranks.own,
     )
-    trainer = Trainer(
+    objective = TransformerObjective(
         model=model,
         batches=batches,
         settings=settings,
-        compute=job.preset.compute,
-        folder=job.folder,
+        compute=compute,
         ranks=ranks,
     )
+    loop = Loop(
+        objective=objective,
+        folder=job.folder,
+        checkpoint_seconds=compute.checkpoint_seconds,
+        prefetch=compute.prefetch,
+        ranks=ranks,
+    )
+    loop.resume()
     with job.progress("iterations", batches.iterations) as progress:
-        trainer.run(progress)
-    trainer.part()
+        loop.run(progress)
+    loop.part()
     if not ranks.first:
         return {}
     save_weights(job.folder / WEIGHTS, model.state_dict())
-    if trainer.average is not None:
-        save_weights(job.folder / AVERAGE, trainer.average.state)
-    write_log(job.folder / LOG, trainer.log)
+    if objective.average is not None:
+        save_weights(job.folder / AVERAGE, objective.average.state)
+    write_log(job.folder / LOG, loop.log)
     return {
         "parameters": model.num_parameters(),
-        "iterations": trainer.iteration,
-        "images_seen": trainer.iteration * batches.batch_size,
-        "loss": final_loss(trainer.log),
+        "iterations": loop.iteration,
+        "images_seen": loop.iteration * batches.batch_size,
+        "loss": final_loss(loop.log),
     }
 
 
-def open_codes(job: Job, name: str, device: torch.device) -> Codes:
+def open_codes(
+    preset: Preset, name: str, inputs: Mapping[str, Path], device: torch.device
+) -> Codes:
     """Return the codes that a model trains on: of the cache, or of images as they are drawn."""
-    preset, sizes = job.preset, job.preset.sizes(name)
+    sizes = preset.sizes(name)
     if preset.tokens.source == "cache":
-        return TokenCache(job.inputs["tokens"], sizes)
-    tokenizer = load_tokenizer(job.inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
-    images = open_images(job.inputs["data"], preset, "train")
+        return TokenCache(inputs["tokens"], sizes)
+    tokenizer = load_tokenizer(inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
+    images = open_images(inputs["data"], preset, "train")
     return TokenStream(images, tokenizer, sizes, preset.compute.encoding_batch)
 
 

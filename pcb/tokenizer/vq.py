@@ -14,7 +14,7 @@ from pcb.tokenizer.quantize import lookup, nearest_codes, normalise
 
 
 class Tokenizer(nn.Module):
-    """Images in [-1, 1] to codes and back (METHOD section 3)."""
+    """Images in [-1, 1] to codes and back (method section 3)."""
 
     codebook: Tensor
     """(V, C) unit vectors; a buffer, since no gradient reaches it."""

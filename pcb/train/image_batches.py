@@ -1,4 +1,4 @@
-"""Batches of images for the tokenizer's trainings: one scale a batch (METHOD section 3)."""
+"""Batches of images for the tokenizer's trainings: one scale a batch (method section 3)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Optimiser, learning rate and moving average of the weights (METHOD section 5)."""
+"""Optimiser, learning rate and moving average of the weights (method section 5)."""
 
 import torch
 from torch import nn

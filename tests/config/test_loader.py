@@ -126,21 +126,21 @@ def test_the_environment_picks_the_preset(params, monkeypatch):
     assert active_preset(params) == "smoke"
 
 
-def units_of(params, name):
+def tasks_of(params, name):
     return {
-        unit.name for unit in Pipeline(name, parse_preset(params, name)) if unit.stage[0] != "s"
+        task.name for task in Pipeline(name, parse_preset(params, name)) if task.stage[0] != "s"
     }
 
 
-def test_units_exist_only_where_something_reads_them(params):
+def test_tasks_exist_only_where_something_reads_them(params):
     weights = {f"train/checkerboard-l-{ratio}x" for ratio in (2, 4)}
-    found = {name for name in units_of(params, "paper-pretrained") if "metrics" not in name}
+    found = {name for name in tasks_of(params, "paper-pretrained") if "metrics" not in name}
     assert found == {"tokenizer", "reference", *weights, "report"}
     tree = changed(params, ("paper-smoke", "tokens", "source"), "images")
-    cached, direct = units_of(params, "paper-smoke"), units_of(tree, "paper-smoke")
+    cached, direct = tasks_of(params, "paper-smoke"), tasks_of(tree, "paper-smoke")
     assert cached - direct == {"tokens"} and direct < cached
-    train = Pipeline("paper-smoke", parse_preset(tree, "paper-smoke")).unit("train", "s-2x")
-    assert [read.unit.stage for read in train.inputs] == ["data", "tokenizer"]
+    train = Pipeline("paper-smoke", parse_preset(tree, "paper-smoke")).task("train", "s-2x")
+    assert [read.task.stage for read in train.inputs] == ["data", "tokenizer"]
 
 
 def test_the_papers_scales_are_those_of_its_token_cache(params):
@@ -158,7 +158,7 @@ def test_where_files_lie_is_this_machines_and_enters_no_key(tmp_path):
     after = Pipeline("paper", load_preset("paper", path))
     assert after.preset.files.imagenet == "/data/train"
     assert after.preset.files.folder == before.preset.files.folder == "external"
-    assert [unit.key for unit in before] == [unit.key for unit in after]
+    assert [task.key for task in before] == [task.key for task in after]
     (tmp_path / "params.local.yaml").write_text("files: {imagnet: /data}\n")
     with pytest.raises(UserError, match=r"files: unknown key `imagnet`; did you mean `imagenet`"):
         load_preset("paper", path)
@@ -205,9 +205,9 @@ def test_changing_one_models_learning_rate_changes_only_its_keys(params):
     before = Pipeline("mini", parse_preset(params, "mini"))
     path = ("mini", "models", "ratio3", "training")
     after = Pipeline("mini", parse_preset(changed(params, path, {"learning_rate": 1e-5}), "mini"))
-    stale = {unit.name for unit in before if unit.key != after.unit(unit.stage, unit.variant).key}
+    stale = {task.name for task in before if task.key != after.task(task.stage, task.variant).key}
     assert stale == {
-        unit.name for unit in before if "ratio3" in unit.variant or unit.stage == "report"
+        task.name for task in before if "ratio3" in task.variant or task.stage == "report"
     }
 
 
@@ -216,17 +216,17 @@ def test_a_new_ratio_leaves_the_others_current(params):
     tree = changed(params, ("mini", "models", "ratio1.5"), {"model": {"scale_ratio": 1.5}})
     after = Pipeline("mini", parse_preset(tree, "mini"))
     assert after.preset.all_sizes == (1, 2, 3, 4, 5, 8)
-    stale = {unit.name for unit in before if unit.key != after.unit(unit.stage, unit.variant).key}
-    # The token cache grows by a part; what was trained on the others stays.
+    stale = {task.name for task in before if task.key != after.task(task.stage, task.variant).key}
+    # The token cache grows by a partition; what was trained on the others stays.
     assert stale == {"tokens", "report"}
-    assert set(before.unit("tokens").parts) < set(after.unit("tokens").parts)
+    assert set(before.task("tokens").partitions) < set(after.task("tokens").partitions)
 
 
 def test_speed_settings_enter_no_key(params):
     before = Pipeline("mini", parse_preset(params, "mini"))
     tree = changed(params, ("mini", "compute"), {"threads": 7, "sampling_batch": 3})
     after = Pipeline("mini", parse_preset(tree, "mini"))
-    assert [unit.key for unit in before] == [unit.key for unit in after]
+    assert [task.key for task in before] == [task.key for task in after]
 
 
 def test_the_effective_settings_are_plain_data(params):

@@ -15,9 +15,9 @@ from pcb.data.survey import check_image
 from pcb.data.tree import read_file
 from pcb.errors import UserError
 from pcb.pipeline.manifest import result_files
-from pcb.pipeline.run import run_unit
+from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline
-from pcb.stages.data import prepare
+from pcb.stages.data import run as prepare
 from tests.imagenet import (
     READABLE,
     imagenet_preset,
@@ -70,8 +70,8 @@ def test_the_index_describes_every_readable_file(trees, tmp_path, layout):
 def test_the_same_tree_elsewhere_has_the_same_content(folder, trees):
     def content(root: Path) -> str:
         preset = imagenet_preset(root / "train", root / "val")
-        unit = Pipeline("tests", preset).unit("data")
-        manifest = run_unit(unit, preset, prepare, force=True)
+        task = Pipeline("tests", preset).task("data")
+        manifest = run_task(task, preset, prepare, force=True)
         assert set(manifest.files) == {"train.csv", "validation.csv", "refused.csv"}
         return f"{manifest.key} {manifest.content}"
 

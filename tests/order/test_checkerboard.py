@@ -1,4 +1,4 @@
-"""The progressive checkerboard against METHOD's grids, its own recursion, and its balance."""
+"""The progressive checkerboard against the method's grids, its own recursion, and its balance."""
 
 import numpy as np
 import pytest

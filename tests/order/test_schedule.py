@@ -1,4 +1,4 @@
-"""Scales, blocks and steps against METHOD's table, and the exact allocation of steps."""
+"""Scales, blocks and steps against the method's table, and the exact allocation of steps."""
 
 import itertools
 
@@ -17,7 +17,7 @@ from pcb.order.schedule import (
 )
 
 KS = (1, 2, 3, 4, 5, 6, 8, 12, 16)
-# METHOD section 2: ratio, scales, tokens, steps at each K of KS.
+# method section 2: ratio, scales, tokens, steps at each K of KS.
 TABLE = [
     (2 ** (1 / 3), "1 2 3 4 5 6 8 10 13 16", 680, (10, 22, 35, 40, 54, 63, 74, 107, 139)),
     (2**0.5, "1 2 3 4 6 8 11 16", 507, (8, 17, 27, 31, 44, 49, 56, 81, 98)),

@@ -1,4 +1,4 @@
-"""What a preset will take: arithmetic and bytes of its units, and where its hours come from."""
+"""What a preset will take: arithmetic and bytes of its tasks, and where its hours come from."""
 
 import json
 import re
@@ -10,9 +10,9 @@ from pcb.cli.main import main
 from pcb.errors import UserError
 from pcb.pipeline.tasks import Pipeline
 from pcb.preflight import flops
-from pcb.preflight.cost import bytes_of, checkpoint_bytes, hours, train_images, work_of
+from pcb.preflight.cost import checkpoint_bytes, cost_of, hours, train_images
 from pcb.preflight.plan import forecast, missing_files
-from pcb.preflight.rates import RATES, Device
+from pcb.preflight.rates import RATES, Device, load_device
 from tests.units import ROOT, make_all, pipeline_of
 
 H100 = Device(name="H100", utilisation=0.5)
@@ -24,11 +24,11 @@ def paper() -> Pipeline:
 
 
 def test_the_token_cache_is_as_large_as_the_method_says(paper):
-    assert bytes_of(paper.unit("tokens"), paper.preset) == 2 * 1_281_167 * 8_500
+    assert cost_of(paper.task("tokens"), paper.preset).bytes == 2 * 1_281_167 * 8_500
 
 
 def test_training_is_epochs_times_images_times_a_step(paper):
-    (work,) = work_of(paper.unit("train", "l-2x"), paper.preset)
+    (work,) = cost_of(paper.task("train", "l-2x"), paper.preset).works
     run = paper.preset.models["l-2x"]
     step = flops.training_step(run.model, paper.preset.tokenizer.autoencoder, (1, 2, 4, 8, 16))
     assert work.flops == pytest.approx(205 * 1_281_167 * step, rel=1e-12) and work.half
@@ -43,7 +43,7 @@ def test_a_checkpoint_holds_the_largest_models_weights_four_times(paper):
 
 def test_guidance_costs_what_its_steps_and_one_catching_up_take(paper):
     def drawn(setting: str) -> float:
-        (work,) = work_of(paper.unit("sample", f"s-2x/{setting}"), paper.preset)
+        (work,) = cost_of(paper.task("sample", f"s-2x/{setting}"), paper.preset).works
         return work.flops
 
     plain, staged, constant = (
@@ -56,9 +56,10 @@ def test_guidance_costs_what_its_steps_and_one_catching_up_take(paper):
 
 
 def test_decoding_in_16_bits_counts_as_such(paper):
-    unit = paper.unit("metrics", "l-2x/k4-cfg1.4-start5")
+    task = paper.task("metrics", "l-2x/k4-cfg1.4-start5")
     metrics = replace(paper.preset.metrics, decode_precision="float16")
-    works = work_of(unit, paper.preset), work_of(unit, replace(paper.preset, metrics=metrics))
+    presets = paper.preset, replace(paper.preset, metrics=metrics)
+    works = [cost_of(task, preset).works for preset in presets]
     assert [{work.kind: work.half for work in of}["decoding"] for of in works] == [False, True]
     assert hours(works[1], H100)[0] < hours(works[0], H100)[0]
 
@@ -70,18 +71,19 @@ def test_only_what_is_left_to_make_takes_time(folder, smoke):
     after, _ = forecast(smoke, H100)
     assert [line.left for line in after] == [0] * len(after)
     assert sum(line.hours for line in after) == 0
-    assert [line.units for line in before] == [line.units for line in after]
+    assert [line.tasks for line in before] == [line.tasks for line in after]
 
 
 def test_measured_rates_win_and_are_named(folder, smoke):
     RATES.parent.mkdir()
     rate = {"flops_per_second": 1e12, "measured": "training S, batch 8"}
     RATES.write_text(json.dumps({"H100": {"training": {"float32": rate}}}))
-    lines, sources = forecast(smoke, H100)
+    measured = load_device("H100", 0.5)
+    lines, sources = forecast(smoke, measured)
     assert sources["training"] == "training S, batch 8"
-    assert H100.rate("training", half=True).source == "50 % of 989 TFLOP/s by the datasheet"
+    assert measured.rate("training", half=True).source == "50 % of 989 TFLOP/s by the datasheet"
     assert sources["sampling"] == "50 % of 67 TFLOP/s by the datasheet"
-    works = [w for u in smoke if u.stage == "train" for w in work_of(u, smoke.preset)]
+    works = [w for u in smoke if u.stage == "train" for w in cost_of(u, smoke.preset).works]
     spent = next(line.hours for line in lines if line.stage == "train")
     assert spent == pytest.approx(sum(work.flops for work in works) / 1e12 / 3600)
 

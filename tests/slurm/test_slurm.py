@@ -1,4 +1,4 @@
-"""Units as jobs of a real Slurm: made once, found again, tried again, and the same as elsewhere."""
+"""Tasks as jobs of a real Slurm: made once, found again, tried again, and the same as elsewhere."""
 
 import fcntl
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pcb.pipeline.tasks import Unit
+from pcb.pipeline.tasks import Task
 from pcb.train.checkpoint import CHECKPOINT
 from tests.slurm.cluster import MiniSlurm
 from tests.slurm.conftest import TRAIN, Login, change_settings, log_in, same_files, wait_for
@@ -55,13 +55,13 @@ def test_smoke_runs_as_jobs_and_gives_the_same_bytes(
     out = run()
     assert re.search(r"^train/ratio2: submitted job \d+", out, flags=re.MULTILINE)
     assert re.search(r"^train/ratio2: job \d+ is done", out, flags=re.MULTILINE)
-    assert out.count("(one of 2 units)") >= 2
-    for unit in pipeline_of():
-        if unit.stage not in ("report",):
+    assert out.count("(one of 2 tasks)") >= 2
+    for task in pipeline_of():
+        if task.stage not in ("report",):
             mine, theirs = (
-                json.loads((tree / unit.manifest).read_text()) for tree in (login.project, finished)
+                json.loads((tree / task.manifest).read_text()) for tree in (login.project, finished)
             )
-            assert mine["content"] == theirs["content"], unit.name
+            assert mine["content"] == theirs["content"], task.name
     assert not list((login.project / ".pcb" / "jobs").rglob("*.json"))
     assert NOTHING in run()
 
@@ -86,28 +86,28 @@ def test_two_heads_submit_one_job(login: Login) -> None:
     assert sum("already complete" in out for out in outs) == 1
 
 
-def start_second_share(login: Login) -> "tuple[Unit, subprocess.Popen[str], str]":
-    """Start drawing by an array of two; return unit, head and the second job, which has begun."""
+def start_second_group(login: Login) -> "tuple[Task, subprocess.Popen[str], str]":
+    """Start drawing by an array of two; return task, head and the second job, which has begun."""
     login.pcb("train", "ratio2")
-    unit = pipeline_of().unit("sample", "ratio2/t17")
-    head = login.start("sample", unit.variant)
-    wait_for(lambda: login.ids(unit))
-    second = login.ids(unit)[1]
+    task = pipeline_of().task("sample", "ratio2/t17")
+    head = login.start("sample", task.variant)
+    wait_for(lambda: login.ids(task))
+    second = login.ids(task)[1]
     assert second.endswith("_1")
-    wait_for(lambda: "share 2 of 2" in login.log(second))
-    return unit, head, second
+    wait_for(lambda: "shard group 2 of 2" in login.log(second))
+    return task, head, second
 
 
 def test_job_that_dies_is_tried_again_and_goes_on(login: Login, finished: Path) -> None:
-    """One share of an array is killed without warning."""
+    """One job of an array is killed without warning."""
     login.cluster("{poll_seconds: 0.5, stages: {sample: {array: 2}}}")
-    unit, head, victim = start_second_share(login)
+    task, head, victim = start_second_group(login)
     login.send(victim, signal.SIGKILL)
     out, _ = head.communicate(timeout=300)
     assert head.returncode == 0, out
     assert re.search(rf"job {victim} ended as \w+; trying again", out), out
     assert out.count("trying again") == 1
-    assert same_files(login.project, finished, unit)
+    assert same_files(login.project, finished, task)
 
 
 def test_metrics_in_shares_are_those_of_one_process(
@@ -115,11 +115,11 @@ def test_metrics_in_shares_are_those_of_one_process(
 ) -> None:
     login = log_in(finished, slurm, tmp_path)
     login.cluster("{poll_seconds: 0.5, stages: {metrics: {array: 2}}}")
-    unit = pipeline_of().unit("metrics", "ratio2/t17")
-    shutil.rmtree(login.project / unit.artifact)
-    login.pcb("metrics", unit.variant)
+    task = pipeline_of().task("metrics", "ratio2/t17")
+    shutil.rmtree(login.project / task.artifact)
+    login.pcb("metrics", task.variant)
     assert len(login.jobs()) == 3
-    assert same_files(login.project, finished, unit)
+    assert same_files(login.project, finished, task)
 
 
 def test_stage_stops_after_the_set_number_of_tries(login: Login) -> None:
@@ -133,7 +133,7 @@ def test_stage_stops_after_the_set_number_of_tries(login: Login) -> None:
 
 def test_what_a_user_has_to_put_right_is_said_once(login: Login) -> None:
     """An input is missing: no second try, one line, the log's last words."""
-    shutil.rmtree(login.project / pipeline_of().unit("tokens").artifact)
+    shutil.rmtree(login.project / pipeline_of().task("tokens").artifact)
     out = login.pcb("train", "ratio2", status=1)
     assert "pcb tokens --preset smoke" in out
     assert len(login.jobs()) == 1
@@ -183,7 +183,7 @@ def test_array_element_at_its_time_limit_is_requeued_alone(login: Login, finishe
     login.cluster(
         "{poll_seconds: 0.5, signal_seconds: 30, stages: {sample: {array: 2, hours: 0.0167}}}"
     )
-    unit, head, late = start_second_share(login)
+    task, head, late = start_second_group(login)
     login.send(late, signal.SIGSTOP)
     wait_for(lambda: login.was_told(late, signal.SIGUSR2))
     login.send(late, signal.SIGCONT)
@@ -191,7 +191,7 @@ def test_array_element_at_its_time_limit_is_requeued_alone(login: Login, finishe
     assert head.returncode == 0, out
     assert "trying again" not in out, out
     assert login.log(late).count("Requeued job") == 1, login.log(late)
-    assert same_files(login.project, finished, unit)
+    assert same_files(login.project, finished, task)
 
 
 def test_job_that_is_preempted_goes_on_from_its_last_checkpoint(
@@ -212,13 +212,13 @@ def test_job_that_is_preempted_goes_on_from_its_last_checkpoint(
     assert same_files(login.project, unbroken, TRAIN)
 
 
-def test_two_tasks_train_one_model(login: Login, finished: Path) -> None:
+def test_two_processes_train_one_model(login: Login, finished: Path) -> None:
     """Gradients are averaged over two ranks; the loss is one rank's beyond rounding."""
     login.cluster("{poll_seconds: 0.5, stages: {train: {ranks: 2}}}")
     out = login.pcb("train", "ratio2")
     assert re.search(r"job \d+ is done", out)
     losses = [
-        json.loads((tree / TRAIN.manifest).read_text())["facts"]["loss"]
+        json.loads((tree / TRAIN.manifest).read_text())["results"]["loss"]
         for tree in (login.project, finished)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
@@ -252,7 +252,7 @@ def test_interrupted_head_leaves_or_cancels_its_jobs(login: Login, policy: str, 
     out, _ = head.communicate(timeout=60)
     assert head.returncode == 130, out
     assert login.record().exists() == left
-    assert ("go on" in out) == left
+    assert ("its jobs stay" in out) == left
     if left:
         login.pcb("jobs", "--cancel")
 
