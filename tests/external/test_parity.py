@@ -183,7 +183,6 @@ LLAMA = {
         ({"img_size": 10**9}, "model.img_size = 1000000000: expected 1 to 4096"),
         ({"img_size": 33}, "model.img_size = 33: expected a multiple of the autoencoder's stride 4"),
         ({"img_size": [32]}, "model.img_size = [32]: expected `int`, got `array`"),
-        ({"num_classes": None}, "model.num_classes = None: expected `int`"),
         ({"num_classes": -1}, "model.num_classes = -1: expected at least 1"),
         ({"num_classes": 2.5}, "model.num_classes = 2.5: expected `int`"),
         ({"class_cond": "yes"}, "model.class_cond = 'yes': expected `bool`"),
