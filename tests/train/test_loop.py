@@ -224,7 +224,8 @@ def test_what_is_not_finite_never_replaces_a_checkpoint(tokens, tmp_path, spoil)
         good._total_F = good._total_F * float("nan")
     else:
         good.objective.model.head.bias.data[3] = float("inf")
-    with pytest.raises(UserError, match=r"no longer finite at iter|diverged.* in objective\.model\.head\.bias"):
+    said = r"no longer finite at iter|diverged.* in objective\.model\.head\.bias"
+    with pytest.raises(UserError, match=said):
         good.save()
     assert (tmp_path / CHECKPOINT).read_bytes() == before
 
