@@ -6,7 +6,7 @@ from pathlib import Path
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
 from pcb.errors import UserError
 from pcb.order.schedule import Schedule, scale_sizes, schedule_from_blocks, schedule_from_total
-from pcb.preflight.rates import Device
+from pcb.preflight.rates import RATES, Device, read_stored
 
 FINAL = 16
 """Side of the paper's finest token grid."""
@@ -28,9 +28,9 @@ def add_verbs(verbs: Verbs) -> None:
     plan.add_argument(
         "--utilisation",
         type=float,
-        default=0.3,
         metavar="SHARE",
-        help="share of the datasheet's peak where nothing was measured, default %(default)s",
+        help="share of the datasheet's peak for what was not measured on this GPU; default: what "
+        "measurements on other GPUs let expect, as a range",
     )
     add_preset(plan)
     order = add_verb(
@@ -80,9 +80,10 @@ def schedule_lines(schedule: Schedule) -> list[str]:
 def _plan(arguments: argparse.Namespace) -> int:
     from pcb.preflight.plan import print_plan
 
-    if arguments.gpus < 1 or not 0 < arguments.utilisation <= 1:
+    share = arguments.utilisation
+    if arguments.gpus < 1 or not (share is None or 0 < share <= 1):
         raise UserError("plan: --gpus must be at least 1, --utilisation above 0 and at most 1")
-    device = Device(name=arguments.gpu, utilisation=arguments.utilisation)
+    device = Device(name=arguments.gpu, stored=read_stored(RATES), utilization=share)
     return print_plan(pipeline_of(arguments), device, arguments.gpus)
 
 

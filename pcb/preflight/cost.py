@@ -1,6 +1,6 @@
 """What a preset will take before anything of it runs: arithmetic and bytes, unit by unit. No torch.
 
-Hours follow from arithmetic and the rates of a device (`pcb.preflight.rates`).
+Time follows from arithmetic and the rates of a device (`pcb.preflight.duration`).
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from pcb.config import (
 )
 from pcb.config.images import TEN_CROPS
 from pcb.config.loader import convert
-from pcb.order.schedule import num_tokens
+from pcb.order.schedule import Schedule, num_tokens
 from pcb.pipeline.tasks import Unit
 from pcb.preflight import flops
-from pcb.preflight.rates import Device, Kind, Rate
+from pcb.preflight.rates import Kind, Precision, stored_precision
 from pcb.preflight.size import num_parameters
 
 IMAGENET_TRAIN = 1_281_167
@@ -32,18 +32,12 @@ _POOL = 2048
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Arithmetic of one kind; `half` where it runs in bfloat16 or float16."""
+    """Arithmetic of one kind; `width` is that of the transformer that does it."""
 
     kind: Kind
     flops: float
-    half: bool = False
-
-
-def hours(works: list[Work], device: Device) -> tuple[float, list[Rate]]:
-    """Return the hours that some work takes on a device, and the rates that say so."""
-    rates = [device.rate(work.kind, half=work.half) for work in works]
-    seconds = sum(w.flops / rate.flops_per_second for w, rate in zip(works, rates, strict=True))
-    return seconds / 3600, rates
+    precision: Precision = "float32"
+    width: int | None = None
 
 
 def train_images(preset: Preset) -> int:
@@ -55,20 +49,31 @@ def train_images(preset: Preset) -> int:
     return round(1797 * (1 - data.held_out))
 
 
+def model_of(unit: Unit) -> str:
+    """Return the model of a unit of a stage that has one for each."""
+    return unit.variant.partition("/")[0]
+
+
+def schedule_of(unit: Unit, preset: Preset) -> tuple[Schedule, int | None]:
+    """Return the schedule of a unit of `sample`, and its first guided step, None without."""
+    point = convert(unit.settings["point"], SweepPoint, unit.name)
+    return point.schedule(preset.sizes(model_of(unit))), point.cfg_start_step if point.cfg else None
+
+
 def work_of(unit: Unit, preset: Preset) -> list[Work]:
     """Return the arithmetic of a unit; none for what no accelerator does."""
-    model, _, _ = unit.variant.partition("/")
+    model = model_of(unit)
     if unit.stage == "tokenizer":
         return list(_tokenizer_work(preset))
     if unit.stage == "reference" and preset.metrics.extractor == "inception":
         return [Work(kind="features", flops=preset.metrics.reference_images * flops.INCEPTION)]
     if unit.stage == "tokens":
         images = train_images(preset) * _crops(preset)
-        return [Work(kind="encoding", flops=images * _pyramid(preset, preset.all_sizes))]
+        return [_encoding(preset, images * _pyramid(preset, preset.all_sizes))]
     if unit.stage == "train":
-        return list(_training_work(preset, model))
+        return list(training_work(preset, model))
     if unit.stage == "sample":
-        return [_sampling_work(preset, model, unit)]
+        return [_sampling_work(preset, unit)]
     if unit.stage == "metrics":
         return list(_metrics_work(preset))
     return []
@@ -76,7 +81,7 @@ def work_of(unit: Unit, preset: Preset) -> list[Work]:
 
 def bytes_of(unit: Unit, preset: Preset) -> int:
     """Return the bytes of a unit's result, about; checkpoints, gone when it is done, left out."""
-    model, _, _ = unit.variant.partition("/")
+    model = model_of(unit)
     codes = preset.tokenizer.autoencoder
     if unit.stage == "data":
         return _data_bytes(preset)
@@ -124,9 +129,9 @@ def _requantisation_work(preset: Preset, recipe: Requantisation) -> Iterator[Wor
     cached = (recipe.cached_images or 0) * _pyramid(preset, recipe.scales)
     sizes = tuple({*recipe.scales, *preset.all_sizes})
     images = recipe.measured_images
-    yield Work(kind="encoding", flops=(cached or drawn) + images * _pyramid(preset, sizes))
+    yield _encoding(preset, (cached or drawn) + images * _pyramid(preset, sizes))
     decoded = sum(flops.decode(codes, size) for size in sizes)
-    yield Work(kind="decoding", flops=2 * images * decoded)
+    yield Work(kind="decoding", flops=2 * images * decoded, precision=_convolutions(preset))
     if recipe.rfid:
         yield Work(kind="features", flops=3 * images * len(sizes) * flops.INCEPTION)
 
@@ -138,39 +143,50 @@ def _drawn(preset: Preset, recipe: TokenizerTraining | Requantisation) -> float:
     return finest + uniform * _pyramid(preset, recipe.scales)
 
 
-def _training_work(preset: Preset, model: str) -> Iterator[Work]:
+def training_work(preset: Preset, model: str) -> Iterator[Work]:
+    """Yield the arithmetic of training a model; none of a released one."""
     run: ModelRun = preset.models[model]
     if run.training is None:
         return
     images = run.training.epochs * train_images(preset)
     sizes = preset.sizes(model)
     step = flops.training_step(run.model, preset.tokenizer.autoencoder, sizes)
-    half = run.training.precision != "float32"
-    yield Work(kind="training", flops=images * step, half=half)
+    precision = stored_precision(run.training.precision)
+    width = run.model.width
+    yield Work(kind="training", flops=images * step, precision=precision, width=width)
     if preset.tokens.source == "images":
-        yield Work(kind="encoding", flops=images * _pyramid(preset, sizes))
+        yield _encoding(preset, images * _pyramid(preset, sizes))
 
 
-def _sampling_work(preset: Preset, model: str, unit: Unit) -> Work:
-    point = convert(unit.settings["point"], SweepPoint, unit.name)
-    guided_from = point.cfg_start_step if point.cfg else None
-    image = flops.sampling(
-        preset.models[model].model,
-        preset.tokenizer.autoencoder,
-        point.schedule(preset.sizes(model)),
-        guided_from,
+def _sampling_work(preset: Preset, unit: Unit) -> Work:
+    model = preset.models[model_of(unit)].model
+    schedule, guided_from = schedule_of(unit, preset)
+    image = flops.sampling(model, preset.tokenizer.autoencoder, schedule, guided_from)
+    return Work(
+        kind="sampling",
+        flops=preset.sampling.images * image,
+        precision=stored_precision(preset.sampling.precision),
+        width=model.width,
     )
-    half = preset.sampling.precision != "float32"
-    return Work(kind="sampling", flops=preset.sampling.images * image, half=half)
 
 
 def _metrics_work(preset: Preset) -> Iterator[Work]:
     images = preset.sampling.images
     decoded = flops.decode(preset.tokenizer.autoencoder, preset.grid)
-    half = preset.metrics.decode_precision != "float32"
-    yield Work(kind="decoding", flops=images * decoded, half=half)
+    rounded = stored_precision(preset.metrics.decode_precision)
+    precision = _convolutions(preset) if rounded == "float32" else rounded
+    yield Work(kind="decoding", flops=images * decoded, precision=precision)
     if preset.metrics.extractor == "inception":
         yield Work(kind="features", flops=images * flops.INCEPTION)
+
+
+def _encoding(preset: Preset, operations: float) -> Work:
+    return Work(kind="encoding", flops=operations, precision=_convolutions(preset))
+
+
+def _convolutions(preset: Preset) -> Precision:
+    """Return how the autoencoder's convolutions multiply float32."""
+    return "tf32" if getattr(preset.tokenizer, "tf32", False) else "float32"
 
 
 def _pyramid(preset: Preset, sizes: tuple[int, ...]) -> int:
