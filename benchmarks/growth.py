@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from multiprocessing import get_context
 
 import torch
@@ -13,7 +14,7 @@ from benchmarks.machine import measure_machine
 from benchmarks.measure import FAST, Case, Measured, Part, Results, measure_part
 from benchmarks.sampling import drawn, random_model
 from benchmarks.stages import read_tokens
-from benchmarks.training import Team, random_trainer
+from benchmarks.training import Team, random_objective
 from pcb.config.loader import load_preset
 from pcb.errors import UserError
 from pcb.metrics.frechet import frechet_distance
@@ -90,9 +91,9 @@ def curves() -> tuple[Curve, ...]:
 
 def _training(grid: int, device: torch.device) -> Case:
     """Take a step on an image of this many tokens a side."""
-    trainer = random_trainer("S-2x", 1, device, grid=grid)
-    batch = trainer.batches[0]
-    return Case(variants={FAST: lambda: trainer.step(batch)}, items=1)
+    objective, iterations = random_objective("S-2x", 1, device, grid=grid), count()
+    batch = objective.batch(0)
+    return Case(variants={FAST: lambda: objective.step(next(iterations), batch)}, items=1)
 
 
 def _sampling(grid: int, images: int, device: torch.device) -> Case:

@@ -5,6 +5,7 @@ Weights are random: time does not depend on them.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -86,14 +87,13 @@ class Sampling:
         name = f"sampling/{self.run}/b{self.batch}"
         name += "-guided" if self.guidance.weight else ""
         name += "-decoded" if self.decoded else ""
-        preset, model, _ = RUNS[self.run]
         return Part(
             name=name if self.step is None else f"{name}/step{self.step}",
             item="images",
             make=self.make,
             precision=self.precision,
             kind="sampling" if self.step is None and not self.decoded else None,
-            width=load_preset(preset).models[model].model.width,
+            width=width_of(self.run),
         )
 
     def make(self, device: torch.device) -> Case:
@@ -147,6 +147,13 @@ class Sampling:
         """Return which of a batch's phases is the step's."""
         assert self.step is not None and self.step != guided_from
         return self.step + (guided_from is not None and self.step > guided_from)
+
+
+@cache
+def width_of(run: str) -> int:
+    """Return the width of the transformer of one of `RUNS`."""
+    preset, model, _ = RUNS[run]
+    return load_preset(preset).models[model].model.width
 
 
 def model_and_schedule(

@@ -20,7 +20,7 @@ from torch.nn.utils import get_total_norm
 
 from benchmarks.machine import Phase, Precision
 from benchmarks.measure import BASELINE, FAST, Case, Part, Scope, peak_memory
-from benchmarks.sampling import RUNS, random_model
+from benchmarks.sampling import RUNS, random_model, width_of
 from benchmarks.stages import RandomCache
 from pcb.config import Autoencoder, Compute
 from pcb.config.loader import load_preset
@@ -33,7 +33,7 @@ from pcb.runtime.ranks import Ranks, join_ranks
 from pcb.runtime.rendezvous import variables_of_ranks
 from pcb.train import loss
 from pcb.train.batches import Batch, Batches
-from pcb.train.loop import Trainer
+from pcb.train.transformer import TransformerObjective
 
 _IMAGES, _CROPS = 1024, 2
 _STEP = b"."
@@ -88,14 +88,13 @@ def step_part(
 ) -> Part:
     """Return the part of a run's steps in every way; `grid` tokens a side at the finest scale."""
     size = f"-{grid}x{grid}" if grid else ""
-    preset, model, _ = RUNS[run]
     return Part(
         name=f"training/{run}{size}/b{batch}",
         item="images",
         make=partial(_train, run, batch, precision, grid),
         precision=precision,
         kind=kind,
-        width=load_preset(preset).models[model].model.width,
+        width=width_of(run),
     )
 
 
@@ -103,16 +102,16 @@ def _train(
     run: str, batch: int, precision: Precision, grid: int | None, device: torch.device
 ) -> Case:
     torch._dynamo.reset()  # Graphs of other parts count against the same limit.
-    trainer = random_trainer(run, batch, device, precision, grid=grid)
-    ways = _EVERYWHERE | (_ON_GPU if trainer.objective.tiled else {})
+    objective = random_objective(run, batch, device, precision, grid=grid)
+    ways = _EVERYWHERE | (_ON_GPU if objective.loss.tiled else {})
     if batch == 1:
         del ways["halves"]
     codes = load_preset(RUNS[run][0]).tokenizer.autoencoder
     return Case(
-        variants={name: _steps(trainer, way) for name, way in ways.items()},
+        variants={name: _steps(objective, way) for name, way in ways.items()},
         items=batch,
-        phases=_phases(trainer.model, codes, batch),
-        differences=partial(_differences, trainer, ways),
+        phases=_phases(objective.model, codes, batch),
+        differences=partial(_differences, objective, ways),
     )
 
 
@@ -130,7 +129,7 @@ def _phases(model: Transformer, codes: Autoencoder, batch: int) -> list[Phase]:
     ]
 
 
-def random_trainer(
+def random_objective(
     run: str,
     batch: int,
     device: torch.device,
@@ -138,8 +137,8 @@ def random_trainer(
     *,
     grid: int | None = None,
     ranks: Ranks | None = None,
-) -> Trainer:
-    """Return a trainer of a model with random weights on random codes.
+) -> TransformerObjective:
+    """Return the objective of a model with random weights on random codes.
 
     run: one of `RUNS`. batch: images of all ranks. grid: tokens a side at the finest scale, the
     preset's own if None.
@@ -150,7 +149,9 @@ def random_trainer(
     sizes = preset.models[name].model.sizes(grid or preset.grid)
     training, codes = preset.models[name].training, preset.tokenizer.autoencoder.codebook_size
     assert training is not None
-    settings = replace(training, batch_size=batch, precision=precision)
+    # As many images a schedule as in the run itself.
+    schedules = max(1, round(training.schedules * batch / training.batch_size))
+    settings = replace(training, batch_size=batch, schedules=schedules, precision=precision)
     cache = RandomCache(sizes, images=_IMAGES, crops=_CROPS, codes=codes)
     batches = Batches(
         cache,
@@ -159,78 +160,81 @@ def random_trainer(
         codebook_size=codes,
         own=ranks.own,
     )
-    return Trainer(
+    return TransformerObjective(
         model=random_model(preset, name, sizes).to(device),
         batches=batches,
         settings=settings,
         compute=Compute(),
-        folder=cache.folder,
         ranks=ranks,
     )
 
 
-def _steps(trainer: Trainer, way: Way) -> Callable[[], None]:
+def _steps(objective: TransformerObjective, way: Way) -> Callable[[], None]:
     """Return a call that takes a step on the next batch, in one way."""
-    depth = trainer.compute.prefetch if way.batch_ahead else 0
+    depth = objective.compute.prefetch if way.batch_ahead else 0
     pool = ThreadPoolExecutor(max(1, depth))
-    batches = in_order(pool, trainer.batches.__getitem__, count(), depth)
+    batches = enumerate(in_order(pool, objective.batch, count(), depth))
 
     def step() -> None:
-        batch = next(batches)
-        with taken(way, trainer):
-            trainer.step(batch)
+        iteration, batch = next(batches)
+        with taken(way, objective):
+            objective.step(iteration, batch)
 
     return step
 
 
 @contextmanager
-def taken(way: Way, trainer: Trainer) -> Iterator[None]:
+def taken(way: Way, objective: TransformerObjective) -> Iterator[None]:
     """Compute in one way for a while."""
-    objective, usual, part_logits = trainer.objective, trainer.compute, loss.PART_LOGITS
-    tiled = objective.tiled
-    objective.tiled = tiled and way.tiled
+    model_loss, usual, part_logits = objective.loss, objective.compute, loss.PART_LOGITS
+    tiled = model_loss.tiled
+    model_loss.tiled = tiled and way.tiled
     objective.model.recompute = way.recompute
-    micro_batch = -(-trainer.batches.batch_size // way.micro_batches)
-    trainer.compute = replace(usual, micro_batch=micro_batch)
+    micro_batch = -(-objective.batches.batch_size // way.micro_batches)
+    objective.compute = replace(usual, micro_batch=micro_batch)
     loss.PART_LOGITS = part_logits if way.logits_in_parts else sys.maxsize
     try:
         with nullcontext() if way.compiled else torch.compiler.set_stance("force_eager"):
             yield
     finally:
-        objective.tiled, objective.model.recompute = tiled, usual.recompute
-        trainer.compute, loss.PART_LOGITS = usual, part_logits
+        model_loss.tiled, objective.model.recompute = tiled, usual.recompute
+        objective.compute, loss.PART_LOGITS = usual, part_logits
 
 
-def _differences(trainer: Trainer, ways: Mapping[str, Way]) -> dict[str, dict[str, float]]:
+def _differences(
+    objective: TransformerObjective, ways: Mapping[str, Way]
+) -> dict[str, dict[str, float]]:
     """Return how far losses and gradients of one batch are from the first way's.
 
     loss: largest difference of a token's, in nats. gradient: norm of the difference, as a share of
     the first one's norm. memory: its peak, as a multiple of the first one's.
     """
-    batch = trainer.batches[0].to(trainer.device)
+    batch = objective.batch(0).to(objective.device)
     (_, way), *others = ways.items()
-    losses_T, gradients = results_of(trainer, way, batch)
+    losses_T, gradients = results_of(objective, way, batch)
     norm, found = get_total_norm(gradients), {}
-    _, peak = peak_memory(partial(results_of, trainer, way, batch), trainer.device)
+    _, peak = peak_memory(partial(results_of, objective, way, batch), objective.device)
     for name, other in others:
-        other_losses_T, other_gradients = results_of(trainer, other, batch)
+        other_losses_T, other_gradients = results_of(objective, other, batch)
         apart = get_total_norm(torch._foreach_sub(other_gradients, gradients))
         found[name] = {
             "loss": float((other_losses_T - losses_T).abs().max()),
             "gradient": float(apart / norm),
         }
-        _, other_peak = peak_memory(partial(results_of, trainer, other, batch), trainer.device)
+        _, other_peak = peak_memory(partial(results_of, objective, other, batch), objective.device)
         if peak and other_peak:
             found[name]["memory"] = other_peak / peak
     return found
 
 
-def results_of(trainer: Trainer, way: Way, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+def results_of(
+    objective: TransformerObjective, way: Way, batch: Batch
+) -> tuple[Tensor, list[Tensor]]:
     """Return the losses of a batch's tokens, (T,), and the gradients of all parameters."""
-    trainer.optimizer.zero_grad(set_to_none=True)
-    with taken(way, trainer):
-        losses_T = trainer.backward(batch)
-    gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+    objective.optimizer.zero_grad(set_to_none=True)
+    with taken(way, objective):
+        losses_T = objective.backward(batch)
+    gradients = [p.grad for p in objective.model.parameters() if p.grad is not None]
     return losses_T, gradients
 
 
@@ -238,7 +242,7 @@ def results_of(trainer: Trainer, way: Way, batch: Batch) -> tuple[Tensor, list[T
 class Team:
     """The first of some ranks of the miniature's training, a thread each, and the others."""
 
-    trainer: Trainer
+    step_first: Callable[[], None]
     others: "tuple[subprocess.Popen[bytes], ...]"
 
     @classmethod
@@ -251,28 +255,29 @@ class Team:
             for their in rest
         )
         os.environ.update(own)
-        return cls(_rank(batch), others)
+        return cls(_steps_of_rank(batch), others)
 
     def step(self) -> None:
         """Take a step together."""
         for other in self.others:
             assert other.stdin is not None
             other.stdin.write(_STEP)
-        self.trainer.step(self.trainer.batches[self.trainer.iteration])
+        self.step_first()
 
 
-def _rank(batch: int) -> Trainer:
-    """Return this rank's trainer, once all ranks have met."""
+def _steps_of_rank(batch: int) -> Callable[[], None]:
+    """Return a call that takes this rank's next step, once all ranks have met."""
     torch.set_num_threads(1)
     device = torch.device("cpu")
-    return random_trainer("mini", batch, device, ranks=join_ranks(device, batch))
+    objective = random_objective("mini", batch, device, ranks=join_ranks(device, batch))
+    return _steps(objective, Way(batch_ahead=False))
 
 
 def main() -> None:
     """Take a step whenever the first rank says so, until it goes."""
-    trainer = _rank(int(sys.argv[1]))
+    step = _steps_of_rank(int(sys.argv[1]))
     while sys.stdin.buffer.read(1) == _STEP:
-        trainer.step(trainer.batches[trainer.iteration])
+        step()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 
 from pcb.config import Autoencoder
 from pcb.pipeline.tasks import Pipeline
+from tests.inception import random_images, write_adm_reference, write_inception
 from tests.llamagen import write_llamagen
 from tests.units import pipeline_of
 from tests.workflow.snakemake import copy_project, snakemake
@@ -60,3 +61,16 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def llamagen_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a file of LlamaGen's form and size, 280 MB of random weights."""
     return write_llamagen(tmp_path_factory.mktemp("llamagen") / "vq_ds16_c2i.pt", Autoencoder())
+
+
+@pytest.fixture(scope="session")
+def inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return random weights of Inception in torch-fidelity's file format."""
+    return write_inception(tmp_path_factory.mktemp("inception") / "weights.pth")
+
+
+@pytest.fixture(scope="session")
+def adm_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a reference file in ADM's form, with four images of 16x16 pixels."""
+    path = tmp_path_factory.mktemp("adm") / "reference.npz"
+    return write_adm_reference(path, random_images(4, seed=1))

@@ -22,7 +22,6 @@ class Model(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mixing_layers: Count = 2
     """Leading layers whose keys mix the rotary phases of a cell and of the cell a block earlier."""
     head_mlp: bool = False
-    class_conditional: bool = True
     init: Literal["as_published", "as_intended", "narrow"] = "as_published"
     """`as_intended` starts AdaLN at scale 1, shift 0; the released code overwrites that start.
 
@@ -63,10 +62,19 @@ class Training(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     steps: tuple[LearningRateStep, ...] = ()
     betas: tuple[Share, Share] = (0.9, 0.95)
     weight_decay: NonNegativeFloat = 0.01
+    head_mlp_decay: NonNegativeFloat = 1e-3
+    """Share of what a head MLP adds to the head's weight that its gradient grows by: half of it
+    times the squared norm is an L2 term of the loss, which the reported loss leaves out."""
     label_dropout: Share = 0.1
     """Probability that an image's label becomes "no class"."""
     random_replace: Share = 0.1
     """Probability that a token of the previous scale is replaced before it is upsampled."""
+    schedules: Positive = 8
+    """Schedules that are drawn for a batch, each for an equal share of its images.
+
+    The released code draws one a process; how many there were is not published, eight are assumed.
+    No result depends on how many ranks train.
+    """
     join_remainder: Share = 0.5
     """Probability that a scale's last, smaller block joins the block before it."""
     ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0

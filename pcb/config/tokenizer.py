@@ -60,9 +60,14 @@ class TokenizerTraining(Settings, frozen=True, kw_only=True, forbid_unknown_fiel
 class Requantisation(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A new codebook for LlamaGen's autoencoder, which itself stays as it is (method section 3)."""
 
-    mode: Literal["as_published", "as_intended"] = "as_intended"
+    mode: Literal["as_published", "as_intended", "relocate"] = "as_intended"
     """`as_published` begins from the statistics of the first batch and never moves unused codes,
-    as the released code does in effect; `as_intended` uses many batches and moves unused codes."""
+    as the released code does in effect.
+
+    `as_intended` is what that code sets out to do: first codes are allotted to scales in proportion
+    to their latents in many batches, and now and then codes that are hardly used are drawn anew
+    around the others. `relocate` is this project's own way: first codes from many batches of all
+    scales, and unused codes move to latents that are badly served."""
     iterations: Positive = 20_000
     """The paper does not say how many."""
     batch_size: Positive = 32
@@ -72,10 +77,13 @@ class Requantisation(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
     """Sides of the token grids that training draws from; the last is the finest."""
     scale_probability: Share = 0.9
     """Probability that a batch's scale is drawn uniformly from all scales; else the finest."""
-    start_batches: Positive = 100
-    """Batches whose latents say where the first codes lie, in the mode `as_intended`."""
+    start_batches: Positive = 1000
+    """Batches whose latents say where the first codes lie, except in the mode `as_published`."""
+    redraw_every: Positive = 1000
+    """Iterations between two redraws of the mode `as_intended`; the first comes after twice as
+    many."""
     revive_after: Positive = 100
-    """Iterations in which a code was not chosen, before the mode `as_intended` moves it."""
+    """Iterations in which a code was not chosen, before the mode `relocate` moves it."""
     cached_images: Positive | None = None
     """Random crops that are encoded once, at every scale, to draw all batches from; None encodes
     every batch as it is drawn."""

@@ -67,9 +67,11 @@ def crop(square: NDArray[np.uint8], size: int, number: int) -> NDArray[np.uint8]
     """Return one of the ten crops of a (3, side, side) square, a view: (3, size, size).
 
     0 to 3 are the corners top left, top right, bottom left, bottom right, 4 is the centre; 5 to 9
-    are these five, mirrored.
+    are these five of the mirrored square. Order and offsets are those of torchvision's `TenCrop`.
     """
     last = square.shape[1] - size
-    top, left = ((0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2))[number % 5]
-    cut = square[:, top : top + size, left : left + size]
-    return cut[:, :, ::-1] if number >= 5 else cut
+    # As there, half to even: 281 - 256 is odd, so both centres leave 12 columns on their left.
+    middle = round(last / 2)
+    top, left = ((0, 0), (0, last), (last, 0), (last, last), (middle, middle))[number % 5]
+    seen = square[:, :, ::-1] if number >= 5 else square
+    return seen[:, top : top + size, left : left + size]

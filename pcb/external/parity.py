@@ -102,7 +102,7 @@ def _teacher_forced(released: Released, expected: Expected) -> Iterator[Comparis
     source_BTC = torch.cat([sources[size].flatten(2) for size in model.sizes], dim=2)
     before = (sequence.before_L[1:] - 1).clamp(min=0)
     inputs = Inputs(
-        labels_B=_labels(released, expected),
+        labels_B=_labels(expected),
         source_BTC=source_BTC.transpose(1, 2)[:, order],
         before_BTC=model.codebook_VC[codes_BT[:, before]],
         rows_T=order,
@@ -124,7 +124,7 @@ def _greedy(released: Released, expected: Expected) -> Iterator[Comparison]:
         schedule = _schedule(released, expected)
         guidance = Guidance(weight=float(text), start_step=start)
         sampler = Sampler(model, schedule, guidance=guidance, temperature=0.0)
-        labels = _labels(released, expected)
+        labels = _labels(expected)
         codes_BT = sampler.draw(labels, torch.zeros(len(labels), model.tokens))
         prefix = f"greedy_cfg{text}"
         yield _exact(f"{prefix}_steps", torch.tensor(schedule.steps), expected)
@@ -140,13 +140,9 @@ def _schedule(released: Released, expected: Expected) -> Schedule:
     return schedule_from_blocks(released.transformer.sizes, int(expected["blocks_per_scale"]))
 
 
-def _labels(released: Released, expected: Expected) -> Tensor:
-    """Return the recorded labels; "no class" for a model without conditions."""
-    labels = _tensor(expected, "labels").long()
-    model = released.transformer
-    return (
-        labels if model.settings.class_conditional else torch.full_like(labels, model.num_classes)
-    )
+def _labels(expected: Expected) -> Tensor:
+    """Return the recorded labels."""
+    return _tensor(expected, "labels").long()
 
 
 def _tensor(expected: Expected, name: str) -> Tensor:

@@ -62,6 +62,10 @@ TRANSFORMER_NAMES = (
     ),
 )
 AUTOENCODER_PREFIX = "autoenc."
+CLASSES = "class_embeddings.weight"
+HIDDEN_MULTIPLE = 256
+"""The released code rounds the width of SwiGLU up to a multiple of this."""
+NORM_EPSILON = 1e-6
 CONFIG, CHECKPOINT = "config.yaml", "checkpoint-last.pth"
 
 
@@ -92,8 +96,10 @@ def load_released(folder: Path) -> Released:
     config = ReleasedConfig.read(folder / CONFIG)
     autoencoder = released_autoencoder_settings(read_yaml(config.autoencoder_config))
     tokenizer = load_released_autoencoder(config.autoencoder_checkpoint, autoencoder)
-    transformer = config.transformer(tokenizer)
-    weights = released_weights(transformer, tokenizer, folder / CHECKPOINT)
+    checkpoint = folder / CHECKPOINT
+    content = read_checkpoint(checkpoint)
+    transformer = config.transformer(tokenizer, _classes_in(content, checkpoint))
+    weights = _weights_in(content, transformer, tokenizer, checkpoint)
     transformer.load_state_dict(weights.state)
     return Released(
         tokenizer=tokenizer,
@@ -110,7 +116,13 @@ def released_weights(
     They are those of the key `model`: the paper trains without a moving average. Raises UserError
     naming the file and the tensors that do not fit.
     """
-    content = read_checkpoint(checkpoint)
+    return _weights_in(read_checkpoint(checkpoint), transformer, tokenizer, checkpoint)
+
+
+def _weights_in(
+    content: Mapping[str, Any], transformer: Transformer, tokenizer: Tokenizer, checkpoint: Path
+) -> ReleasedWeights:
+    """Do the same with a checkpoint that has been read."""
     tensors = tensors_in(content, "model", checkpoint, "a released model")
     state = transformer_tensors(tensors, tokenizer, checkpoint)
     check_state(transformer, state, str(checkpoint))
@@ -120,6 +132,14 @@ def released_weights(
         parameters=transformer.num_parameters(),
         epoch=epoch if isinstance(epoch, int) else None,
     )
+
+
+def _classes_in(content: Mapping[str, Any], checkpoint: Path) -> int:
+    """Return how many classes a released model knows: one fewer than it has embeddings of."""
+    tensors = tensors_in(content, "model", checkpoint, "a released model")
+    if CLASSES not in tensors:
+        raise UserError(f"{checkpoint}: no {CLASSES}; is it a released model?")
+    return len(tensors[CLASSES]) - 1
 
 
 def transformer_tensors(
@@ -177,9 +197,10 @@ class ReleasedConfig:
         return int(self._at("img_size"))
 
     @property
-    def num_classes(self) -> int:
-        """Classes, without "no class"; 0 for a model without conditions."""
-        return int(self._at("num_classes")) if self.model.get("class_cond", True) else 0
+    def num_classes(self) -> int | None:
+        """Classes, without "no class", if the file says so; the published ones do not."""
+        found = self.model.get("num_classes")
+        return None if found is None else int(found)
 
     @property
     def autoencoder_checkpoint(self) -> Path:
@@ -210,33 +231,61 @@ class ReleasedConfig:
         return next((place for place in places if place.exists()), places[0])
 
     def settings(self) -> Model:
-        """Return the transformer's architecture."""
+        """Return the transformer's architecture; what the file leaves out is as in the release.
+
+        Raises UserError for an architecture that is not built here.
+        """
         single = self.model.get("single_scale", False)
+        width = self._at("llama_config", "hidden_size")
+        layers = self._at("llama_config", "num_hidden_layers")
+        mixing = self.model.get("num_mixing_layers", 2)
+        hidden = self._at("llama_config", "intermediate_size")
         settings = {
             "scale_ratio": "single" if single else float(self.model.get("scale_ratio", 2)),
             "min_size": self.model.get("scale_min_size", 1),
-            "width": self._at("llama_config", "hidden_size"),
-            "layers": self._at("llama_config", "num_hidden_layers"),
+            "width": width,
+            "layers": layers,
             "heads": self._at("llama_config", "num_attention_heads"),
-            "hidden": self._at("llama_config", "intermediate_size"),
-            "mixing_layers": self.model.get("num_mixing_layers", 2),
-            "head_mlp": self.model.get("use_head_mlp", False),
-            "class_conditional": self.model.get("class_cond", True),
+            "hidden": -(-hidden // HIDDEN_MULTIPLE) * HIDDEN_MULTIPLE,
+            "mixing_layers": layers if mixing in (None, "all") else mixing,
+            "head_mlp": self.model.get("use_head_mlp", True),
         }
+        self._check_built()
         return convert(settings, Model, f"{self.path}: model")
 
-    def transformer(self, tokenizer: Tokenizer) -> Transformer:
-        """Return a transformer of this architecture, with fresh weights."""
+    def _check_built(self) -> None:
+        """Refuse what the released code has and this package has not."""
+        if not self.model.get("class_cond", False):
+            raise UserError(
+                f"{self.path}: model.class_cond is not true: a model without class token and "
+                f"adaptive norms is not built here; take one that is conditioned on classes"
+            )
+        epsilon = float(self._at("llama_config").get("rms_norm_eps", NORM_EPSILON))
+        if epsilon != NORM_EPSILON:
+            raise UserError(
+                f"{self.path}: model.llama_config.rms_norm_eps = {epsilon:g}: it is fixed at "
+                f"{NORM_EPSILON:g} here"
+            )
+
+    def transformer(self, tokenizer: Tokenizer, num_classes: int) -> Transformer:
+        """Return a transformer of this architecture, with fresh weights.
+
+        num_classes: those of the weights that it will take, where the file does not say.
+        """
         settings = self.settings()
         sizes = settings.sizes(self.image_size // tokenizer.stride)
-        return Transformer(settings, sizes, self.num_classes, tokenizer.codebook)
+        classes = num_classes if self.num_classes is None else self.num_classes
+        return Transformer(settings, sizes, classes, tokenizer.codebook)
 
     def differences(self, preset: Preset, name: str) -> list[str]:
         """Say in what this is another model than a preset's: `width 64 for 1024`."""
         found, wanted = self.settings(), preset.models[name].model
         # How weights began says nothing of weights that were trained.
         names = [field for field in Model.__struct_fields__ if field != "init"]
-        pairs = {field: (getattr(found, field), getattr(wanted, field)) for field in names}
+        pairs: dict[str, tuple[Any, Any]] = {
+            field: (getattr(found, field), getattr(wanted, field)) for field in names
+        }
         pairs["image_size"] = (self.image_size, preset.data.image_size)
-        pairs["num_classes"] = (self.num_classes, preset.data.num_classes)
+        if self.num_classes is not None:
+            pairs["num_classes"] = (self.num_classes, preset.data.num_classes)
         return [f"{field} {a} for {b}" for field, (a, b) in pairs.items() if a != b]

@@ -32,7 +32,7 @@ def import_released(job: Job) -> dict[str, Any]:
     checkpoint = external_file(preset.files, released)
     tokenizer = load_tokenizer(job.inputs["tokenizer"], preset.tokenizer.autoencoder)
     with torch.device("meta"):
-        transformer = config.transformer(tokenizer)
+        transformer = config.transformer(tokenizer, preset.data.num_classes)
     weights = released_weights(transformer, tokenizer, checkpoint)
     save_weights(job.folder / WEIGHTS, weights.state)
     sha256 = external_sha256(preset.files, released)

@@ -43,23 +43,25 @@ class RotaryPhases(nn.Module):
 def rotate(x_BLNH: Tensor, phases: Tensor) -> Tensor:
     """Return x * cos + rotate_half(x) * sin; the two halves of a head have phases of their own.
 
-    Since they differ, this is no pure rotation once they are learned (method section 4).
+    Since they differ, this is no pure rotation once they are learned (method section 4). Products
+    and sum have the phases' type, float32; the result is rounded to that of x.
     """
-    cos, sin = phases.to(x_BLNH.dtype).unbind(-1)
+    cos, sin = phases.unbind(-1)
     first, second = x_BLNH.chunk(2, dim=-1)
-    return x_BLNH * cos + torch.cat([-second, first], dim=-1) * sin
+    turned = torch.addcmul(x_BLNH * cos, torch.cat([-second, first], dim=-1), sin)
+    return turned.to(x_BLNH.dtype)
 
 
 def initial_angles(sizes: Items[int], head_dim: int) -> Tensor:
     """Return the (R, H) angles that training starts from; the class and empty rows are 0.
 
-    With H entries, f = H - H // 8 of them (made even) hold x and y, in cells of the finest grid
-    so that coarse cells sit at their fine coordinates; the last H // 8 hold the scale.
+    With H entries, f = H - H // 8 of them, rounded up to even, hold x and y, in cells of the finest
+    grid so that coarse cells sit at their fine coordinates; the others hold the scale: one fewer
+    than H // 8 where that is odd.
     """
     final = max(sizes)
-    scale_entries = head_dim // 8
-    # paper: "made even" costs one entry that stays at angle 0 where head_dim // 8 is odd.
-    half = (head_dim - scale_entries) // 2
+    half = (head_dim - head_dim // 8 + 1) // 2
+    scale_entries = head_dim - 2 * half
     frequencies = float(final**2) ** (-torch.arange(half, dtype=torch.float64) / half)
     angles = torch.zeros(sum(s * s for s in sizes) + 2, head_dim, dtype=torch.float64)
     row = 0

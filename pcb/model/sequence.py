@@ -47,9 +47,14 @@ class Sequence:
 
     @cached_property
     def before_rows_L(self) -> Tensor:
-        """Row of the token one block earlier; the empty row where there is none."""
+        """Row of the token one block earlier; the empty row where a scale has none.
+
+        The class token stands in no scale: it has its own row.
+        """
         rows = self.rows_L[self.before_L.clamp(min=0)]
-        return torch.where(self.before_L == NONE_BEFORE, self.empty_row, rows)
+        rows = torch.where(self.before_L == NONE_BEFORE, self.empty_row, rows)
+        rows[0] = self.class_row
+        return rows
 
     @cached_property
     def steps(self) -> tuple[tuple[int, int], ...]:

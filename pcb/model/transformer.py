@@ -145,12 +145,14 @@ class Transformer(nn.Module):
     def hidden(self, inputs: Inputs, attending: Attending) -> Tensor:
         """Return what the head reads, (B, T, D): the last layer's output after its norm."""
         label_BD = self.class_embedding(inputs.labels_B)
-        x_BLD = self.embed(inputs)
+        # Under autocast, products are in 16 bits, and what they add up to stays in float32.
+        x_BLD = self.embed(inputs).to(label_BD.dtype)
         rows_L, before_rows_L = inputs.rows_T, inputs.before_rows_T
         if inputs.with_class:
-            x_BLD = torch.cat([label_BD[:, None].to(x_BLD.dtype), x_BLD], dim=1)
+            x_BLD = torch.cat([label_BD[:, None], x_BLD], dim=1)
             rows_L = F.pad(rows_L, (1, 0), value=self.class_row)
-            before_rows_L = F.pad(before_rows_L, (1, 0), value=self.empty_row)
+            # paper: the class token's key mixes its own row with itself, not with "empty".
+            before_rows_L = F.pad(before_rows_L, (1, 0), value=self.class_row)
         conditions = [F.silu(label_BD)] * len(self.layers)
         phases = self.rotary(rows_L, before_rows_L)
         x_BLD = self.run_layers(x_BLD, conditions, phases, attending)
@@ -195,14 +197,21 @@ class Transformer(nn.Module):
 
     def head_weight(self) -> Tensor:
         """Return the head's weight, (V, D); the head MLP, if any, adds to it."""
+        added_VD = self.head_mlp_weight()
+        return self.head.weight if added_VD is None else self.head.weight + added_VD
+
+    def head_mlp_weight(self) -> Tensor | None:
+        """Return what the head MLP adds to the head's weight, (V, D)."""
         if self.head_mlp is None:
-            return self.head.weight
-        return self.head.weight + self.head_mlp(self.codebook_VC.to(self.head.weight.dtype))
+            return None
+        added_VD: Tensor = self.head_mlp(self.codebook_VC.to(self.head.weight.dtype))
+        return added_VD
 
     def round_to(self, dtype: torch.dtype) -> None:
         """Round the weights to a type, but not the phases, nor the codebook, which is no weight.
 
-        As under autocast in training: both enter in float32, and are rounded where they are used.
+        As under autocast in training: both enter in float32, and what is computed with them is
+        rounded. Unlike there, the sum along the layers is rounded too.
         """
         for part in self.children():
             if part is not self.rotary:

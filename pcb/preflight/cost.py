@@ -124,7 +124,7 @@ def _tokenizer_work(preset: Preset) -> Iterator[Work]:
 def _requantisation_work(preset: Preset, recipe: Requantisation) -> Iterator[Work]:
     """Latents of what is drawn, or of a cache; then both codebooks at every scale."""
     codes = preset.tokenizer.autoencoder
-    start = recipe.start_batches if recipe.mode == "as_intended" else 1
+    start = 1 if recipe.mode == "as_published" else recipe.start_batches
     drawn = (recipe.iterations + start) * recipe.batch_size * _drawn(preset, recipe)
     cached = (recipe.cached_images or 0) * _pyramid(preset, recipe.scales)
     sizes = tuple({*recipe.scales, *preset.all_sizes})

@@ -93,13 +93,13 @@ class Prepared:
         return F.linear(hidden_RnD, self._head_VD, self.model.head.bias)
 
     def _all_phases(self) -> tuple[Tensor, Items[Tensor]]:
-        """Return the phases of all positions in the layers' type, cosines and sines apart."""
+        """Return the phases of all positions, cosines and sines apart."""
         here, mixed = self.model.rotary(self.sequence.rows_L, self.sequence.before_rows_L)
         return self._apart(here), [self._apart(phases) for phases in mixed]
 
     def _apart(self, phases_LNH2: Tensor) -> Tensor:
         """Return the same phases, stored so that all cosines are contiguous, and all sines."""
-        return phases_LNH2.to(self.dtype).movedim(-1, 0).contiguous().movedim(0, -1)
+        return phases_LNH2.movedim(-1, 0).contiguous().movedim(0, -1)
 
 
 class _InputTables:

@@ -1,22 +1,31 @@
 """The stage `reference`: what samples are compared with, seen through the preset's extractor.
 
-It leaves the extractor's weights too, so that every setting is measured by the same ones.
+It leaves the extractor's weights too, so that every setting is measured by the same ones. The
+miniature's extractor is trained and measured here.
 """
 
 import shutil
 from typing import Any
 
+import numpy as np
+import torch
+
+from pcb.data.images import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from pcb.errors import UserError
 from pcb.external.files import external_file, external_sha256
 from pcb.metrics.adm import adm_target
+from pcb.metrics.classifier import WEIGHTS, Classifier, classify
 from pcb.metrics.extractor import INCEPTION_WEIGHTS, load_extractor
 from pcb.metrics.image_files import open_images
 from pcb.metrics.parts import Extraction
-from pcb.metrics.target import save_target
+from pcb.metrics.statistics import statistics_of
+from pcb.metrics.target import Target, save_target
 from pcb.pipeline.run import Job
 from pcb.runtime.atomic import atomic
 from pcb.runtime.device import compute_exactly, forbid_tf32, pick_device
-from pcb.train.classifier import build as build_classifier
+from pcb.runtime.weights import save_weights
+from pcb.train.classifier import ClassifierObjective
+from pcb.train.loop import Loop
 
 PARTS = ".parts"
 """Features of an interrupted run; hidden, so that they go when the stage is complete."""
@@ -27,6 +36,43 @@ def build(job: Job) -> dict[str, Any]:
     if job.preset.metrics.extractor == "classifier":
         return build_classifier(job)
     return build_inception(job)
+
+
+def build_classifier(job: Job) -> dict[str, Any]:
+    """Train, measure on held-out digits, and refuse a classifier that is not good enough."""
+    settings, compute = job.preset.classifier, job.preset.compute
+    assert settings is not None
+    device = pick_device(compute)
+    # One thread, as for every stage that the scheduler runs beside others (`pcb.pipeline.stages`).
+    compute_exactly(device, 1)
+    data = job.inputs["data"]
+    torch.manual_seed(settings.seed)
+    classifier = Classifier(job.preset.data.num_classes, settings.features).to(device)
+    objective = ClassifierObjective(
+        classifier=classifier,
+        images=np.load(data / TRAIN_IMAGES, mmap_mode="r"),
+        labels=np.load(data / TRAIN_LABELS),
+        settings=settings,
+    )
+    loop = Loop(
+        objective=objective, folder=job.folder, checkpoint_seconds=compute.checkpoint_seconds
+    )
+    loop.resume()
+    with job.progress("iterations", settings.iterations) as progress:
+        loop.run(progress)
+    classifier.eval()
+    reference = torch.from_numpy(np.load(data / REFERENCE_IMAGES))
+    features, logits = classify(classifier, reference, compute.feature_batch)
+    labels = torch.from_numpy(np.load(data / REFERENCE_LABELS))
+    accuracy = float((logits.argmax(1) == labels).double().mean())
+    if accuracy < settings.min_accuracy:
+        raise UserError(
+            f"{job.unit.name}: held-out accuracy {accuracy:.3f} is below "
+            f"classifier.min_accuracy = {settings.min_accuracy}; train it for more iterations"
+        )
+    save_target(job.folder, Target(features, statistics_of(features)))
+    save_weights(job.folder / WEIGHTS, classifier.state_dict())
+    return {"accuracy": accuracy, "reference_images": len(labels)}
 
 
 def build_inception(job: Job) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def draw_shard(
     parts = []
     for start in range(0, len(indices), batch):
         chosen = indices[start : start + batch]
-        classes = class_labels(model.num_classes, chosen, model.settings.class_conditional)
+        classes = labels(model.num_classes, chosen)
         randoms = torch.from_numpy(uniforms(sampling.seed, chosen, model.sizes))
         # They stay where they are: a GPU would wait for Python after every batch.
         parts.append(sampler.draw(torch.from_numpy(classes), randoms, sums.add))
@@ -115,13 +115,6 @@ def statistics_path(codes: Path) -> Path:
 def seconds_path(codes: Path) -> Path:
     """Return where the time that a shard took lies until the stage is complete."""
     return codes.with_name(codes.name.replace("codes", ".seconds"))
-
-
-def class_labels(
-    num_classes: int, indices: NDArray[np.int64], conditional: bool
-) -> NDArray[np.int64]:
-    """Return what the model is asked for: classes in turn, or "no class" throughout."""
-    return labels(num_classes, indices) if conditional else np.full_like(indices, num_classes)
 
 
 class StepSums:

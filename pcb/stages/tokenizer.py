@@ -28,8 +28,9 @@ from pcb.tokenizer.load import TOKENIZER_FILE
 from pcb.tokenizer.vq import Tokenizer
 from pcb.train.image_batches import counted, evenly, in_batches
 from pcb.train.latents import CachedLatents, EncodedLatents, Latents, fill_cache
-from pcb.train.requantise import CROPS, Requantiser
-from pcb.train.tokenizer import TokenizerTrainer, initialise
+from pcb.train.loop import Loop, Objective
+from pcb.train.requantise import CROPS, CodebookObjective
+from pcb.train.tokenizer import TokenizerObjective, initialise
 
 LOG = "log.csv"
 RECONSTRUCTIONS = "reconstructions.npy"
@@ -52,20 +53,17 @@ def _train(job: Job) -> dict[str, Any]:
     torch.manual_seed(settings.training.seed)
     tokenizer = Tokenizer(settings.autoencoder)
     initialise(tokenizer)
-    trainer = TokenizerTrainer(
+    objective = TokenizerObjective(
         tokenizer=tokenizer.to(device),
         images=open_images(job.inputs["data"], job.preset, "train"),
         settings=settings.training,
-        folder=job.folder,
     )
-    with job.progress("iterations", settings.training.iterations) as progress:
-        trainer.run(progress, job.preset.compute.checkpoint_seconds)
+    write_log(job.folder / LOG, _trained(job, objective))
     tokenizer.eval().requires_grad_(False)
     held_out = open_images(job.inputs["data"], job.preset, "held_out")
     shown = first_images(held_out, _SHOWN)
     save_weights(job.folder / TOKENIZER_FILE, tokenizer.state_dict())
     save_array(job.folder / RECONSTRUCTIONS, reconstructions(tokenizer, shown))
-    write_log(job.folder / LOG, trainer.log)
     sizes = sorted({*settings.training.scales, *job.preset.all_sizes})
     chosen = np.arange(min(_MEASURED, len(held_out)))
     return measure(
@@ -86,19 +84,26 @@ def _requantise(job: Job) -> dict[str, Any]:
     if settings.rfid:
         # Before the training: what is missing shows now.
         extractor = load_inception(external_file(job.preset.files, "inception"), device)
-    trainer = Requantiser(
+    objective = CodebookObjective(
         latents=_latents(job, own),
         settings=settings,
         shape=(autoencoder.codebook_size, autoencoder.code_dim),
         device=device,
-        folder=job.folder,
     )
-    with job.progress("iterations", settings.iterations) as progress:
-        trainer.run(progress, compute.checkpoint_seconds)
-    codes = trainer.codes_VC().detach()
+    write_log(job.folder / LOG, _trained(job, objective))
+    codes = objective.codes_VC().detach()
     save_weights(job.folder / TOKENIZER_FILE, {**own.state_dict(), "codebook": codes})
-    write_log(job.folder / LOG, trainer.log)
     return _measure_both(job, own, codes, extractor)
+
+
+def _trained(job: Job, objective: Objective[Tensor]) -> list[dict[str, float]]:
+    """Train an objective to its end, from where an interrupted run was; return the log."""
+    seconds = job.preset.compute.checkpoint_seconds
+    loop = Loop(objective=objective, folder=job.folder, checkpoint_seconds=seconds)
+    loop.resume()
+    with job.progress("iterations", objective.iterations) as progress:
+        loop.run(progress)
+    return loop.log
 
 
 def _measure_both(

@@ -19,7 +19,8 @@ from pcb.tokenizer.cache import Codes, TokenCache
 from pcb.tokenizer.load import load_tokenizer
 from pcb.tokenizer.stream import TokenStream
 from pcb.train.batches import Batches
-from pcb.train.loop import Trainer
+from pcb.train.loop import Loop
+from pcb.train.transformer import TransformerObjective
 
 LOG = "log.csv"
 # Losses of the last tenth of a run, or at least one row, make the loss that is reported.
@@ -37,10 +38,10 @@ def run(job: Job) -> dict[str, Any]:
 def train(job: Job) -> dict[str, Any]:
     """Train to the end and write weights and log."""
     name = job.unit.variant
-    settings = job.preset.models[name].training
+    settings, compute = job.preset.models[name].training, job.preset.compute
     assert settings is not None
-    device = pick_device(job.preset.compute)
-    compute_exactly(device, job.preset.compute.threads)
+    device = pick_device(compute)
+    compute_exactly(device, compute.threads)
     ranks = join_ranks(device, settings.batch_size)
     # The initial weights come from the CPU's generator on any device.
     torch.manual_seed(settings.seed)
@@ -52,28 +53,35 @@ def train(job: Job) -> dict[str, Any]:
         codebook_size=len(model.codebook_VC),
         own=ranks.own,
     )
-    trainer = Trainer(
+    objective = TransformerObjective(
         model=model,
         batches=batches,
         settings=settings,
-        compute=job.preset.compute,
-        folder=job.folder,
+        compute=compute,
         ranks=ranks,
     )
+    loop = Loop(
+        objective=objective,
+        folder=job.folder,
+        checkpoint_seconds=compute.checkpoint_seconds,
+        prefetch=compute.prefetch,
+        ranks=ranks,
+    )
+    loop.resume()
     with job.progress("iterations", batches.iterations) as progress:
-        trainer.run(progress)
-    trainer.part()
+        loop.run(progress)
+    loop.part()
     if not ranks.first:
         return {}
     save_weights(job.folder / WEIGHTS, model.state_dict())
-    if trainer.average is not None:
-        save_weights(job.folder / AVERAGE, trainer.average.state)
-    write_log(job.folder / LOG, trainer.log)
+    if objective.average is not None:
+        save_weights(job.folder / AVERAGE, objective.average.state)
+    write_log(job.folder / LOG, loop.log)
     return {
         "parameters": model.num_parameters(),
-        "iterations": trainer.iteration,
-        "images_seen": trainer.iteration * batches.batch_size,
-        "loss": final_loss(trainer.log),
+        "iterations": loop.iteration,
+        "images_seen": loop.iteration * batches.batch_size,
+        "loss": final_loss(loop.log),
     }
 
 

@@ -1,13 +1,16 @@
 """What a training iteration sees, as a function of (seed, iteration) alone (method section 5).
 
 Everything random of an iteration - images, crops, dropped labels, replaced codes, block sizes - is
-drawn for the whole batch from a counter-based generator. A resumed run therefore repeats what an
+drawn for the whole batch from a counter-based generator. Some schedules share out the images of a
+batch, evenly and whatever the number of ranks. A resumed run therefore repeats what an
 unbroken one would have done, ranks that split a batch agree on it, and it matters neither when nor
 in which thread a batch is made.
 
 Letters: B images, T tokens in the order of the sequence.
 """
 
+import math
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,13 +34,34 @@ IMAGES, CROPS, LABELS, CODES, BLOCKS = range(5)
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Images of one iteration. codes, replaced: size -> int64 (B, size, size); labels_B int64."""
+    """Images of one iteration. codes, replaced: size -> int64 (B, size, size); labels_B int64.
+
+    sequences: those of the schedules that the images go by, in turn: image k by number k modulo
+    how many there are.
+    """
 
     labels_B: Tensor
     codes: dict[int, Tensor]
     replaced: dict[int, Tensor]
     """The codes with some replaced at random: what the next scale's source is made from."""
-    sequence: Sequence
+    sequences: tuple[Sequence, ...]
+
+    @property
+    def sequence(self) -> Sequence:
+        """The sequence of a batch that has one, as those of `by_schedule` have."""
+        (sequence,) = self.sequences
+        return sequence
+
+    def by_schedule(self) -> Iterator["Batch"]:
+        """Yield for each sequence the batch of the images that go by it."""
+        for k, sequence in enumerate(self.sequences):
+            some = slice(k, None, len(self.sequences))
+            yield Batch(
+                labels_B=self.labels_B[some],
+                codes={size: grid[some] for size, grid in self.codes.items()},
+                replaced={size: grid[some] for size, grid in self.replaced.items()},
+                sequences=(sequence,),
+            )
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same batch with its tensors on a device; nobody waits for them to arrive."""
@@ -45,7 +69,7 @@ class Batch:
             labels_B=send(self.labels_B, device),
             codes={size: send(grid, device) for size, grid in self.codes.items()},
             replaced={size: send(grid, device) for size, grid in self.replaced.items()},
-            sequence=self.sequence.to(device),
+            sequences=tuple(sequence.to(device) for sequence in self.sequences),
         )
 
 
@@ -73,6 +97,7 @@ class Batches:
         self.batch_size = min(settings.batch_size, images)
         self.per_epoch = images // self.batch_size
         """Iterations an epoch; the images left over differ from epoch to epoch."""
+        self._numbers = self._schedule_numbers()
 
     @property
     def iterations(self) -> int:
@@ -90,7 +115,7 @@ class Batches:
             labels_B=torch.from_numpy(self._drop_labels(self.cache.labels[indices], iteration)),
             codes={size: torch.from_numpy(grid) for size, grid in codes.items()},
             replaced=self._replace(codes, iteration),
-            sequence=sequence_of(self._schedule(iteration)),
+            sequences=self._sequences(iteration),
         )
 
     def _draw_order(self, epoch: int) -> NDArray[np.int64]:
@@ -111,9 +136,23 @@ class Batches:
             replaced[size] = torch.from_numpy(np.where(chosen[self.own], others[self.own], grid))
         return replaced
 
-    def _schedule(self, iteration: int) -> Schedule:
-        random = self._random(BLOCKS, iteration)
-        return random_schedule(self.cache.sizes, self.settings.join_remainder, random)
+    def _schedule_numbers(self) -> tuple[int, ...]:
+        """Return the numbers of the schedules that this process's images go by, in turn.
+
+        Image j of the whole batch goes by schedule j modulo the number of schedules; the same
+        numbers come again after as many of this process's images as share no factor with it.
+        """
+        images = range(self.batch_size)[self.own]
+        schedules = self.settings.schedules
+        turn = schedules // math.gcd(schedules, images.step)
+        return tuple(image % schedules for image in images[:turn])
+
+    def _sequences(self, iteration: int) -> tuple[Sequence, ...]:
+        """Draw the schedules of the whole batch, and lay out those of this process's images."""
+        random, join = self._random(BLOCKS, iteration), self.settings.join_remainder
+        count = min(self.settings.schedules, self.batch_size)
+        drawn = [random_schedule(self.cache.sizes, join, random) for _ in range(count)]
+        return tuple(sequence_of(drawn[number]) for number in self._numbers)
 
     def _random(self, purpose: int, counter: int) -> np.random.Generator:
         """Generator of one purpose at one iteration (or epoch)."""
@@ -144,7 +183,7 @@ def random_schedule(
 
 
 def model_inputs(batch: Batch, codebook_VC: Tensor) -> tuple[Inputs, Tensor]:
-    """Return a batch as a transformer reads it, and its target codes (B, T).
+    """Return a batch of one schedule as a transformer reads it, and its target codes (B, T).
 
     Batch and codebook are on one device.
     """

@@ -1,78 +1,88 @@
-"""The miniature's reference: trains its feature extractor and measures it.
+"""The objective of the miniature's feature extractor: digits told apart."""
 
-It also leaves what the reference images look like to it, which every setting of the sweep is
-compared with.
-"""
-
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pcb.config import Classifier as ClassifierSettings
-from pcb.data.images import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
-from pcb.errors import UserError
-from pcb.metrics.classifier import WEIGHTS, Classifier, classify
-from pcb.metrics.statistics import statistics_of
-from pcb.metrics.target import Target, save_target
-from pcb.pipeline.run import Job
-from pcb.runtime.device import compute_exactly, pick_device
-from pcb.runtime.progress import Progress
-from pcb.runtime.weights import save_weights
+from pcb.metrics.classifier import Classifier
+from pcb.train.loop import Objective
+
+_WEIGHT_DECAY = 0.05
+_LABEL_SMOOTHING = 0.05
+
+Batch = tuple[Tensor, Tensor]
+"""Pixels, uint8 (B, 3, H, W), and labels (B,)."""
 
 
-def build(job: Job) -> dict[str, Any]:
-    """Train, measure on held-out digits, and refuse a classifier that is not good enough."""
-    settings = job.preset.classifier
-    assert settings is not None
-    device = pick_device(job.preset.compute)
-    # One thread, as for every stage that the scheduler runs beside others (`pcb.pipeline.stages`).
-    compute_exactly(device, 1)
-    data = job.inputs["data"]
-    images = np.load(data / TRAIN_IMAGES, mmap_mode="r")
-    torch.manual_seed(settings.seed)
-    classifier = Classifier(job.preset.data.num_classes, settings.features).to(device)
-    with job.progress("iterations", settings.iterations) as progress:
-        train(classifier, images, np.load(data / TRAIN_LABELS), settings, progress)
-    classifier.eval()
-    reference = torch.from_numpy(np.load(data / REFERENCE_IMAGES))
-    features, logits = classify(classifier, reference, job.preset.compute.feature_batch)
-    labels = torch.from_numpy(np.load(data / REFERENCE_LABELS))
-    accuracy = float((logits.argmax(1) == labels).double().mean())
-    if accuracy < settings.min_accuracy:
-        raise UserError(
-            f"{job.unit.name}: held-out accuracy {accuracy:.3f} is below "
-            f"classifier.min_accuracy = {settings.min_accuracy}; train it for more iterations"
+@dataclass(kw_only=True)
+class ClassifierObjective(Objective[Batch]):
+    """A classifier in training, on random renderings of random digits.
+
+    images: (n, renderings, 3, H, W); labels: (n,).
+    """
+
+    classifier: Classifier
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    settings: ClassifierSettings
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.device = self.classifier.head.weight.device
+        self.optimizer = torch.optim.AdamW(self.classifier.parameters(), weight_decay=_WEIGHT_DECAY)
+        # It rises and falls once.
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, settings.learning_rate, total_steps=settings.iterations
         )
-    save_target(job.folder, Target(features, statistics_of(features)))
-    save_weights(job.folder / WEIGHTS, classifier.state_dict())
-    return {"accuracy": accuracy, "reference_images": len(labels)}
+        random = np.random.Generator(np.random.Philox(key=[settings.seed, 0]))
+        counts = (len(self.images), self.images.shape[1])
+        self._draws = [
+            tuple(random.integers(count, size=settings.batch_size) for count in counts)
+            for _ in range(settings.iterations)
+        ]
 
+    @property
+    def iterations(self) -> int:
+        """Number of iterations of the whole training."""
+        return self.settings.iterations
 
-def train(
-    classifier: Classifier,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    settings: ClassifierSettings,
-    progress: Progress,
-) -> None:
-    """Adam with a rate that rises and falls once, on random renderings of random digits."""
-    device = classifier.head.weight.device
-    random = np.random.Generator(np.random.Philox(key=[settings.seed, 0]))
-    optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.iterations
-    )
-    for _ in range(settings.iterations):
-        chosen = random.integers(len(images), size=settings.batch_size)
-        renderings = random.integers(images.shape[1], size=settings.batch_size)
-        pixels = torch.from_numpy(images[chosen, renderings]).to(device)
-        targets = torch.from_numpy(labels[chosen]).to(device)
-        loss = F.cross_entropy(classifier(pixels)[1], targets, label_smoothing=0.05)
-        optimizer.zero_grad()
+    def batch(self, iteration: int) -> Batch:
+        """Return an iteration's pixels and labels."""
+        chosen, renderings = self._draws[iteration]
+        pixels_B3HW = torch.from_numpy(self.images[chosen, renderings])
+        return pixels_B3HW, torch.from_numpy(self.labels[chosen])
+
+    def step(self, iteration: int, batch: Batch) -> Tensor:
+        """Take one optimizer step; return the loss, (1,)."""
+        pixels_B3HW, labels_B = (part.to(self.device) for part in batch)
+        logits_BK = self.classifier(pixels_B3HW)[1]
+        loss = F.cross_entropy(logits_BK, labels_B, label_smoothing=_LABEL_SMOOTHING)
+        self.optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
-        schedule.step()
-        progress.advance(1)
+        self.optimizer.step()
+        self.schedule.step()
+        return loss.detach()[None]
+
+    def row(self, iteration: int, means_F: Tensor) -> dict[str, float]:
+        """Return the mean loss since the last row."""
+        return {"loss": float(means_F[0])}
+
+    def state(self) -> dict[str, Any]:
+        """Return weights, optimizer and place in its schedule."""
+        return {
+            "classifier": self.classifier.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned."""
+        self.classifier.load_state_dict(state["classifier"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])

@@ -1,192 +1,210 @@
-"""The training loop: from the last checkpoint to the end, saving as it goes."""
+"""The one training loop: iterations, log, checkpoints, signals, ranks and progress.
+
+It knows nothing of what is trained: an objective takes the steps and says what its state is.
+"""
+
+# Shape suffixes: F figures that an objective records of an iteration.
 
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from pcb.config import Compute, Training
-from pcb.model.transformer import Transformer
 from pcb.runtime import interrupt
 from pcb.runtime.pool import in_order
 from pcb.runtime.progress import Progress
 from pcb.runtime.ranks import Ranks, Vote, leave_ranks
-from pcb.train.batches import Batch, Batches, model_inputs
 from pcb.train.checkpoint import load_checkpoint, save_checkpoint
-from pcb.train.objective import Objective
-from pcb.train.optim import MovingAverage, learning_rate, make_optimizer
 
-LOG_EVERY = 10
-"""Fewest iterations a row of the log: losses stay on the device until then."""
-LOG_ROWS = 10_000
-"""Most rows of the log: it is part of every checkpoint."""
+LOG_EVERY = 20
 GO_ON, SAVE, LEAVE = range(3)
 """What ranks wish after an iteration; the greatest wish of any is done by all."""
-AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+Batch = TypeVar("Batch")
+
+
+class Objective(ABC, Generic[Batch]):
+    """What is trained, and how. All that a step depends on is in `state` and the settings."""
+
+    FIGURE: ClassVar[str] = "loss"
+    """The column of the log that progress shows."""
+    device: torch.device
+
+    @property
+    @abstractmethod
+    def iterations(self) -> int:
+        """Number of iterations of the whole training."""
+
+    @property
+    def log_every(self) -> int:
+        """Iterations per row of the log."""
+        return LOG_EVERY
+
+    @abstractmethod
+    def batch(self, iteration: int) -> Batch:
+        """Return the batch of an iteration: the same whenever, and in whichever thread, asked."""
+
+    @abstractmethod
+    def step(self, iteration: int, batch: Batch) -> Tensor:
+        """Take one optimizer step; return its figures, (F,), of which a row has the means."""
+
+    @abstractmethod
+    def row(self, iteration: int, means_F: Tensor) -> dict[str, float]:
+        """Return a row of the log after so many iterations; means_F is float64, on the CPU."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Return everything that the rest of the run depends on: tensors and plain values."""
+
+    @abstractmethod
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned, from the CPU. Called before the first step."""
+
+    def start(self) -> None:
+        """Begin anew: called before the first step where there is nothing to restore."""
+
+    def release(self) -> None:
+        """Let go of what is shared with other ranks: no step follows."""
 
 
 @dataclass(kw_only=True)
-class Trainer:
-    """A model in training. All that an iteration depends on is in `state` and the settings."""
+class Loop:
+    """A training run in a folder, from its last checkpoint to the end."""
 
-    model: Transformer
-    batches: Batches
-    settings: Training
-    compute: Compute
+    objective: Objective[Any]
     folder: Path
+    checkpoint_seconds: float
+    """Longest time between two checkpoints."""
+    prefetch: int = 0
+    """Batches made ahead, each in a thread of its own."""
     ranks: Ranks = Ranks()
     iteration: int = 0
     log: list[dict[str, float]] = field(default_factory=list)
-    _pending: list[Tensor] = field(default_factory=list)
+    # Figures since the last row stay on their device: a sum is not waited for.
+    _total_F: Tensor | float = 0.0
+    _count: int = 0
+    _begun: bool = False
     _vote: Vote = field(default_factory=Vote)
+    _saved: float = field(default_factory=time.monotonic)
 
-    def __post_init__(self) -> None:
-        self.device = self.model.codebook_VC.device
-        self.optimizer = make_optimizer(self.model, self.settings)
-        decay = self.settings.ema
-        self.average = MovingAverage(self.model, decay) if decay else None
-        # Only fp16's range needs loss scaling.
-        self.scaler = torch.amp.GradScaler(
-            self.device.type, enabled=self.settings.precision == "float16"
-        )
-        self._resume()
-        self.objective = Objective(self.model, self.compute)
-        self.parallel = self.ranks.parallel(self.objective)
-        self._saved = time.monotonic()
-        self.log_every = max(LOG_EVERY, -(-self.batches.iterations // LOG_ROWS))
+    def resume(self) -> bool:
+        """Take over the folder's checkpoint, or start anew; say whether there was one."""
+        # Ranks of one machine would fill its memory; a GPU takes copies of all that is mapped.
+        mapped = self.ranks.world > 1 and self.objective.device.type == "cuda"
+        state = load_checkpoint(self.folder, mapped=mapped)
+        self._begun = True
+        if state is None:
+            self.objective.start()
+            return False
+        self.objective.restore(state["objective"])
+        self.iteration, self.log = state["iteration"], state["log"]
+        self._total_F, self._count = state["total"].to(self.objective.device), state["count"]
+        return True
 
     def run(self, progress: Progress) -> None:
-        """Train to the end; the folder then holds a checkpoint of the last iteration."""
+        """Train to the end; the folder then holds a checkpoint of the last iteration.
+
+        `resume` has been called.
+        """
+        assert self._begun
         progress.skip(self.iteration)
         self._saved = time.monotonic()
-        left = range(self.iteration, self.batches.iterations)
-        depth = self.compute.prefetch
-        with interrupt.deferred(), ThreadPoolExecutor(max(1, depth), "batches") as pool:
-            for batch in in_order(pool, self.batches.__getitem__, left, depth):
+        with interrupt.deferred(), closing(self._batches()) as batches:
+            for batch in batches:
                 self.step(batch)
-                if self.iteration % self.log_every == 0 or self.iteration == left.stop:
-                    self._write_row()
-                    progress.advance(0, loss=self.log[-1]["loss"])
+                last = self.iteration == self.objective.iterations
+                if last or self.iteration % self.objective.log_every == 0:
+                    self.log.append(self._row())
+                    figure = self.objective.FIGURE
+                    progress.advance(0, **{figure: self.log[-1][figure]})
                 progress.advance(1)
                 decided = self._decide()
                 if decided != GO_ON:
                     self.save()
                 if decided == LEAVE:
-                    # Ranks go together: none leaves while the first one writes.
-                    self.ranks.wait()
-                    interrupt.hand_over()
+                    self._leave()
         self.save()
 
-    def step(self, batch: Batch) -> None:
-        """Take one optimiser step."""
-        rate = learning_rate(self.settings, self.iteration / self.batches.per_epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        self._pending.append(self.backward(batch.to(self.device)))
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.average is not None:
-            self.average.update()
+    def step(self, batch: Any) -> None:
+        """Let the objective take a step, and count it."""
+        figures_F = self.objective.step(self.iteration, batch)
+        self._total_F = self._total_F + figures_F.double()
+        self._count += 1
         self.iteration += 1
-
-    def backward(self, batch: Batch) -> Tensor:
-        """Add up the gradients of a batch; return the loss of every token in its order, (T,).
-
-        Both are means over the images, of this rank for the losses and of all for the gradients.
-        """
-        inputs, codes_BT = model_inputs(batch, self.model.codebook_VC)
-        mask = self.objective.mask(batch.sequence)
-        images = len(codes_BT)
-        size = self.compute.micro_batch or images
-        losses = []
-        for start in range(0, images, size):
-            some = slice(start, start + size)
-            share = len(codes_BT[some]) / images
-            last = start + size >= images
-            with nullcontext() if last else self.ranks.alone(self.parallel):
-                with self._autocast():
-                    losses_T = self.parallel(inputs.of(some), codes_BT[some], mask)
-                self.scaler.scale(losses_T.mean() * share).backward()
-            losses.append(losses_T.detach() * share)
-        return torch.stack(losses).sum(0)
 
     def save(self) -> None:
         """Write the checkpoint from which an equal run continues; a call of all ranks together.
 
-        The first rank writes, so what the others know alone goes into it: their pending losses.
+        The first rank writes, so what the others know alone goes into it: figures since the last
+        row of the log.
         """
-        if self._pending:
-            self._pending = list(self.ranks.mean(torch.stack(self._pending)))
+        self._saved = time.monotonic()
+        total_F = torch.as_tensor(self._total_F)
+        if self._count:
+            self._total_F = total_F = self.ranks.mean(total_F)
         if self.ranks.first:
-            save_checkpoint(self.folder, self.state())
+            state = {
+                "objective": self.objective.state(),
+                "iteration": self.iteration,
+                "log": self.log,
+                "total": total_F.cpu(),
+                "count": self._count,
+            }
+            save_checkpoint(self.folder, state)
 
     def part(self) -> None:
         """Wait for the other ranks and part from them: training is over."""
         self.ranks.wait()
-        # Before the group goes: as the group's last owner, what averages gradients would wait for
-        # the group's thread with Python's lock in its hands, which that thread may be waiting for.
-        self.parallel = self.objective
-        leave_ranks(self.ranks)
+        self._release()
 
-    def state(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on."""
-        return {
-            "model": self.model.state_dict(),
-            "average": None if self.average is None else self.average.state,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "iteration": self.iteration,
-            "log": self.log,
-            "pending": [losses.cpu() for losses in self._pending],
-        }
+    def _batches(self) -> Generator[Any, None, None]:
+        """Yield the batches of the iterations that are left."""
+        left = range(self.iteration, self.objective.iterations)
+        if self.prefetch == 0:
+            yield from map(self.objective.batch, left)
+            return
+        with ThreadPoolExecutor(self.prefetch, "batches") as pool:
+            yield from in_order(pool, self.objective.batch, left, self.prefetch)
 
-    def _autocast(self) -> Any:
-        dtype = AUTOCAST.get(self.settings.precision)
-        return torch.autocast(self.device.type, dtype) if dtype else nullcontext()
+    def _row(self) -> dict[str, float]:
+        """Return the log's next row, of all ranks' means since the last one."""
+        assert isinstance(self._total_F, Tensor)
+        means_F = self.ranks.mean(self._total_F / self._count).cpu()
+        self._total_F, self._count = 0.0, 0
+        return {"iteration": self.iteration, **self.objective.row(self.iteration, means_F)}
 
     def _decide(self) -> int:
-        """Return what the ranks decided after the iteration before, and ask them again.
+        """Return what is to be done after an iteration; ranks agree on it.
 
-        A vote is counted an iteration after it was cast, when nobody has to wait for it.
+        Their vote is counted an iteration after it was cast, when nobody has to wait for it.
         """
-        decided, now = self._vote.outcome(), time.monotonic()
+        if self.ranks.world == 1:
+            return self._wish()
+        decided = self._vote.outcome()
         if decided != GO_ON:
-            self._saved = now
-        late = now - self._saved > self.compute.checkpoint_seconds
-        self._vote = self.ranks.vote(LEAVE if interrupt.due() else SAVE if late else GO_ON)
+            self._saved = time.monotonic()
+        self._vote = self.ranks.vote(self._wish())
         return decided
 
-    def _write_row(self) -> None:
-        """Add the means since the last row to the log, over all tokens and for every scale."""
-        means_T = self.ranks.mean(torch.stack(self._pending).double().mean(0))
-        self._pending.clear()
-        row = {
-            "iteration": self.iteration,
-            "epoch": self.iteration / self.batches.per_epoch,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "loss": float(means_T.mean()),
-        }
-        sizes = self.model.sizes
-        for size, part in zip(sizes, means_T.split([s * s for s in sizes]), strict=True):
-            row[f"loss_{size}"] = float(part.mean())
-        self.log.append(row)
+    def _wish(self) -> int:
+        late = time.monotonic() - self._saved > self.checkpoint_seconds
+        return LEAVE if interrupt.due() else SAVE if late else GO_ON
 
-    def _resume(self) -> None:
-        """Take over the folder's checkpoint, if there is one."""
-        state = load_checkpoint(self.folder, mapped=self.device.type == "cuda")
-        if state is None:
-            return
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.average is not None:
-            for name, tensor in state["average"].items():
-                self.average.state[name].copy_(tensor)
-        self.iteration, self.log = state["iteration"], state["log"]
-        self._pending = [losses.to(self.device) for losses in state["pending"]]
+    def _leave(self) -> None:
+        """Take the signal for which a checkpoint was written."""
+        # Ranks go together: none leaves while the first one writes.
+        self.ranks.wait()
+        interrupt.hand_over()
+
+    def _release(self) -> None:
+        # Before the group goes: as the group's last owner, what averages gradients would wait for
+        # the group's thread with Python's lock in its hands, which that thread may be waiting for.
+        self.objective.release()
+        leave_ranks(self.ranks)

@@ -21,8 +21,9 @@ from pcb.tokenizer.codebook import MovingCodebook, perplexity
 from pcb.tokenizer.quantize import lookup, nearest_codes, rows_of
 from pcb.tokenizer.vq import Tokenizer
 from pcb.train.image_batches import at_scale, draw_images, draw_scale, random_of
-from pcb.train.tokenizer_loop import Loop
+from pcb.train.loop import Objective
 
+_FIGURES = ("loss", "reconstruction", "commitment", "perplexity")
 _WARMUP = 50
 _LAST_RATE = 0.02
 """Learning rate of the last iteration, as a share of the highest."""
@@ -52,7 +53,7 @@ def initialise(tokenizer: Tokenizer) -> None:
 
 
 @dataclass(kw_only=True)
-class TokenizerTrainer(Loop):
+class TokenizerObjective(Objective[Tensor]):
     """A tokenizer in training."""
 
     FIGURE: ClassVar = "reconstruction"
@@ -67,21 +68,19 @@ class TokenizerTrainer(Loop):
         self.optimizer = torch.optim.Adam(
             self.tokenizer.parameters(), betas=self.settings.betas, lr=self.settings.learning_rate
         )
-        self.resume()
 
     @property
     def iterations(self) -> int:
         """Number of iterations of the whole training."""
         return self.settings.iterations
 
-    def step(self) -> None:
-        """Take one optimiser step, and move the codebook after it."""
-        if self.iteration == int(self.settings.continuous * self.settings.iterations):
-            self._codebook = self._start_codebook()
+    def step(self, iteration: int, batch: Tensor) -> Tensor:
+        """Take one optimizer step, and move the codebook after it; return the _FIGURES."""
+        if iteration == int(self.settings.continuous * self.settings.iterations):
+            self._codebook = self._start_codebook(iteration)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.settings, self.iteration)
-        images_B3HW = self.batch(self.iteration)
-        latents_BChw = self.tokenizer.encode(images_B3HW)
+            group["lr"] = learning_rate(self.settings, iteration)
+        latents_BChw = self.tokenizer.encode(batch)
         vectors_BChw, commitment = latents_BChw, latents_BChw.new_zeros(())
         if self._codebook is not None:
             codes_Bhw = nearest_codes(latents_BChw.detach(), self.tokenizer.codebook)
@@ -90,21 +89,21 @@ class TokenizerTrainer(Loop):
             # Straight through: the decoder sees codes, the encoder the decoder's gradient.
             vectors_BChw = latents_BChw + (chosen_BChw - latents_BChw).detach()
         decoded_B3HW = self.tokenizer.decoder(self.tokenizer.post_quant_conv(vectors_BChw))
-        reconstruction = F.mse_loss(decoded_B3HW, images_B3HW)
+        reconstruction = F.mse_loss(decoded_B3HW, batch)
         loss = reconstruction + self.settings.commitment * commitment
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         spread = math.nan
         if self._codebook is not None:
-            self._move_codebook(rows_of(latents_BChw.detach()), codes_Bhw.flatten())
+            self._move_codebook(iteration, rows_of(latents_BChw.detach()), codes_Bhw.flatten())
             spread = perplexity(self._codebook.counts_V)
-        self.record(
-            loss=loss.item(),
-            reconstruction=reconstruction.item(),
-            commitment=commitment.item(),
-            perplexity=spread,
-        )
+        figures = (loss.item(), reconstruction.item(), commitment.item(), spread)
+        return torch.tensor(figures, dtype=torch.float64, device=self.device)
+
+    def row(self, iteration: int, means_F: Tensor) -> dict[str, float]:
+        """Return the means of the _FIGURES since the last row."""
+        return dict(zip(_FIGURES, means_F.tolist(), strict=True))
 
     def batch(self, iteration: int) -> Tensor:
         """Return an iteration's images in [-1, 1], of one scale drawn for all of them."""
@@ -138,9 +137,9 @@ class TokenizerTrainer(Loop):
             )
 
     @torch.no_grad()
-    def _start_codebook(self) -> MovingCodebook:
+    def _start_codebook(self, iteration: int) -> MovingCodebook:
         """Return a codebook made of latents of all scales alike."""
-        random = random_of(self.settings.seed, _CODES, self.iteration)
+        random = random_of(self.settings.seed, _CODES, iteration)
         images_B3HW = draw_images(random, self.images, _START_IMAGES, self.device)
         latents = []
         for size in self.settings.scales:
@@ -153,17 +152,17 @@ class TokenizerTrainer(Loop):
         )
 
     @torch.no_grad()
-    def _move_codebook(self, latents_NC: Tensor, codes_N: Tensor) -> None:
+    def _move_codebook(self, iteration: int, latents_NC: Tensor, codes_N: Tensor) -> None:
         """Let codes follow their latents, and move unused ones until late in the run."""
         assert self._codebook is not None
         self._codebook.update(latents_NC, codes_N)
-        if self.iteration < self.settings.revive_until * self.settings.iterations:
+        if iteration < self.settings.revive_until * self.settings.iterations:
             self._codebook.revive(
                 latents_NC,
                 codes_N,
                 patience=self.settings.revive_after,
                 most=_REVIVED_AT_ONCE,
-                random=random_of(self.settings.seed, _CODES, self.iteration),
+                random=random_of(self.settings.seed, _CODES, iteration),
             )
 
 

@@ -40,20 +40,22 @@ def test_every_way_on_a_gpu_gives_the_same(precision, tolerance):
 def test_a_way_is_taken_while_it_is_measured_and_no_longer(monkeypatch):
     monkeypatch.setattr(loss, "PART_LOGITS", 7)
     made = []
-    monkeypatch.setattr(training, "Trainer", lambda **parts: made.append(Kept(**parts)) or made[0])
+    monkeypatch.setattr(
+        training, "TransformerObjective", lambda **parts: made.append(Kept(**parts)) or made[0]
+    )
     step_part("mini", 3).make(CPU)
-    trainer = made[0]
-    before = seen(trainer)
+    objective = made[0]
+    before = seen(objective)
     way = Way(recompute=True, micro_batches=2, logits_in_parts=False)
-    with pytest.raises(ZeroDivisionError), taken(way, trainer):
-        assert seen(trainer) == (True, 2, torch.iinfo(torch.int64).max)
+    with pytest.raises(ZeroDivisionError), taken(way, objective):
+        assert seen(objective) == (True, 2, torch.iinfo(torch.int64).max)
         raise ZeroDivisionError
-    assert seen(trainer) == before == (False, None, 7)
+    assert seen(objective) == before == (False, None, 7)
 
 
-class Kept(training.Trainer):
-    """A trainer that a test can look at."""
+class Kept(training.TransformerObjective):
+    """An objective that a test can look at."""
 
 
-def seen(trainer):
-    return trainer.model.recompute, trainer.compute.micro_batch, loss.PART_LOGITS
+def seen(objective):
+    return objective.model.recompute, objective.compute.micro_batch, loss.PART_LOGITS

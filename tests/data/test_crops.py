@@ -83,7 +83,7 @@ def test_an_image_is_halved_only_while_it_is_twice_as_large():
     assert len(set(centre_square(stripes, 7).flat)) > 2
 
 
-def test_crops_are_corners_and_centre_then_their_mirror_images():
+def test_crops_are_corners_and_centre_then_those_of_the_mirrored_square():
     square = np.arange(25).reshape(1, 5, 5).repeat(3, 0).astype(np.uint8)
     square[1] += 100
     crops = np.stack([crop(square, 2, number) for number in range(TEN_CROPS)])
@@ -94,11 +94,13 @@ def test_crops_are_corners_and_centre_then_their_mirror_images():
         [[3, 4], [8, 9]],
         [[15, 16], [20, 21]],
         [[18, 19], [23, 24]],
-        # Three pixels too many are one before and two behind.
-        [[6, 7], [11, 12]],
+        # Three pixels too many: 1.5 is rounded to even, two before and one behind.
+        [[12, 13], [17, 18]],
     ]
-    assert crops[5, 0].tolist() == [[1, 0], [6, 5]]
-    np.testing.assert_array_equal(crops[5:], crops[:5, :, :, ::-1])
+    assert crops[5, 0].tolist() == [[4, 3], [9, 8]]
+    assert crops[9, 0].tolist() == [[12, 11], [17, 16]]
+    mirrored = [crop(square[:, :, ::-1], 2, number) for number in range(5)]
+    np.testing.assert_array_equal(crops[5:], mirrored)
     np.testing.assert_array_equal(crops[:, 1], crops[:, 0] + 100)
 
 

@@ -16,6 +16,7 @@ from pcb.external import catalogue, files
 from pcb.external.catalogue import CATALOGUE, Source, needed_files
 from pcb.external.files import external_file, external_sha256
 from pcb.pipeline import integrity as verify
+from pcb.runtime import hashing
 from tests.units import ROOT
 
 CONTENT = b"weights"
@@ -102,9 +103,9 @@ def test_ones_own_file_is_taken_as_it_is(folder: Path) -> None:
 
 def test_large_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(publish(monkeypatch, "autoenc", sha256=SHA256))
-    monkeypatch.setattr(verify, "SMALL", 4)
+    monkeypatch.setattr(hashing, "SMALL", 4)
     external_file(Files(), "autoenc")
-    monkeypatch.setattr(verify, "record_file", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(hashing, "record_file", lambda path: pytest.fail(f"{path} was read"))
     assert external_file(Files(), "autoenc")
 
 

@@ -15,7 +15,7 @@ from pcb.external.parity import compare, main
 from pcb.external.released import TRANSFORMER_NAMES, load_released
 
 REFERENCE = Path(__file__).parents[1] / "reference"
-FOLDERS = ["tiny-2x", "tiny-3x"]
+FOLDERS = ["tiny-2x", "tiny-3x", "class-row-2x"]
 
 
 @pytest.fixture

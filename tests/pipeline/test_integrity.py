@@ -6,6 +6,7 @@ from pcb.pipeline import integrity as verify
 from pcb.pipeline.manifest import Manifest
 from pcb.pipeline.run import run_unit
 from pcb.pipeline.tasks import Pipeline, Unit
+from pcb.runtime import hashing
 from tests.units import write_key
 
 
@@ -40,10 +41,10 @@ def test_large_file_is_read_again_only_when_it_looks_touched(
     made: tuple[Unit, Manifest, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unit, manifest, path = made
-    monkeypatch.setattr(verify, "SMALL", 4)
+    monkeypatch.setattr(hashing, "SMALL", 4)
     assert verify.is_intact(unit, manifest)
     with monkeypatch.context() as unread:
-        unread.setattr(verify, "record_file", lambda path: pytest.fail(f"{path} was read"))
+        unread.setattr(hashing, "record_file", lambda path: pytest.fail(f"{path} was read"))
         assert verify.is_intact(unit, manifest)
     path.write_text("x" * 16)
     assert damage(unit, manifest) == ["does not hold what its manifest says"]
@@ -53,7 +54,7 @@ def test_unreadable_memory_of_hashes_is_made_anew(
     made: tuple[Unit, Manifest, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unit, manifest, _ = made
-    monkeypatch.setattr(verify, "SMALL", 4)
+    monkeypatch.setattr(hashing, "SMALL", 4)
     assert verify.is_intact(unit, manifest)
     (seen,) = Path(".pcb/seen").rglob("*.json")
     seen.write_text("{")

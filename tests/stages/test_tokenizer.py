@@ -26,7 +26,7 @@ from pcb.stages.report import write_report
 from pcb.stages.tokenizer import build
 from pcb.tokenizer.load import TOKENIZER_FILE, load_tokenizer
 from pcb.train import latents
-from pcb.train.requantise import Requantiser
+from pcb.train.loop import Loop
 from tests.llamagen import write_llamagen
 from tests.models import TINY_AUTOENCODER
 from tests.units import ROOT
@@ -193,20 +193,20 @@ def test_killed_in_the_middle_it_ends_with_the_same_files(
         with chdir(folder / "unbroken"):
             unbroken = make(units)
             assert not list(units.unit("tokenizer").artifact.glob(".latents"))
-    step, save = Requantiser.step, latents.save_array
+    step, save = Loop.step, latents.save_array
 
-    def kill_step(training: Requantiser) -> None:
-        if training.iteration == 30:
+    def kill_step(loop: Loop, batch: torch.Tensor) -> None:
+        if loop.iteration == 30:
             raise KeyboardInterrupt
-        step(training)
-        training.save()
+        step(loop, batch)
+        loop.save()
 
     def kill_save(path: Path, array: np.ndarray) -> None:
         if path.name == "00001.npy":
             raise KeyboardInterrupt
         save(path, array)
 
-    kills = [(Requantiser, "step", kill_step)]
+    kills = [(Loop, "step", kill_step)]
     if cached:
         kills.insert(0, (latents, "save_array", kill_save))
     for place, name, kill in kills:

@@ -17,11 +17,13 @@ from pcb.runtime.progress import Progress
 from pcb.runtime.ranks import Ranks, join_ranks, leave_ranks
 from pcb.tokenizer.cache import TokenCache
 from pcb.train.batches import Batches
-from pcb.train.loop import Trainer
+from pcb.train.loop import Loop
+from pcb.train.transformer import TransformerObjective
 from tests.models import tiny_model
 from tests.train.tokens import CODES, SIZES
 
-SETTINGS = Training(epochs=6, batch_size=8, learning_rate=1e-3, precision="float32")
+# Schedules that two ranks cannot share out whole.
+SETTINGS = Training(epochs=6, batch_size=8, schedules=3, learning_rate=1e-3, precision="float32")
 
 MODEL = {"layers": 2, "heads": 2}
 
@@ -38,24 +40,35 @@ def train(
     batches = Batches(
         TokenCache(tokens, SIZES), SETTINGS, num_classes=10, codebook_size=CODES, own=ranks.own
     )
-    trainer = Trainer(
+    settings = Compute(**compute)
+    objective = TransformerObjective(
         model=tiny_model(codes=CODES, classes=10, **model),
         batches=batches,
         settings=SETTINGS,
-        compute=Compute(**compute),
-        folder=folder,
+        compute=settings,
         ranks=ranks,
     )
-    begun = trainer.iteration
+    loop = Loop(
+        objective=objective,
+        folder=folder,
+        checkpoint_seconds=settings.checkpoint_seconds,
+        prefetch=settings.prefetch,
+        ranks=ranks,
+    )
+    loop.resume()
+    begun = loop.iteration
     last = ranks.rank == ranks.world - 1
-    interrupt.due = lambda: bool(stop) and last and trainer.iteration >= stop
+    due = interrupt.due
+    interrupt.due = lambda: bool(stop) and last and loop.iteration >= stop
     try:
         with Progress("train", "iterations", batches.iterations) as progress:
-            trainer.run(progress)
+            loop.run(progress)
     except Left:
         pass
-    save_file(trainer.model.state_dict(), folder / f"rank{ranks.rank}.safetensors")
-    said = {"begun": begun, "ended": trainer.iteration, "log": trainer.log}
+    finally:
+        interrupt.due = due
+    save_file(objective.model.state_dict(), folder / f"rank{ranks.rank}.safetensors")
+    said = {"begun": begun, "ended": loop.iteration, "log": loop.log}
     (folder / f"rank{ranks.rank}.json").write_text(json.dumps(said))
 
 

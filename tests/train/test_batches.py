@@ -22,7 +22,7 @@ def cache(tmp_path):
 
 
 def batches(cache, own=slice(None), **settings):
-    base = {"epochs": 2, "batch_size": 16, "precision": "float32"}
+    base = {"epochs": 2, "batch_size": 16, "schedules": 1, "precision": "float32"}
     training = Training(**{**base, **settings})
     return Batches(cache, training, num_classes=CLASSES, codebook_size=CODES, own=own)
 

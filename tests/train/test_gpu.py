@@ -6,7 +6,8 @@ import torch
 from pcb.config import Compute, Training
 from pcb.tokenizer.cache import TokenCache
 from pcb.train.batches import Batches
-from pcb.train.loop import Trainer
+from pcb.train.loop import Loop
+from pcb.train.transformer import TransformerObjective
 from tests.models import tiny_model
 from tests.train.tokens import CODES, write_tokens
 
@@ -25,21 +26,31 @@ def tokens(tmp_path_factory):
     return folder
 
 
-def trainer(tokens, folder, precision, heads=4, **compute):
-    folder.mkdir()
-    training = Training(epochs=100, batch_size=16, learning_rate=1e-3, precision=precision)
+def objective(tokens, precision, heads=4, **compute):
+    training = Training(
+        epochs=100, batch_size=16, schedules=2, learning_rate=1e-3, precision=precision
+    )
     sizes = {"width": 128, "heads": heads, "hidden": 256, "layers": 4}
     model = tiny_model(codes=CODES, classes=10, sizes=SIZES, init="narrow", **sizes).cuda()
     batches = Batches(TokenCache(tokens, SIZES), training, num_classes=10, codebook_size=CODES)
-    return Trainer(
-        model=model, batches=batches, settings=training, compute=Compute(**compute), folder=folder
+    return TransformerObjective(
+        model=model, batches=batches, settings=training, compute=Compute(**compute)
     )
 
 
-def losses(trainer, steps):
-    for iteration in range(steps):
-        trainer.step(trainer.batches[iteration])
-    return torch.stack(trainer._pending)
+def loop_of(objective, folder):
+    loop = Loop(objective=objective, folder=folder, checkpoint_seconds=1e9)
+    loop.resume()
+    return loop
+
+
+def take(loop, steps):
+    for _ in range(steps):
+        loop.step(loop.objective.batch(loop.iteration))
+
+
+def losses(objective, steps):
+    return torch.stack([objective.step(k, objective.batch(k)) for k in range(steps)])
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -47,10 +58,10 @@ def losses(trainer, steps):
 @pytest.mark.parametrize(
     "compute", [{}, {"heads": 2}, {"attention": "dense"}, {"recompute": True}, {"micro_batch": 5}]
 )
-def test_compiled_training_is_the_same_up_to_rounding(tokens, tmp_path, precision, compute):
+def test_compiled_training_is_the_same_up_to_rounding(tokens, precision, compute):
     same = {"heads": compute.get("heads", 4)}
-    slow = losses(trainer(tokens, tmp_path / "a", precision, **same, **SLOW_WAY), 20)
-    fast = losses(trainer(tokens, tmp_path / "b", precision, **compute), 20)
+    slow = losses(objective(tokens, precision, **same, **SLOW_WAY), 20)
+    fast = losses(objective(tokens, precision, **compute), 20)
     tolerance = 1e-3 if precision == "float32" else 3e-2
     torch.testing.assert_close(fast.mean(1), slow.mean(1), atol=tolerance, rtol=tolerance)
     assert slow.mean(1)[-1] < slow.mean(1)[0] - 0.05, "it learns"
@@ -58,30 +69,33 @@ def test_compiled_training_is_the_same_up_to_rounding(tokens, tmp_path, precisio
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_a_step_never_waits_for_the_gpu(tokens, tmp_path, precision):
-    training = trainer(tokens, tmp_path / "run", precision)
-    losses(training, 3)
+    loop = loop_of(objective(tokens, precision), tmp_path)
+    take(loop, 3)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for iteration in range(3, 6):
-            training.step(training.batches[iteration])
-            training._decide()
+        for _ in range(3):
+            take(loop, 1)
+            loop._decide()
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_run_goes_on_from_a_checkpoint_with_pending_losses(tokens, tmp_path):
-    training = trainer(tokens, tmp_path / "run", "bfloat16", **SLOW_WAY)
-    losses(training, 3)
-    training.save()
-    losses(training, 1)
-    training._write_row()
-    assert training.log[-1]["loss"] > 0
+    loop = loop_of(objective(tokens, "bfloat16", **SLOW_WAY), tmp_path)
+    take(loop, 3)
+    loop.save()
+    resumed = loop_of(objective(tokens, "bfloat16", **SLOW_WAY), tmp_path)
+    assert (resumed.iteration, resumed._count) == (3, 3)
+    for each in (loop, resumed):
+        take(each, 1)
+    expected, row = loop._row(), resumed._row()
+    assert row == pytest.approx(expected, rel=1e-3)
 
 
-def test_no_run_time_compilation_after_the_first_iterations(tokens, tmp_path):
+def test_no_run_time_compilation_after_the_first_iterations(tokens):
     """Block sizes change with every iteration, shapes do not."""
-    training = trainer(tokens, tmp_path / "run", "bfloat16")
+    training = objective(tokens, "bfloat16")
     losses(training, 2)
     with torch._dynamo.config.patch(error_on_recompile=True):
         for iteration in range(2, 12):
-            training.step(training.batches[iteration])
+            training.step(iteration, training.batch(iteration))

@@ -10,9 +10,10 @@ from pcb.runtime.device import compute_exactly
 from pcb.runtime.progress import Progress
 from pcb.runtime.weights import save_weights
 from pcb.tokenizer.cache import TokenCache
-from pcb.train import loop
+from pcb.train import transformer
 from pcb.train.batches import Batches
-from pcb.train.loop import Trainer
+from pcb.train.loop import Loop
+from pcb.train.transformer import TransformerObjective
 from tests.models import tiny_model
 from tests.train.tokens import CODES, SIZES, write_tokens
 
@@ -33,18 +34,22 @@ def tokens(tmp_path_factory):
 
 def trainer(tokens, folder, compute=None, **settings):
     folder.mkdir(exist_ok=True)
-    base = {"epochs": 12, "batch_size": 16, "learning_rate": 3e-3, "ema": 0.9}
+    base = {"epochs": 12, "batch_size": 16, "schedules": 2, "learning_rate": 3e-3, "ema": 0.9}
     training = Training(**{**base, "precision": "float32", **settings})
     model = tiny_model(codes=CODES, classes=10, layers=2)
     cache = TokenCache(tokens, SIZES)
     batches = Batches(cache, training, num_classes=10, codebook_size=CODES)
-    return Trainer(
-        model=model,
-        batches=batches,
-        settings=training,
-        compute=compute or Compute(checkpoint_seconds=1e9),
+    compute = compute or Compute(checkpoint_seconds=1e9)
+    loop = Loop(
+        objective=TransformerObjective(
+            model=model, batches=batches, settings=training, compute=compute
+        ),
         folder=folder,
+        checkpoint_seconds=compute.checkpoint_seconds,
+        prefetch=compute.prefetch,
     )
+    loop.resume()
+    return loop
 
 
 class Killed(Exception):
@@ -60,7 +65,7 @@ def run(trainer, *, stop_at=None):
         step(batch)
 
     trainer.step = step_or_die
-    with Progress("train/test", "iterations", trainer.batches.iterations) as progress:
+    with Progress("train/test", "iterations", trainer.objective.iterations) as progress:
         trainer.run(progress)
 
 
@@ -85,9 +90,11 @@ def test_killed_and_started_again_ends_where_an_unbroken_run_does(tokens, tmp_pa
     assert resumed.iteration == stop_at
     run(resumed)
     assert resumed.log == unbroken.log
-    for name, tensor in unbroken.model.state_dict().items():
-        assert torch.equal(resumed.model.state_dict()[name], tensor), name
-        assert torch.equal(resumed.average.state[name], unbroken.average.state[name]), name
+    for name, tensor in unbroken.objective.model.state_dict().items():
+        assert torch.equal(resumed.objective.model.state_dict()[name], tensor), name
+        assert torch.equal(
+            resumed.objective.average.state[name], unbroken.objective.average.state[name]
+        ), name
 
 
 @pytest.mark.parametrize("compute", [{"prefetch": 0}, {"prefetch": 5}, {"recompute": True}])
@@ -99,8 +106,8 @@ def test_how_it_is_computed_changes_no_bit(tokens, tmp_path, compute):
     run(usual)
     run(other)
     assert other.log == usual.log
-    for name, tensor in usual.model.state_dict().items():
-        assert torch.equal(other.model.state_dict()[name], tensor), name
+    for name, tensor in usual.objective.model.state_dict().items():
+        assert torch.equal(other.objective.model.state_dict()[name], tensor), name
 
 
 @pytest.mark.parametrize("micro_batch", [1, 5, 16, 100])
@@ -112,29 +119,31 @@ def test_gradients_add_up_to_those_of_the_batch(tokens, tmp_path, micro_batch):
     run(whole)
     run(parts)
     assert parts.log[-1]["loss"] == pytest.approx(whole.log[-1]["loss"], abs=1e-5)
-    for name, tensor in whole.model.state_dict().items():
-        torch.testing.assert_close(parts.model.state_dict()[name], tensor, atol=1e-4, rtol=1e-3)
+    for name, tensor in whole.objective.model.state_dict().items():
+        torch.testing.assert_close(
+            parts.objective.model.state_dict()[name], tensor, atol=1e-4, rtol=1e-3
+        )
 
 
 def test_an_error_while_a_batch_is_made_ahead_reaches_the_user(tokens, tmp_path, monkeypatch):
     training = trainer(tokens, tmp_path / "run")
-    codes = training.batches.cache.codes
+    codes = training.objective.batches.cache.codes
 
     def codes_or_error(images, crops):
         if training.iteration:
             raise UserError("tokens/s004/00001.npy: damaged")
         return codes(images, crops)
 
-    monkeypatch.setattr(training.batches.cache, "codes", codes_or_error)
+    monkeypatch.setattr(training.objective.batches.cache, "codes", codes_or_error)
     with pytest.raises(UserError, match=r"^tokens/s004/00001\.npy: damaged$"):
         run(training)
 
 
 def test_a_long_run_keeps_a_log_of_bounded_length(tokens, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "LOG_ROWS", 5)
+    monkeypatch.setattr(transformer, "LOG_ROWS", 5)
     long = trainer(tokens, tmp_path / "run", epochs=60)
     run(long)
-    assert long.batches.iterations == 120
+    assert long.objective.iterations == 120
     assert [row["iteration"] for row in long.log] == [24, 48, 72, 96, 120]
 
 

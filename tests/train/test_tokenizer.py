@@ -17,7 +17,8 @@ from pcb.runtime.device import compute_exactly
 from pcb.runtime.progress import Progress
 from pcb.stages.data import train_images
 from pcb.tokenizer.vq import Tokenizer
-from pcb.train.tokenizer import TokenizerTrainer, initialise, learning_rate
+from pcb.train.loop import Loop
+from pcb.train.tokenizer import TokenizerObjective, initialise, learning_rate
 from tests.models import TINY_AUTOENCODER
 
 SETTINGS = TokenizerTraining(iterations=60, batch_size=8, learning_rate=5e-3, scales=(1, 2, 4))
@@ -37,26 +38,29 @@ def images() -> np.ndarray:
     return train_images(load_glyphs().take(np.arange(100)), settings)
 
 
-def trainer(images: np.ndarray, folder: Path, settings=SETTINGS) -> TokenizerTrainer:
+def trainer(images: np.ndarray, folder: Path, settings=SETTINGS, seconds: float = FOREVER) -> Loop:
     folder.mkdir(exist_ok=True)
     torch.manual_seed(settings.seed)
     tokenizer = Tokenizer(TINY_AUTOENCODER)
     initialise(tokenizer)
     labelled = ArrayImages(images, np.zeros(len(images), dtype=np.int64))
-    return TokenizerTrainer(tokenizer=tokenizer, images=labelled, settings=settings, folder=folder)
+    objective = TokenizerObjective(tokenizer=tokenizer, images=labelled, settings=settings)
+    loop = Loop(objective=objective, folder=folder, checkpoint_seconds=seconds)
+    loop.resume()
+    return loop
 
 
 def batches(images: np.ndarray, size: int) -> list[np.ndarray]:
     return [images[start : start + size] for start in range(0, len(images), size)]
 
 
-def run(training: TokenizerTrainer, seconds: float = FOREVER) -> TokenizerTrainer:
-    training.run(Progress("tokenizer", "iterations", training.settings.iterations), seconds)
+def run(training: Loop) -> Loop:
+    training.run(Progress("tokenizer", "iterations", training.objective.iterations))
     return training
 
 
 @pytest.fixture(scope="module")
-def trained(images, tmp_path_factory) -> TokenizerTrainer:
+def trained(images, tmp_path_factory) -> Loop:
     compute_exactly(torch.device("cpu"), 1)
     return run(trainer(images, tmp_path_factory.mktemp("trained")))
 
@@ -72,13 +76,13 @@ def test_the_loss_falls(trained):
 def test_an_interrupted_run_ends_like_an_unbroken_one(trained, images, tmp_path, stop):
     """Before, at and after the first iteration with codes, which is the 16th."""
     first = trainer(images, tmp_path)
-    for _ in range(stop):
-        first.step()
+    for iteration in range(stop):
+        first.step(first.objective.batch(iteration))
     first.save()
-    first.step()  # lost with the process
+    first.step(first.objective.batch(stop))  # lost with the process
     second = run(trainer(images, tmp_path))
-    for name, tensor in trained.tokenizer.state_dict().items():
-        assert torch.equal(second.tokenizer.state_dict()[name], tensor), name
+    for name, tensor in trained.objective.tokenizer.state_dict().items():
+        assert torch.equal(second.objective.tokenizer.state_dict()[name], tensor), name
     assert [row["iteration"] for row in second.log][-1] == 60
     np.testing.assert_equal(second.log[-1]["loss"], trained.log[-1]["loss"])
 
@@ -94,10 +98,10 @@ def test_a_warning_is_taken_between_iterations_once_all_is_saved(images, tmp_pat
     first = trainer(images, tmp_path)
     step = first.step
 
-    def warned_step():
+    def warned_step(batch):
         if first.iteration == 6:
             os.kill(os.getpid(), signal.SIGUSR2)
-        step()
+        step(batch)
 
     monkeypatch.setattr(first, "step", warned_step)
     with pytest.raises(SystemExit):
@@ -108,32 +112,32 @@ def test_a_warning_is_taken_between_iterations_once_all_is_saved(images, tmp_pat
 
 def test_checkpoints_are_taken_on_time(images, tmp_path):
     settings = TokenizerTraining(iterations=3, batch_size=2, scales=(1, 2))
-    training = trainer(images, tmp_path, settings)
+    training = trainer(images, tmp_path, settings, seconds=0)
     saves = []
     training.save = lambda: saves.append(training.iteration)
-    run(training, seconds=0)
+    run(training)
     assert saves == [1, 2, 3, 3]
 
 
 def test_a_batch_is_the_same_whenever_it_is_asked_for(trained):
-    assert torch.equal(trained.batch(5), trained.batch(5))
-    sides = [trained.batch(i).shape[-1] for i in range(300)]
+    assert torch.equal(trained.objective.batch(5), trained.objective.batch(5))
+    sides = [trained.objective.batch(i).shape[-1] for i in range(300)]
     assert set(sides) == {4, 8, 16}
     # A uniform scale with p = 0.9, else the finest.
     assert sides.count(16) / 300 == pytest.approx(0.9 / 3 + 0.1, abs=0.08)
 
 
 def test_codes_stay_unit_vectors_and_are_used(trained, images):
-    codebook = trained.tokenizer.codebook
+    codebook = trained.objective.tokenizer.codebook
     torch.testing.assert_close(codebook.norm(dim=1), torch.ones(16))
-    facts = measure(trained.tokenizer.eval(), batches(images[:50, 0], 16), [1, 2, 4])
+    facts = measure(trained.objective.tokenizer.eval(), batches(images[:50, 0], 16), [1, 2, 4])
     assert facts["codebook_usage"]["4"] > 0.6
     assert set(facts) == {"psnr", "codebook_usage", "perplexity"}
 
 
 def test_measures_do_not_depend_on_the_batch(trained, images):
     one, other = (
-        measure(trained.tokenizer, batches(images[:30, 1], n), [2, 4], similarity=True)
+        measure(trained.objective.tokenizer, batches(images[:30, 1], n), [2, 4], similarity=True)
         for n in (7, 30)
     )
     for name, found in one.items():
@@ -141,7 +145,7 @@ def test_measures_do_not_depend_on_the_batch(trained, images):
 
 
 def test_reconstructions_are_images_beside_their_decodings(trained, images):
-    pair = reconstructions(trained.tokenizer, images[:5, 0])
+    pair = reconstructions(trained.objective.tokenizer, images[:5, 0])
     assert (pair.shape, pair.dtype) == ((2, 5, 3, 16, 16), np.uint8)
     np.testing.assert_array_equal(pair[0], images[:5, 0])
     error = np.square((pair[0] - pair[1].astype(float)) / 127.5).mean()

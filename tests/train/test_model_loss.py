@@ -1,4 +1,4 @@
-"""The objective: every way of computing it gives the same, and none is taken where it can't be."""
+"""Every way of computing the loss gives the same, and none is taken where it can't be."""
 
 import pytest
 import torch
@@ -7,35 +7,35 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from pcb.config import Compute
 from pcb.errors import UserError
 from pcb.train import loss
-from pcb.train import objective as module
-from pcb.train.objective import Objective
+from pcb.train import model_loss as module
+from pcb.train.model_loss import ModelLoss
 from tests.models import random_inputs, tiny_model
 
 
-def objective_of(**compute):
-    return Objective(tiny_model(seed=1, layers=4), Compute(**compute))
+def model_loss_of(**compute):
+    return ModelLoss(tiny_model(seed=1, layers=4), Compute(**compute))
 
 
-def inputs_of(objective, blocks=2):
+def inputs_of(model_loss, blocks=2):
     torch.manual_seed(blocks)
-    inputs, sequence = random_inputs(objective.model, batch=4, blocks=blocks)
-    codes_BT = torch.randint(len(objective.model.codebook_VC), inputs.source_BTC.shape[:2])
+    inputs, sequence = random_inputs(model_loss.model, batch=4, blocks=blocks)
+    codes_BT = torch.randint(len(model_loss.model.codebook_VC), inputs.source_BTC.shape[:2])
     return inputs, codes_BT, sequence
 
 
-def losses_and_gradients(objective, blocks=2):
-    inputs, codes_BT, sequence = inputs_of(objective, blocks)
-    losses_T = objective(inputs, codes_BT, objective.mask(sequence))
-    return losses_T, torch.autograd.grad(losses_T.mean(), list(objective.parameters()))
+def losses_and_gradients(model_loss, blocks=2):
+    inputs, codes_BT, sequence = inputs_of(model_loss, blocks)
+    losses_T = model_loss(inputs, codes_BT, model_loss.mask(sequence))
+    return losses_T, torch.autograd.grad(losses_T.mean(), list(model_loss.parameters()))
 
 
 def test_recomputed_layers_give_the_same_and_keep_less():
-    kept, forgetful = objective_of(), objective_of(recompute=True)
+    kept, forgetful = model_loss_of(), model_loss_of(recompute=True)
     torch.testing.assert_close(losses_and_gradients(forgetful), losses_and_gradients(kept))
     assert bytes_kept(forgetful) < bytes_kept(kept) / 2
 
 
-def bytes_kept(objective):
+def bytes_kept(model_loss):
     """Size of what the forward pass leaves for the gradients, each storage once."""
     storages = {}
 
@@ -44,17 +44,17 @@ def bytes_kept(objective):
         storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    own = {p.untyped_storage().data_ptr() for p in objective.parameters()}
-    inputs, codes_BT, sequence = inputs_of(objective)
+    own = {p.untyped_storage().data_ptr() for p in model_loss.parameters()}
+    inputs, codes_BT, sequence = inputs_of(model_loss)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        losses = objective(inputs, codes_BT, objective.mask(sequence))
+        losses = model_loss(inputs, codes_BT, model_loss.mask(sequence))
     assert losses.requires_grad
     return sum(size for place, size in storages.items() if place not in own)
 
 
 def test_compiled_layers_share_graphs_and_serve_every_schedule():
     """Two graphs for the layers, one with keys of their own phases; none for another schedule."""
-    plain, compiled = objective_of(), objective_of()
+    plain, compiled = model_loss_of(), model_loss_of()
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
     compiled.compile_parts(counter)
@@ -66,12 +66,12 @@ def test_compiled_layers_share_graphs_and_serve_every_schedule():
 
 
 def test_compiled_tiles_serve_every_schedule_with_one_graph():
-    compiled = objective_of()
+    compiled = model_loss_of()
     compiled.tiled = True
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("eager")
     compiled.compile_parts(counter)
-    plain = objective_of()
+    plain = model_loss_of()
     with torch.no_grad():
         for blocks in (2, 1, 4):
             inputs, codes_BT, sequence = inputs_of(plain, blocks)
@@ -84,7 +84,7 @@ def test_compiled_tiles_serve_every_schedule_with_one_graph():
 
 def test_compiled_parts_keep_their_names_and_can_be_recomputed(monkeypatch):
     monkeypatch.setattr(loss, "PART_LOGITS", 500)
-    plain, compiled = objective_of(), objective_of(recompute=True)
+    plain, compiled = model_loss_of(), model_loss_of(recompute=True)
     torch._dynamo.reset()
     compiled.compile_parts("aot_eager")
     assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
@@ -104,8 +104,8 @@ def test_compiled_parts_keep_their_names_and_can_be_recomputed(monkeypatch):
 def test_the_fastest_way_that_the_device_offers(monkeypatch, compute, able, compiled, tiled):
     done = []
     monkeypatch.setattr(module, "can_compile", lambda device: able)
-    monkeypatch.setattr(Objective, "compile_parts", lambda self: done.append(True))
-    assert (objective_of(**compute).tiled, bool(done)) == (tiled, compiled)
+    monkeypatch.setattr(ModelLoss, "compile_parts", lambda self: done.append(True))
+    assert (model_loss_of(**compute).tiled, bool(done)) == (tiled, compiled)
 
 
 @pytest.mark.parametrize(
@@ -117,4 +117,4 @@ def test_the_fastest_way_that_the_device_offers(monkeypatch, compute, able, comp
 )
 def test_what_the_device_cannot_do_is_refused(compute, words):
     with pytest.raises(UserError, match=words):
-        objective_of(**compute)
+        model_loss_of(**compute)

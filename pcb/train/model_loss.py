@@ -1,4 +1,4 @@
-"""What training minimises: the loss of every token, by the fastest way that a device offers.
+"""A transformer and the loss of every token, by the fastest way that a device offers.
 
 Whichever way it is computed - mask as tiles or dense, compiled or not, layers kept or computed
 again - the result is the same up to float rounding.
@@ -20,16 +20,20 @@ from pcb.runtime.device import can_compile
 from pcb.train.loss import cross_entropies, token_losses
 
 
-class Objective(nn.Module):
+class ModelLoss(nn.Module):
     """A transformer and its loss, as one module that ranks can share (`Ranks.parallel`)."""
 
-    def __init__(self, model: Transformer, compute: Compute) -> None:
+    def __init__(
+        self, model: Transformer, compute: Compute, *, head_mlp_decay: float = 0.0
+    ) -> None:
         """Set a model up for training on the device where it is.
 
+        head_mlp_decay: `Training.head_mlp_decay`.
         Raises UserError if the settings ask for what the device cannot do.
         """
         super().__init__()
         self.model = model
+        self.head_mlp_decay = head_mlp_decay
         model.recompute = compute.recompute
         self._losses = cross_entropies
         able = can_compile(model.codebook_VC.device)
@@ -48,13 +52,23 @@ class Objective(nn.Module):
             self.compile_parts()
 
     def forward(self, inputs: Inputs, codes_BT: Tensor, mask: Tensor | BlockMask) -> Tensor:
-        """Return the cross-entropy of every token, mean over the images, in nats: (T,)."""
+        """Return the cross-entropy of every token, mean over the images, in nats: (T,).
+
+        The gradient of its mean holds that of the head MLP's L2 term, which the values leave out.
+        """
         hidden_BTD = self.model.hidden(inputs, Attending(mask=mask))
-        weight_VD, bias_V = self.model.head_weight(), self.model.head.bias
+        weight_VD, bias_V = self.model.head.weight, self.model.head.bias
+        added_VD = self.model.head_mlp_weight()
+        if added_VD is not None:
+            weight_VD = weight_VD + added_VD
         losses_N = token_losses(
             hidden_BTD.flatten(0, 1), weight_VD, bias_V, codes_BT.flatten(), self._losses
         )
-        return losses_N.view(codes_BT.shape).mean(0)
+        losses_T = losses_N.view(codes_BT.shape).mean(0)
+        if added_VD is None or not self.head_mlp_decay:
+            return losses_T
+        decay = self.head_mlp_decay / 2 * added_VD.float().square().sum()
+        return losses_T + (decay - decay.detach())
 
     def mask(self, sequence: Sequence) -> Tensor | BlockMask:
         """Return the block-causal mask in the form that is fastest here."""
