@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import starmap
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +21,11 @@ Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 """Of matrix products and convolutions; `tf32` keeps tensors in float32."""
 
 _SECONDS = 0.2
-_MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
-_CONVOLVED = {"cpu": (1, 512, 64), "cuda": (64, 512, 64)}
+_MATRIX_SIDES = {"cpu": (512, 1024, 2048), "cuda": (8192,)}
+_CONVOLVED = {"cpu": ((1, 512, 16), (1, 512, 64)), "cuda": ((64, 512, 64),)}
 """Images, channels and side."""
+_LONG = 0.1
+"""Seconds of a call after which nothing larger is tried: some CPUs emulate 16 bits."""
 _COPIED_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
 """More than any cache holds."""
 
@@ -59,7 +62,8 @@ class Machine(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Return this machine with the higher of two measurements of each rate."""
 
         def higher(rates: Mapping[str, float], others: Mapping[str, float]) -> dict[str, float]:
-            return {name: max(rate, others[name]) for name, rate in rates.items()}
+            names = sorted({*rates, *others})
+            return {name: max(rates.get(name, 0), others.get(name, 0)) for name in names}
 
         return replace(
             self,
@@ -93,25 +97,47 @@ def measure_machine(device: torch.device, precisions: Iterable[str]) -> Machine:
 
 
 def _matrix_rate(device: torch.device, precision: str) -> float:
-    side, dtype = _MATRIX_SIDE[device.type], DTYPES.get(precision, torch.float32)
-    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    out = torch.empty_like(a)
-    with convolutions_in(precision):
-        return 2 * side**3 / _fastest(lambda: torch.mm(a, b, out=out), device)
+    def prepared(side: int) -> tuple[float, Callable[[], object]]:
+        a, b = (torch.randn(side, side, device=device).to(_dtype(precision)) for _ in range(2))
+        out = torch.empty_like(a)
+        return 2 * side**3, lambda: torch.mm(a, b, out=out)
+
+    return _best_rate(map(prepared, _MATRIX_SIDES[device.type]), device, precision)
 
 
 def _convolution_rate(device: torch.device, precision: str) -> float:
     """Return that of channels last, which suits most libraries best."""
-    images, channels, side = _CONVOLVED[device.type]
-    dtype = DTYPES.get(precision, torch.float32)
-    shapes = (images, channels, side, side), (channels, channels, 3, 3)
-    x, weight = (
-        torch.randn(shape, device=device).to(dtype, memory_format=torch.channels_last)
-        for shape in shapes
-    )
-    with convolutions_in(precision):
-        seconds = _fastest(lambda: F.conv2d(x, weight, padding=1), device)
-    return 2 * images * side**2 * 9 * channels**2 / seconds
+
+    def prepared(images: int, channels: int, side: int) -> tuple[float, Callable[[], object]]:
+        shapes = (images, channels, side, side), (channels, channels, 3, 3)
+        x, weight = (
+            torch.randn(shape, device=device).to(
+                _dtype(precision), memory_format=torch.channels_last
+            )
+            for shape in shapes
+        )
+        operations = 2 * images * side**2 * 9 * channels**2
+        return operations, lambda: F.conv2d(x, weight, padding=1)
+
+    return _best_rate(starmap(prepared, _CONVOLVED[device.type]), device, precision)
+
+
+def _best_rate(
+    sizes: Iterable[tuple[float, Callable[[], object]]], device: torch.device, precision: str
+) -> float:
+    """Return the best rate of calls of growing size, each with its operations."""
+    best = 0.0
+    for operations, run in sizes:
+        with convolutions_in(precision):
+            seconds = _fastest(run, device)
+        best = max(best, operations / seconds)
+        if seconds > _LONG:
+            break
+    return best
+
+
+def _dtype(precision: str) -> torch.dtype:
+    return DTYPES.get(precision, torch.float32)
 
 
 def _bandwidth(device: torch.device) -> float:
