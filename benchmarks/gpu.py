@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 import torch
+import torch.nn.functional as F
 from msgspec.structs import replace as with_settings
 from torch.nn.utils import get_total_norm
 
