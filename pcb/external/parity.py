@@ -1,6 +1,6 @@
 """`pcb parity`: a released folder against the values that its `expected.npz` records.
 
-The quantities are those of method section 10: the pyramid's codes, sources, latents and images,
+The quantities are the pyramid's codes, sources, latents and images,
 teacher-forced logits and loss, and greedy samples with and without guidance. Codes are exact, the
 rest agrees within TOLERANCE in float32 on the CPU.
 """

@@ -8,16 +8,16 @@ import pytest
 import torch
 import yaml
 
-from pcb.config import Compute
 from pcb.errors import UserError
-from pcb.external.autoencoder import read_checkpoint
-from pcb.external.parity import compare
 from pcb.external.released import CHECKPOINT, CONFIG, ReleasedConfig, load_released
+from pcb.external.parity import compare
+from pcb.config import Compute
+from pcb.external.autoencoder import read_checkpoint
 from pcb.train.batches import model_inputs
-from pcb.train.model_loss import ModelLoss
+from pcb.train.objective import Objective
 from tests.train.recorded import FOLDER, arrays_of, batch_of
 
-REFERENCE = Path(__file__).parent / "reference"
+REFERENCE = Path(__file__).parents[1] / "reference"
 
 
 def copied(source: Path, target: Path, **changes: Any) -> Path:
@@ -66,9 +66,9 @@ def test_a_head_mlp_and_mixing_in_every_layer_are_read_as_released(tmp_path, cha
     assert model.settings.mixing_layers == len(model.layers) == 2
     arrays = arrays_of(f"train-tiny-head-mlp/{name}.npz")
     batch = batch_of(arrays)
-    loss = ModelLoss(model, Compute())
+    objective = Objective(model, Compute())
     inputs, codes_BT = model_inputs(batch, model.codebook_VC)
-    losses_T = loss(inputs, codes_BT, loss.mask(batch.sequence))
+    losses_T = objective(inputs, codes_BT, objective.mask(batch.sequence))
     assert float(losses_T.mean()) == pytest.approx(float(arrays["loss"]), abs=1e-6)
 
 
