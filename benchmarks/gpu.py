@@ -63,6 +63,11 @@ class Sheet:
     facts: list[tuple[str, dict[str, Number]]] = field(default_factory=list)
     results: Results | None = None
 
+    @property
+    def half(self) -> Precision:
+        """Return bfloat16 on a GPU; a CPU may have to emulate it."""
+        return "bfloat16" if self.device.type == "cuda" else "float32"
+
     def say(self, what: str, **numbers: Number) -> None:
         """Write down a finding, and print it."""
         self.facts.append((what, numbers))
@@ -159,10 +164,10 @@ def graphs(sheet: Sheet) -> None:
 def training(run: str, batch: int, sheet: Sheet) -> None:
     """Compiled and tiled against eager and dense; waits, recompilations; time of steps."""
     run, batch = ("mini", 4) if sheet.tiny else (run, batch)
-    _same_gradients(sheet, run, "bfloat16", batch)
+    _same_gradients(sheet, run, sheet.half, batch)
     if not run.startswith("L"):
         _same_gradients(sheet, run, "float32", 2)
-    objective = random_objective(run, batch, sheet.device, "bfloat16")
+    objective = random_objective(run, batch, sheet.device, sheet.half)
     batches = [objective.batch(k) for k in range(6)]
     for k in range(3):
         objective.step(k, batches[k])
@@ -172,10 +177,10 @@ def training(run: str, batch: int, sheet: Sheet) -> None:
                 objective.step(k, batches[k])
         sheet.say(f"{run} steps", waits="none", recompilations="none")
     del objective
-    sheet.time([step_part(run, batch, "bfloat16", kind="training")])
+    sheet.time([step_part(run, batch, sheet.half, kind="training")])
     if not run.startswith("L"):
         # As few images as one of many GPUs gets: what Python needs for a step.
-        few = random_objective(run, max(1, batch // 16), sheet.device, "bfloat16")
+        few = random_objective(run, max(1, batch // 16), sheet.device, sheet.half)
         ready = [few.batch(k) for k in range(8)]
 
         def steps() -> None:
@@ -237,9 +242,9 @@ def sampling(sheet: Sheet) -> None:
     wanted = [(run, one, True), (run, many, True), (run, many, False), (run, one, False)]
     if not sheet.tiny:
         wanted += [(run, 256, False), (run, 256, True), ("S-2x", 256, False)]
-    parts = [Sampling(name, n, GUIDANCE, "bfloat16", decoded=d).part() for name, n, d in wanted]
+    parts = [Sampling(name, n, GUIDANCE, sheet.half, decoded=d).part() for name, n, d in wanted]
     sheet.time(parts)
-    preset, model, schedule = model_and_schedule(run, sheet.device, "bfloat16")
+    preset, model, schedule = model_and_schedule(run, sheet.device, sheet.half)
     sampler, batch = Sampler(model, schedule, guidance=GUIDANCE), drawn(model, one)
     host, whole = _host_and_whole(lambda: sampler.draw(*batch), sheet.device)
     sheet.say(f"{run} b{one}-guided", host_ms=1e3 * host, whole_ms=1e3 * whole)
@@ -317,7 +322,9 @@ def systems(sheet: Sheet) -> None:
     batches = ((2, True),) if sheet.tiny else ((1, False), (1, True), (64, False))
     sheet.time(
         [
-            System(system.name, batch, decoded=decoded, small=sheet.tiny).part()
+            System(
+                system.name, batch, decoded=decoded, precision=sheet.half, small=sheet.tiny
+            ).part()
             for system in by_steps
             for batch, decoded in batches
         ]
@@ -336,7 +343,7 @@ def ranks(sheet: Sheet) -> None:
         "cpu:gloo,cuda:nccl" if sheet.device.type == "cuda" else "gloo", rank=0, world_size=1
     )
     run, batch = ("mini", 4) if sheet.tiny else ("S-2x", 16)
-    objective = random_objective(run, batch, sheet.device, "bfloat16")
+    objective = random_objective(run, batch, sheet.device, sheet.half)
     objective.parallel = DistributedDataParallel(
         objective.loss, broadcast_buffers=False, gradient_as_bucket_view=True
     )

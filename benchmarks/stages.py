@@ -284,6 +284,7 @@ def random_extractor(settings: Preset, device: torch.device) -> Extractor:
     from pcb.metrics.classifier import Classifier
     from pcb.metrics.inception import Inception
 
+    torch.manual_seed(0)
     if settings.classifier is None:
         return Inception(_untrained_inception().to(device))
     classifier = Classifier(settings.data.num_classes, settings.classifier.features)

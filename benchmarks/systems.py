@@ -1,6 +1,6 @@
 """Parts of drawing with the other systems of the table, at their published sizes and settings.
 
-Weights are random, in bfloat16; on a GPU every step is a CUDA graph.
+Weights are random; on a GPU every step is a CUDA graph.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.machine import Precision
 from benchmarks.measure import BASELINE, FAST, Case, Part, Scope
 from benchmarks.stages import random_tokenizer
 from pcb.config import Autoencoder
@@ -59,12 +60,13 @@ class System:
     name: str
     batch: int
     decoded: bool = False
+    precision: Precision = "bfloat16"
     small: bool = False
 
     def part(self) -> Part:
         """Return the part by its name."""
         name = f"systems/{self.name}/b{self.batch}{'-decoded' if self.decoded else ''}"
-        return Part(name=name, item="images", make=self.make, precision="bfloat16")
+        return Part(name=name, item="images", make=self.make, precision=self.precision)
 
     def make(self, device: torch.device) -> Case:
         """Make model and decoder ready, and count model calls and operations of an image."""
@@ -82,7 +84,7 @@ class System:
         torch.manual_seed(0)
         with torch.device(device):
             model = kind.build(description, self.name)
-        model.to(DTYPES["bfloat16"]).eval().requires_grad_(False)
+        model.to(DTYPES[self.precision]).eval().requires_grad_(False)
         tokenizer = _tokenizer(system.kind, description, device)
         decoder = kind.decoder(model, system.guidance, steps, tokenizer)
         filter = Filter(temperature=system.temperature, top_k=system.top_k, top_p=system.top_p)
@@ -139,7 +141,8 @@ def _tokenizer(kind: str, description: Mapping[str, Any], device: torch.device) 
     """Return a tokenizer of random weights: VAR's own, LlamaGen's for the others."""
     if kind != "VAR":
         return random_tokenizer(Autoencoder(codebook_size=int(description["codes"])), device)
-    from pcb.systems.var_tokenizer import VARTokenizer, VARTokenizerConfig
+    from pcb.systems.var_quantizer import VARTokenizerConfig
+    from pcb.systems.var_tokenizer import VARTokenizer
 
     config = VARTokenizerConfig(
         codes=int(description["codes"]),
