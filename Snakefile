@@ -15,13 +15,12 @@ sys.path.insert(0, workflow.basedir)
 # The interpreter that runs Snakemake also runs the rules, whether or not its venv is active.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
-from pcb.pipeline.workflow import Plan, hold_workflow, recap
-from pcb.pipeline.stages import launcher_of
+from pcb.pipeline.workflow import hold_workflow, load_plan, recap
 
-PLAN = Plan()
+PLAN = load_plan()
 PRESET = PLAN.name
 if workflow.is_main_process:
-    PLAN.settle()
+    PLAN.sync_times()
 
 
 report: "workflow/report/workflow.rst"
@@ -33,23 +32,17 @@ include: "workflow/rules/common.smk"
 rule all:
     default_target: True
     input:
-        list(PLAN.pages().values()),
-        PLAN.manifest("report"),
+        PLAN.targets,
 
 
-include: "workflow/rules/data.smk"
-include: "workflow/rules/tokenizer.smk"
-include: "workflow/rules/reference.smk"
-include: "workflow/rules/tokens.smk"
-include: "workflow/rules/train.smk"
-include: "workflow/rules/sample.smk"
-include: "workflow/rules/metrics.smk"
-include: "workflow/rules/report.smk"
+for stage in PLAN.stages:
+
+    include: f"workflow/rules/{stage}.smk"
 
 
 onstart:
     hold_workflow()
-    if launcher_of("train") == "slurm":
+    if PLAN.submits_jobs():
         # Only here: who computes on this machine needs no submitit.
         from pcb.launch.terminal import show_jobs
 
@@ -58,7 +51,7 @@ onstart:
 
 onerror:
     print(recap([Path(path) for path in log]), file=sys.stderr, flush=True)
-    if launcher_of("train") == "slurm":
+    if PLAN.submits_jobs():
         from pcb.launch.terminal import ask_about_jobs
 
         ask_about_jobs(PRESET)

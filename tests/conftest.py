@@ -25,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def smoke() -> Pipeline:
-    """Return the units of the smoke preset."""
+    """Return the tasks of the smoke preset."""
     return pipeline_of()
 
 

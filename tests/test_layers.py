@@ -82,7 +82,7 @@ def test_light_packages_load_no_torch() -> None:
 
 def test_reading_the_snakefile_loads_neither_torch_nor_numpy() -> None:
     code = (
-        "import sys; from pcb.pipeline.workflow import Plan; Plan();"
+        "import sys; from pcb.pipeline.workflow import load_plan; load_plan();"
         "print(*{'torch', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules))"
     )
     done = subprocess.run(

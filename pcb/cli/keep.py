@@ -1,4 +1,4 @@
-"""The verbs that keep results: settings in effect, provenance, checks, and sharing by DVC."""
+"""The verbs that keep results: resolved settings, provenance, checks, and sharing by DVC."""
 
 import argparse
 from pathlib import Path
@@ -17,11 +17,11 @@ def add_verbs(verbs: Verbs) -> None:
         "pcb trace reports/mini/metrics.csv:3\n  pcb trace metrics/ratio2/t17 --preset smoke",
     )
     trace.add_argument(
-        "target", metavar="TARGET", help="a row of metrics.csv, a unit, a manifest or a file"
+        "target", metavar="TARGET", help="a row of metrics.csv, a task, a manifest or a file"
     )
     add_preset(trace)
     for name, run, help in (
-        ("settings", _settings, "write the settings in effect, by stage and unit, for DVC"),
+        ("settings", _settings, "write the resolved settings, by stage and task, for DVC"),
         ("verify", _verify, "read all results of a preset anew and compare with the manifests"),
         ("restore", _restore, "fetch missing and damaged results from DVC's remote, and verify"),
         ("publish", _publish, "record a finished preset in DVC and git, and push both"),
@@ -38,12 +38,12 @@ def _settings(arguments: argparse.Namespace) -> int:
 
 
 def _trace(arguments: argparse.Namespace) -> int:
-    from pcb.pipeline.trace import print_trace, unit_of
+    from pcb.pipeline.trace import print_trace, task_of
 
     if arguments.preset is None:
         arguments.preset = _preset_in(arguments)
     pipeline = pipeline_of(arguments)
-    return print_trace(pipeline, unit_of(pipeline, arguments.target))
+    return print_trace(pipeline, task_of(pipeline, arguments.target))
 
 
 def _preset_in(arguments: argparse.Namespace) -> str | None:
@@ -75,6 +75,6 @@ def _publish(arguments: argparse.Namespace) -> int:
 def _readme(arguments: argparse.Namespace) -> int:
     from pcb.report.readme import update_readme
 
-    report = pipeline_of(arguments).unit("report").artifact
+    report = pipeline_of(arguments).task("report").artifact
     update_readme(report, Path("README.md"), Path("docs/images"))
     return 0

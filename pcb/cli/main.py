@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pcb
-from pcb.cli import check, jobs, keep, make, measure, outside, show
+from pcb.cli import check, jobs, keep, make, measure, outside, show, workflow
 from pcb.cli.verb import Formatter
 from pcb.errors import UserError
 from pcb.runtime.atomic import explain_disk_error
+from pcb.runtime.surroundings import prepare_surroundings
 
 EXAMPLES = """\
 examples:
@@ -41,13 +42,14 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = Parser(
         prog="pcb",
-        description="Progressive checkerboards: train, sample and measure, one unit at a time.",
+        description="Progressive checkerboards: train, sample and measure, one task at a time.",
         epilog=EXAMPLES,
         formatter_class=Formatter,
     )
     parser.add_argument("--version", action="version", version=f"pcb {pcb.__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     make.add_verbs(verbs)
+    workflow.add_verbs(verbs)
     show.add_verbs(verbs)
     outside.add_verbs(verbs)
     jobs.add_verbs(verbs)
@@ -64,12 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> int:
     """Parse, call what the parser has set as `run`, and return the exit status."""
+    prepare_surroundings()
     parsed = parser.parse_args(arguments)
     try:
         status: int = parsed.run(parsed)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on", INTERRUPTED)
+        return _fail("interrupted; the same command resumes", INTERRUPTED)
     except UserError as error:
         return _fail(str(error))
     except ModuleNotFoundError as error:

@@ -6,7 +6,6 @@ from pathlib import Path
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
 from pcb.errors import UserError
 from pcb.order.schedule import Schedule, scale_sizes, schedule_from_blocks, schedule_from_total
-from pcb.preflight.rates import RATES, Device, read_stored
 
 FINAL = 16
 """Side of the paper's finest token grid."""
@@ -79,11 +78,12 @@ def schedule_lines(schedule: Schedule) -> list[str]:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from pcb.preflight.plan import print_plan
+    from pcb.preflight.rates import load_device
 
     share = arguments.utilisation
     if arguments.gpus < 1 or not (share is None or 0 < share <= 1):
         raise UserError("plan: --gpus must be at least 1, --utilisation above 0 and at most 1")
-    device = Device(name=arguments.gpu, stored=read_stored(RATES), utilization=share)
+    device = load_device(arguments.gpu, share)
     return print_plan(pipeline_of(arguments), device, arguments.gpus)
 
 

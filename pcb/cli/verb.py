@@ -39,7 +39,7 @@ def add_preset(parser: argparse.ArgumentParser) -> None:
 
 
 def pipeline_of(arguments: argparse.Namespace) -> Pipeline:
-    """Return the units of the preset that the arguments name."""
+    """Return the tasks of the preset that the arguments name."""
     params = load_params(arguments.params)
     name = arguments.preset or active_preset(params)
     return Pipeline(name, parse_preset(params, name, str(arguments.params)))

@@ -19,7 +19,7 @@ REPORTS = Path("reports")
 LOGS = Path("logs")
 STATE = Path(".pcb")
 LOCKS = STATE / "locks"
-STAMPS = STATE / "stamps"
+STALENESS = STATE / "staleness"
 JOBS = STATE / "jobs"
 HASHES = STATE / "seen"
 """Remembered hashes of large files."""

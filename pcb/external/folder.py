@@ -1,6 +1,6 @@
 """`pcb import`: a folder in the released layout becomes results of a preset (method section 9).
 
-The same units as `pcb tokenizer` and `pcb train NAME` make, by the same code: only that the files
+The same tasks as `pcb tokenizer` and `pcb train NAME` make, by the same code: only that the files
 from outside are those of the folder.
 """
 
@@ -13,10 +13,10 @@ from pcb.errors import UserError
 from pcb.external.files import external_sha256
 from pcb.pipeline.manifest import COMPLETE, read_manifest
 from pcb.external.released import CHECKPOINT, CONFIG, ReleasedConfig
-from pcb.pipeline.tasks import Pipeline, Unit
+from pcb.pipeline.tasks import Pipeline, Task
 from pcb.config import Files
-from pcb.pipeline.run import run_unit
-from pcb.pipeline.stages import lazy_entry
+from pcb.pipeline.run import run_task
+from pcb.pipeline.job import entry_of
 
 
 def import_folder(pipeline: Pipeline, folder: Path, model: str | None = None) -> int:
@@ -28,7 +28,7 @@ def import_folder(pipeline: Pipeline, folder: Path, model: str | None = None) ->
     preset = pipeline.preset
     config = ReleasedConfig.read(folder / CONFIG)
     name = matching_model(pipeline, config) if model is None else model
-    train = pipeline.unit("train", name)
+    train = pipeline.task("train", name)
     released = preset.models[name].released
     if released is None:
         raise UserError(
@@ -44,9 +44,9 @@ def import_folder(pipeline: Pipeline, folder: Path, model: str | None = None) ->
     own_files = {**preset.files.own, **{key: str(path) for key, path in own.items()}}
     files = msgspec.structs.replace(preset.files, own=own_files)
     preset = msgspec.structs.replace(preset, files=files)
-    for unit, source in ((pipeline.unit("tokenizer"), "autoenc"), (train, released)):
-        again = _is_of_another_file(unit, files, source)
-        run_unit(unit, preset, lazy_entry(unit.stage), force=again)
+    for task, source in ((pipeline.task("tokenizer"), "autoenc"), (train, released)):
+        again = _is_of_another_file(task, files, source)
+        run_task(task, preset, entry_of(task.stage), force=again)
     return 0
 
 
@@ -73,7 +73,7 @@ def matching_model(pipeline: Pipeline, config: ReleasedConfig) -> str:
     )
 
 
-def _is_of_another_file(unit: Unit, files: Files, source: str) -> bool:
-    """Say whether a unit is complete, but was made from another file."""
-    done = read_manifest(unit.artifact / COMPLETE)
-    return done is not None and done.facts.get("sha256") != external_sha256(files, source)
+def _is_of_another_file(task: Task, files: Files, source: str) -> bool:
+    """Say whether a task is complete, but was made from another file."""
+    done = read_manifest(task.artifact / COMPLETE)
+    return done is not None and done.results.get("sha256") != external_sha256(files, source)

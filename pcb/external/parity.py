@@ -20,11 +20,11 @@ from pcb.errors import UserError
 from pcb.model.layers import Attending
 from pcb.external.released import Released, load_released
 from pcb.model.sequence import sequence_of
-from pcb.model.transformer import Inputs
 from pcb.sample.guidance import Guidance
 from pcb.sample.sampler import Sampler
 from pcb.order.schedule import Schedule, schedule_from_blocks
 from pcb.tokenizer.pyramid import conditioning, resize_bilinear
+from pcb.train.batches import Batch, model_inputs
 
 TOLERANCE = 1e-4
 GREEDY_START_STEP = 2
@@ -95,20 +95,10 @@ def _teacher_forced(released: Released, expected: Expected) -> Iterator[Comparis
     """Run all tokens at once; logits in the order of the sequence."""
     model = released.transformer
     sequence = sequence_of(_schedule(released, expected))
-    order = sequence.rows_L[1:]
-    grids = {size: _tensor(expected, f"codes_{size}").long() for size in model.sizes}
-    sources = conditioning(grids, model.codebook_VC, model.sizes)
-    codes_BT = torch.cat([grids[size].flatten(1) for size in model.sizes], dim=1)[:, order]
-    source_BTC = torch.cat([sources[size].flatten(2) for size in model.sizes], dim=2)
-    before = (sequence.before_L[1:] - 1).clamp(min=0)
-    inputs = Inputs(
-        labels_B=_labels(expected),
-        source_BTC=source_BTC.transpose(1, 2)[:, order],
-        before_BTC=model.codebook_VC[codes_BT[:, before]],
-        rows_T=order,
-        before_rows_T=sequence.before_rows_L[1:],
-        with_class=True,
-    )
+    codes = {size: _tensor(expected, f"codes_{size}").long() for size in model.sizes}
+    labels_B = _labels(expected)
+    batch = Batch(labels_B=labels_B, codes=codes, replaced=codes, sequences=(sequence,))
+    inputs, codes_BT = model_inputs(batch, model.codebook_VC)
     logits_BTV = model(inputs, Attending(mask=sequence.mask_LL()))
     yield _close("teacher_forced_logits", logits_BTV, expected)
     loss = F.cross_entropy(logits_BTV.flatten(0, 1), codes_BT.flatten())

@@ -1,14 +1,14 @@
-"""Running units as jobs: submitted once, watched, found again after the head process died."""
+"""Where it runs: tasks as local processes, or as SLURM jobs that outlive who submitted them."""
 
 from pcb.config import Cluster
-from pcb.launch.head import Head
+from pcb.launch.controller import Controller
 from pcb.launch.local import run_locally
-from pcb.pipeline.tasks import Unit
+from pcb.pipeline.tasks import Task
 
 
-def launch(unit: Unit, cluster: Cluster, launcher: str, *, force: bool = False) -> None:
-    """Make a unit by a launcher, `local` or `slurm`. Raises UserError if that fails."""
+def launch(task: Task, cluster: Cluster, launcher: str, *, force: bool = False) -> None:
+    """Make a task by a launcher, `local` or `slurm`. Raises UserError if that fails."""
     if launcher == "slurm":
-        Head(unit=unit, cluster=cluster, force=force).run()
+        Controller(task=task, cluster=cluster, force=force).run()
     else:
-        run_locally(unit, cluster, force=force)
+        run_locally(task, cluster, force=force)

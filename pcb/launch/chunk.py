@@ -1,9 +1,10 @@
-"""Several units in one job, where that saves queueing: heads that ask at the same time share.
+"""Several tasks in one job, to save queueing: controllers that ask at the same time share it.
 
-A head that needs a job writes a record without jobs, which says so, and queues for the stage's
-lock. Whoever has it waits a moment for others, submits one job for as many units as the settings
-allow, and writes it into the records of all; the others find it there. So no job makes a unit that
-nobody asked for, and everything else - watching, finding again, trying again - is each unit's own.
+A controller that needs a job writes a record without jobs, which says so, and queues for the
+stage's lock. Whoever has it waits a moment for others, submits one job for as many tasks as the
+settings allow, and writes it into the records of all; the others find it there. So no job makes a
+task that nobody asked for, and everything else - watching, finding again, trying again - is each
+task's own.
 """
 
 import time
@@ -11,17 +12,18 @@ import time
 from pcb.config.cluster import Cluster
 from pcb.config.paths import JOBS
 from pcb.errors import UserError
-from pcb.launch.record import WHOLE, Record, Submitted, all_records, read_record
+from pcb.launch.record import Record, Submitted, all_records, read_record
 from pcb.launch.submit import announce, submit
 from pcb.launch.work import Chunk, Work
+from pcb.pipeline.job import ALL_SHARDS
 from pcb.runtime.lock import hold, is_held
 
 _PATIENCE = 10.0
-"""Seconds that a job waits for units that may share it."""
+"""Seconds that a job waits for tasks that may share it."""
 
 
 def submit_together(asking: Record, cluster: Cluster) -> tuple[Submitted, ...]:
-    """Return the job of a unit whose head holds the unit's lock: its own, or one that others share.
+    """Return the job of a task whose controller holds its lock: its own, or one that others share.
 
     Raises UserError if the cluster refuses it.
     """
@@ -31,11 +33,11 @@ def submit_together(asking: Record, cluster: Cluster) -> tuple[Submitted, ...]:
         if found is not None and found.jobs:
             return found.jobs
         records = _gather(asking, cluster.resources(asking.stage).chunk)
-        units = tuple(record.unit for record in records) if len(records) > 1 else ()
-        jobs = announce(asking, [WHOLE], units=units)
+        tasks = tuple(record.task for record in records) if len(records) > 1 else ()
+        jobs = announce(asking, [ALL_SHARDS], tasks=tasks)
         _write(records, jobs)
         works = tuple(Work.on(record) for record in records)
-        work = Chunk(works=works, units=units, folder=jobs[0].folder) if units else works[0]
+        work = Chunk(works=works, tasks=tasks, folder=jobs[0].folder) if tasks else works[0]
         try:
             jobs = submit(asking.stage, jobs, [work], cluster)
         except UserError:
@@ -48,7 +50,7 @@ def submit_together(asking: Record, cluster: Cluster) -> tuple[Submitted, ...]:
 
 
 def _gather(own: Record, most: int) -> list[Record]:
-    """Return this record and others whose heads wait for a job, at most so many, after a while."""
+    """Return this record and others that wait for a job, at most so many, after a while."""
     limit = time.monotonic() + _PATIENCE
     while True:
         others = [

@@ -1,6 +1,6 @@
-"""How a job ended for one unit: in its own words, not in the cluster's. No torch.
+"""How a job ended for one task: in its own words, not in the cluster's. No torch.
 
-A job of one unit leaves submitit's result. A job of several says of each how it ended as soon as it
+A job of one task leaves submitit's result. A job of several says of each how it ended as soon as it
 did, in a file: whatever waits for the first need not wait for the last.
 """
 
@@ -16,7 +16,7 @@ from pcb.runtime.atomic import write_atomic
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How a unit's making ended; without words it is made."""
+    """How a task's making ended; without words it is made."""
 
     wrong: str | None = None
     """What a user has to put right: trying again would not help."""
@@ -25,7 +25,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def job_of(job: Submitted) -> "submitit.SlurmJob[object]":
-    """Return a job that was submitted, whoever did it: its first task, which speaks for all."""
+    """Return a job that was submitted, whoever did it: its first process, which speaks for all."""
     return submitit.SlurmJob(folder=job.folder, job_id=job.job_id, tasks=[0])
 
 
@@ -34,11 +34,11 @@ def log_of(job: Submitted) -> Path:
     return Path(str(job_of(job).paths.stdout))
 
 
-def outcome_of(job: Submitted, unit: str) -> Outcome | None:
-    """Return how a job ended for a unit, None if it did not say so yet."""
-    if job.units:
+def outcome_of(job: Submitted, task: str) -> Outcome | None:
+    """Return how a job ended for a task, None if it did not say so yet."""
+    if job.tasks:
         try:
-            return msgspec.json.decode(_path(job.folder, unit).read_bytes(), type=Outcome)
+            return msgspec.json.decode(_path(job.folder, task).read_bytes(), type=Outcome)
         except FileNotFoundError:
             return None
     slurm = job_of(job)
@@ -50,12 +50,12 @@ def outcome_of(job: Submitted, unit: str) -> Outcome | None:
     return Outcome(failed=True)
 
 
-def keep_outcome(folder: str, unit: str, make: Callable[[], str | None]) -> None:
-    """Make a unit unless its outcome is there, and write that down, whatever it is.
+def keep_outcome(folder: str, task: str, make: Callable[[], str | None]) -> None:
+    """Make a task unless its outcome is there, and write that down, whatever it is.
 
     `make` returns what a user has to put right. Its exceptions go into the log.
     """
-    path = _path(folder, unit)
+    path = _path(folder, task)
     if path.exists():
         return
     try:
@@ -66,8 +66,8 @@ def keep_outcome(folder: str, unit: str, make: Callable[[], str | None]) -> None
     write_atomic(path, msgspec.json.encode(outcome))
 
 
-def _path(folder: str, unit: str) -> Path:
-    return Path(folder) / "outcomes" / unit
+def _path(folder: str, task: str) -> Path:
+    return Path(folder) / "outcomes" / task
 
 
 def tail(job: Submitted, lines: int) -> list[str]:
@@ -78,10 +78,10 @@ def tail(job: Submitted, lines: int) -> list[str]:
     return [line for line in found if not line.startswith(noise)][-lines:]
 
 
-def progress(job: Submitted, unit: str) -> str:
-    """Return the last that a job's log says of a unit, without the unit's name; perhaps nothing."""
-    said = [line for line in _lines(log_of(job)) if line.startswith(f"{unit}: ")]
-    return said[-1].removeprefix(f"{unit}: ") if said else ""
+def progress(job: Submitted, task: str) -> str:
+    """Return the last that a job's log says of a task, without the task's name; perhaps nothing."""
+    said = [line for line in _lines(log_of(job)) if line.startswith(f"{task}: ")]
+    return said[-1].removeprefix(f"{task}: ") if said else ""
 
 
 def _lines(path: Path) -> list[str]:

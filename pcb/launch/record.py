@@ -1,9 +1,9 @@
-"""Job records: what was submitted for a unit, from before submission until it is done. No torch.
+"""Job records: what was submitted for a task, from before submission until it is done. No torch.
 
-A record is how a new head process finds the jobs of one that died. It stands in
+A record is how a new controller finds the jobs of one that died. It stands in
 ``.pcb/jobs/PRESET/STAGE/VARIANT.json``, and names a folder that no other submission shares: job ids
 come round again. It is written before the cluster is asked, with the name that the job will have in
-the queue, and again with the job's id: a head that dies in between leaves a name to look for.
+the queue, and again with the job's id: a controller that dies in between leaves a name to look for.
 """
 
 from collections.abc import Iterator
@@ -12,30 +12,27 @@ from pathlib import Path
 import msgspec
 
 from pcb.config.paths import JOBS
-from pcb.pipeline.tasks import Unit
+from pcb.pipeline.job import ShardGroup
+from pcb.pipeline.tasks import Task, TaskName
 from pcb.runtime.atomic import whole_files, write_atomic
-
-WHOLE = (0, 1)
-"""The share that is the whole unit."""
 
 
 class Submitted(msgspec.Struct, frozen=True, kw_only=True):
-    """One job: which share of the unit's shards it makes."""
+    """One job: which of the task's shards it makes."""
 
     name: str
     """Its name in the queue, which no other submission has."""
     job_id: str = ""
     """Empty until the cluster has answered."""
     folder: str
-    share: tuple[int, int]
-    """(i, n): every n-th shard from i on."""
+    shards: ShardGroup
     tries: int = 1
-    units: tuple[str, ...] = ()
-    """Names of the units that it makes one after another, if they are several."""
+    tasks: tuple[str, ...] = ()
+    """Names of the tasks that it makes one after another, if they are several."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """The jobs of one unit. Without jobs it says that a head asks for one (`pcb.launch.chunk`)."""
+    """The jobs of one task. Without jobs, a controller asks for one (`pcb.launch.chunk`)."""
 
     preset: str
     stage: str
@@ -44,16 +41,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[Submitted, ...] = ()
 
     @classmethod
-    def of(cls, unit: Unit, jobs: tuple[Submitted, ...] = ()) -> "Record":
-        """Return the record of a unit."""
+    def of(cls, task: Task, jobs: tuple[Submitted, ...] = ()) -> "Record":
+        """Return the record of a task."""
         return cls(
-            preset=unit.preset, stage=unit.stage, variant=unit.variant, key=unit.key, jobs=jobs
+            preset=task.preset, stage=task.stage, variant=task.variant, key=task.key, jobs=jobs
         )
 
     @property
-    def unit(self) -> str:
-        """The unit's name: `train/ratio2`."""
-        return self.stage if self.variant == "all" else f"{self.stage}/{self.variant}"
+    def task(self) -> str:
+        """The task's name: `train/ratio2`."""
+        return TaskName(preset=self.preset, stage=self.stage, variant=self.variant).name
 
     @property
     def path(self) -> Path:
@@ -62,11 +59,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lock(self) -> Path:
-        """What the unit's head holds."""
+        """What the task's controller holds."""
         return self.path.with_suffix(".lock")
 
     def with_jobs(self, jobs: tuple[Submitted, ...]) -> "Record":
-        """Return the same unit's record with these jobs."""
+        """Return the same task's record with these jobs."""
         return msgspec.structs.replace(self, jobs=jobs)
 
     def write(self) -> None:
@@ -74,7 +71,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         write_atomic(self.path, msgspec.json.format(msgspec.json.encode(self)))
 
     def remove(self) -> None:
-        """Forget the unit's jobs."""
+        """Forget the task's jobs."""
         self.path.unlink(missing_ok=True)
 
 

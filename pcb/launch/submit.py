@@ -17,7 +17,9 @@ from pcb.config.cluster import Cluster, Resources
 from pcb.config.paths import JOBS
 from pcb.errors import UserError
 from pcb.launch.record import Record, Submitted
-from pcb.pipeline.tasks import Unit
+from pcb.launch.split import ranks_per_node
+from pcb.pipeline.job import ShardGroup
+from pcb.pipeline.tasks import Task
 
 # Without this every poll prints warnings where there is no accounting.
 logging.getLogger("submitit").propagate = False
@@ -27,25 +29,25 @@ _REQUEUES = 100
 
 
 def announce(
-    about: Unit | Record,
-    shares: Sequence[tuple[int, int]],
+    about: Task | Record,
+    groups: Sequence[ShardGroup],
     tries: int = 1,
     *,
-    units: tuple[str, ...] = (),
+    tasks: tuple[str, ...] = (),
 ) -> tuple[Submitted, ...]:
     """Return jobs as they go on record before they are submitted: named, without an id."""
     mark = uuid4().hex[:8]
-    label = f"{about.stage}/{'chunk' if units else about.variant}"
+    label = f"{about.stage}/{'chunk' if tasks else about.variant}"
     return tuple(
         Submitted(
             name=f"pcb-{label.removesuffix('/all').replace('/', '-')}-{mark}",
             # Never shared with another submission: ids come round, and results would be mixed up.
             folder=str((JOBS / about.preset / f"{label}-{mark}").resolve()),
-            share=share,
+            shards=shards,
             tries=tries,
-            units=units,
+            tasks=tasks,
         )
-        for share in shares
+        for shards in groups
     )
 
 
@@ -92,11 +94,11 @@ def parameters(stage: str, cluster: Cluster, name: str, folder: Path) -> dict[st
         "job_name": name,
         "time": max(1, round(60 * resources.hours)),
         "nodes": resources.nodes,
-        "ntasks_per_node": resources.tasks(stage),
+        "ntasks_per_node": ranks_per_node(stage, resources),
         "cpus_per_task": resources.cpus,
         "signal_delay_s": cluster.signal_seconds,
         "array_parallelism": cluster.array_parallelism,
-        # One task that died would leave the others waiting for it until the time is up.
+        # One process that died would leave the others waiting for it until the time is up.
         "srun_args": ["--kill-on-bad-exit=1"],
         "setup": [*cluster.setup, *_take_work(folder)],
         **_asked(resources),

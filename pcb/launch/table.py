@@ -1,4 +1,4 @@
-"""What a person sees of the jobs, from any terminal: a line a job, and how many do what."""
+"""What a person sees of the jobs, from any terminal: a line per job, and how many do what."""
 
 import os
 import shutil
@@ -9,18 +9,21 @@ from collections.abc import Sequence
 
 from pcb.errors import UserError
 from pcb.launch.outcome import progress
-from pcb.launch.record import WHOLE, Record, Submitted, all_records
+from pcb.launch.record import Record, Submitted, all_records
 from pcb.launch.squeue import JobState, cancel_named, job_states
-from pcb.pipeline.stages import TABLE_VARIABLE
+from pcb.pipeline.job import ALL_SHARDS
 
-_HEADER = ("unit", "preset", "job", "part", "try", "state", "node", "progress")
+_HEADER = ("task", "preset", "job", "part", "try", "state", "node", "progress")
 _LOOK = 5.0
 """Seconds between two looks at the queue beside a workflow."""
+TABLE_VARIABLE = "PCB_TABLE"
+"""Set where a table of all jobs shows on the terminal what controllers would else print: the
+workflow's process id."""
 _NOTHING = "no jobs were submitted from this folder, or all are done"
 
 
 def print_jobs() -> int:
-    """Print the jobs of this folder and return 0; what the controller does not say is `unknown`."""
+    """Print the jobs of this folder and return 0; what Slurm does not say is `unknown`."""
     print("\n".join(_table() or [_NOTHING]))
     return 0
 
@@ -41,8 +44,8 @@ def watch_jobs(seconds: float) -> int:
     return 0
 
 
-def cancel_jobs(unit: str = "", preset: str = "") -> int:
-    """Cancel the jobs of one unit, by name, of a preset, or of all; return 0.
+def cancel_jobs(task: str = "", preset: str = "") -> int:
+    """Cancel the jobs of one task, by name, of a preset, or of all; return 0.
 
     What else these jobs make is told of too. Raises UserError if there are none.
     """
@@ -50,18 +53,18 @@ def cancel_jobs(unit: str = "", preset: str = "") -> int:
     names = {
         job.name
         for record in records
-        if unit in ("", record.unit) and preset in ("", record.preset)
+        if task in ("", record.task) and preset in ("", record.preset)
         for job in record.jobs
     }
     if not names:
         raise UserError(
-            f"no jobs of {unit or 'this folder'} to cancel; `pcb jobs` shows what there is"
+            f"no jobs of {task or 'this folder'} to cancel; `pcb jobs` shows what there is"
         )
     for record in records:
         own = [job for job in record.jobs if job.name in names]
         if own:
             record.remove()
-            print(f"{record.unit}: {len(own)} jobs cancelled")
+            print(f"{record.task}: {len(own)} jobs cancelled")
     cancel_named(names)
     return 0
 
@@ -113,18 +116,18 @@ def _table() -> list[str]:
 
 
 def _cells(record: Record, job: Submitted, states: dict[str, JobState]) -> tuple[str, ...]:
-    """Return the line of one job of a unit, cell by cell."""
+    """Return the line of one job of a task, cell by cell."""
     part = "all"
-    if job.share != WHOLE:
-        part = f"share {job.share[0] + 1} of {job.share[1]}"
-    elif job.units:
-        part = f"unit {job.units.index(record.unit) + 1} of {len(job.units)}"
-    told = (record.unit, record.preset, job.job_id or "?", part, str(job.tries))
+    if job.shards != ALL_SHARDS:
+        part = f"group {job.shards.first + 1} of {job.shards.step}"
+    elif job.tasks:
+        part = f"task {job.tasks.index(record.task) + 1} of {len(job.tasks)}"
+    told = (record.task, record.preset, job.job_id or "?", part, str(job.tries))
     if not job.job_id:
         return (*told, "SUBMITTING", "", "")
     state = states.get(job.job_id, JobState(state="unknown"))
-    said = progress(job, record.unit)
-    if job.units and state.state == "RUNNING":
+    said = progress(job, record.task)
+    if job.tasks and state.state == "RUNNING":
         said = said or "waits for its turn in the job"
     return (*told, state.state, state.node, said)
 

@@ -1,7 +1,7 @@
 """What `make reproduce LAUNCHER=slurm` shows and asks where a person sits at a terminal.
 
-Many heads run at once, each with its output in a log. So one process of the workflow shows a table
-of all jobs, and one question is asked when the workflow ends before its jobs do.
+Many controllers run at once, each with its output in a log. So one process of the workflow shows a
+table of all jobs, and one question is asked when the workflow ends before its jobs do.
 """
 
 import os
@@ -10,8 +10,7 @@ import sys
 
 from pcb.config.loader import load_cluster
 from pcb.launch.record import all_records
-from pcb.launch.table import cancel_jobs
-from pcb.pipeline.stages import TABLE_VARIABLE
+from pcb.launch.table import TABLE_VARIABLE, cancel_jobs
 
 _SECONDS = "30"
 """Between two tables."""
@@ -20,7 +19,7 @@ _SECONDS = "30"
 def show_jobs() -> None:
     """Have a table of the jobs printed now and then for as long as this process lives.
 
-    Heads that are started after this print changes of state, and no progress.
+    Controllers that are started after this print changes of state, and no progress.
     """
     if sys.stdout.isatty():
         os.environ[TABLE_VARIABLE] = str(os.getpid())
@@ -33,6 +32,6 @@ def ask_about_jobs(preset: str) -> None:
     if not records or load_cluster().on_interrupt != "ask":
         return
     if sys.stdin.isatty() and sys.stderr.isatty():
-        answer = input(f"\npcb: jobs of {len(records)} units go on; cancel them? [y/N] ")
+        answer = input(f"\npcb: jobs of {len(records)} tasks still run; cancel them? [y/N] ")
         if answer.strip().lower().startswith("y"):
             cancel_jobs(preset=preset)

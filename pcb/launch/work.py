@@ -1,4 +1,4 @@
-"""What runs inside a job: one unit, or a share of its shards, through the same code as anywhere."""
+"""What runs inside a job: one task, or a group of its shards, through the same code as anywhere."""
 
 import os
 import pickle
@@ -16,9 +16,10 @@ from pcb.config.loader import load_preset
 from pcb.errors import UserError
 from pcb.launch.outcome import keep_outcome
 from pcb.launch.record import Record
-from pcb.pipeline.run import follow_unit, run_share, run_unit
-from pcb.pipeline.stages import LAUNCHER_VARIABLE, lazy_entry, set_threads
-from pcb.pipeline.tasks import Pipeline, Unit
+from pcb.pipeline.execution import LAUNCHER_VARIABLE, set_threads
+from pcb.pipeline.job import ALL_SHARDS, ShardGroup, entry_of
+from pcb.pipeline.run import follow_task, run_shards, run_task
+from pcb.pipeline.tasks import Pipeline, Task
 from pcb.runtime import interrupt
 
 _SUBMITTED = "SUBMITIT_EXECUTOR"
@@ -27,33 +28,33 @@ _SUBMITTED = "SUBMITIT_EXECUTOR"
 
 @dataclass(kw_only=True)
 class Work(Checkpointable):
-    """A unit of the project in `root`, by name: nothing else is pickled."""
+    """A task of the project in `root`, by name: nothing else is pickled."""
 
     root: str
     preset: str
     stage: str
     variant: str
     key: str
-    share: tuple[int, int] = (0, 1)
+    shards: ShardGroup = ALL_SHARDS
     force: bool = False
 
     @classmethod
     def on(
-        cls, unit: Unit | Record, share: tuple[int, int] = (0, 1), *, force: bool = False
+        cls, task: Task | Record, shards: ShardGroup = ALL_SHARDS, *, force: bool = False
     ) -> "Work":
-        """Return the work of making a unit, or a share of it, in this folder."""
+        """Return the work of making a task, or some of its shards, in this folder."""
         return cls(
             root=str(Path.cwd().resolve()),
-            preset=unit.preset,
-            stage=unit.stage,
-            variant=unit.variant,
-            key=unit.key,
-            share=share,
+            preset=task.preset,
+            stage=task.stage,
+            variant=task.variant,
+            key=task.key,
+            shards=shards,
             force=force,
         )
 
     def __call__(self) -> str | None:
-        """Make the unit or its share. Returns what a user has to put right, None if all is done.
+        """Make the task or its shards. Returns what a user has to put right, None if all is done.
 
         Returned and not raised: submitit would wrap it, and the cluster would try again.
         """
@@ -67,53 +68,53 @@ class Work(Checkpointable):
         return None
 
     def checkpoint(self, *args: Any, **kwargs: Any) -> DelayedSubmission:
-        """Go on after a requeue with what is on disk; a forced unit is not begun again."""
+        """Resume after a requeue from what is on disk; a forced task is not begun again."""
         again = Work(**{**vars(self), "force": False})
         return DelayedSubmission(again)
 
     def _make(self) -> None:
         preset = load_preset(self.preset)
-        unit = Pipeline(self.preset, preset).unit(self.stage, self.variant)
-        if unit.key != self.key:
+        task = Pipeline(self.preset, preset).task(self.stage, self.variant)
+        if task.key != self.key:
             raise UserError(
-                f"{unit.name}: params.yaml was changed after this job was submitted; submit again"
+                f"{task.name}: params.yaml was changed after this job was submitted; submit again"
             )
         set_threads(self.stage, preset.compute)
-        entry = lazy_entry(self.stage)
-        if _join_tasks() > 0:
-            follow_unit(unit, preset, entry)
-        elif self.share == (0, 1):
-            run_unit(unit, preset, entry, force=self.force)
+        entry = entry_of(self.stage)
+        if _join_ranks() > 0:
+            follow_task(task, preset, entry)
+        elif self.shards == ALL_SHARDS:
+            run_task(task, preset, entry, force=self.force)
         else:
-            run_share(unit, preset, entry, self.share)
+            run_shards(task, preset, entry, self.shards)
 
 
 @dataclass(kw_only=True)
 class Chunk(Checkpointable):
-    """Several units in one job, one after another; one that fails does not keep the next."""
+    """Several tasks in one job, one after another; one that fails does not keep the next."""
 
     works: tuple[Work, ...]
-    units: tuple[str, ...]
+    tasks: tuple[str, ...]
     """Their names, as in the job's record."""
     folder: str
-    """The submission's, where outcomes go. After a requeue, units that have one are done with."""
+    """The submission's, where outcomes go. After a requeue, tasks that have one are done with."""
 
     def __call__(self) -> None:
-        """Make the units."""
-        for unit, work in zip(self.units, self.works, strict=True):
-            keep_outcome(self.folder, unit, work)
+        """Make the tasks."""
+        for task, work in zip(self.tasks, self.works, strict=True):
+            keep_outcome(self.folder, task, work)
 
 
-def _join_tasks() -> int:
-    """Tell PyTorch of the job's tasks, if there are several, and return this one's rank."""
+def _join_ranks() -> int:
+    """Tell PyTorch of the job's processes, if there are several, and return this one's rank."""
     if _SUBMITTED not in os.environ:
         return int(os.environ.get("RANK", "0"))
-    tasks = JobEnvironment()
-    if tasks.num_tasks == 1:
+    environment = JobEnvironment()
+    if environment.num_tasks == 1:
         return 0
     # Devices stay visible: LOCAL_RANK chooses (`pcb.runtime.device`).
     TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
-    return int(tasks.global_rank)
+    return int(environment.global_rank)
 
 
 def main() -> int:

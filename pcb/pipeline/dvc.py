@@ -12,11 +12,11 @@ import yaml
 from pcb.config.loader import PRESET_VARIABLE, load_params
 from pcb.config.paths import MANIFESTS, PINS, REPORTS
 from pcb.errors import UserError
-from pcb.pipeline.manifest import made_by
 from pcb.pipeline.resolved import settings_file, write_settings
 from pcb.pipeline.tasks import Pipeline
 from pcb.pipeline.verify import DAMAGED, NOT_MADE, OK, STALE, Finding, audit, print_findings
 from pcb.pipeline.workflow import hold_workflow
+from pcb.runtime.surroundings import own_folder
 
 LOCK = Path("dvc.lock")
 
@@ -34,7 +34,7 @@ def restore(pipeline: Pipeline) -> int:
     if wanted:
         _report_damage(wanted)
         _discard(wanted)
-        artifacts = [str(found.unit.artifact) for found in wanted]
+        artifacts = [str(found.task.artifact) for found in wanted]
         _dvc("pull", "--force", "--allow-missing", *artifacts, check=False)
         findings = audit(pipeline)
         still = [found for found in findings if found.damaged]
@@ -43,17 +43,17 @@ def restore(pipeline: Pipeline) -> int:
     print_findings(findings)
     bad = [found for found in findings if not found.ok]
     if not bad:
-        print(f"all {len(findings)} units of {pipeline.name} are here and whole")
+        print(f"all {len(findings)} tasks of {pipeline.name} are here and whole")
         return 0
     for found in bad:
-        print(f"{found.unit.name} is {found.state}; make it again with `{made_by(found.unit)}`")
+        print(f"{found.task.name} is {found.state}; make it again with `{found.task.command}`")
     return 1
 
 
 def publish(pipeline: Pipeline) -> int:
     """Record a finished preset in DVC and git, and push both.
 
-    Raises UserError if a unit is missing, stale, damaged or half-finished, or if git or DVC fails.
+    Raises UserError if a task is missing, stale, damaged or half-finished, or if git or DVC fails.
     """
     _require_active(pipeline)
     hold_workflow()
@@ -62,7 +62,7 @@ def publish(pipeline: Pipeline) -> int:
         print_findings(found for found in findings if not found.ok)
         count = sum(not found.ok for found in findings)
         raise UserError(
-            f"{count} of {len(findings)} units of {pipeline.name} are not finished; nothing was "
+            f"{count} of {len(findings)} tasks of {pipeline.name} are not finished; nothing was "
             f"published; finish them with `make reproduce`"
         )
     write_settings(pipeline)
@@ -96,14 +96,14 @@ def _require_active(pipeline: Pipeline) -> None:
 
 
 def _can_be_fetched(found: Finding) -> bool:
-    """Say whether DVC may have what a unit lacks: its manifest, in git, says what that is."""
-    return found.unit.stage != "report" and found.state not in (OK, NOT_MADE, STALE)
+    """Say whether DVC may have what a task lacks: its manifest, in git, says what that is."""
+    return not found.task.in_git and found.state not in (OK, NOT_MADE, STALE)
 
 
 def _report_damage(findings: Sequence[Finding]) -> None:
     for found in findings:
         if found.state == DAMAGED:
-            print(f"{found.unit.name}: {found.reason}", flush=True)
+            print(f"{found.task.name}: {found.reason}", flush=True)
 
 
 def _discard(findings: Sequence[Finding]) -> None:
@@ -143,11 +143,13 @@ def _dvc(*arguments: str, check: bool = True) -> str:
     command = [sys.executable, "-m", "dvc", *arguments]
     environment = {k: v for k, v in os.environ.items() if k != PRESET_VARIABLE}
     environment["DVC_NO_ANALYTICS"] = "1"
+    # DVC's own place for it is one for all users of a machine, and belongs to the first of them.
+    environment.setdefault("DVC_SITE_CACHE_DIR", str(own_folder() / "dvc"))
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     if arguments[0] != "cache":
         print(done.stdout, end="", flush=True)
     if check and done.returncode:
-        raise UserError(f"`dvc {' '.join(arguments)}` failed; the same command goes on from here")
+        raise UserError(f"`dvc {' '.join(arguments)}` failed; the same command resumes from here")
     return done.stdout
 
 

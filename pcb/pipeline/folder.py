@@ -1,8 +1,8 @@
 """An artifact's folder while it is filled: what may stay in it, and what must go. No torch.
 
 ``.work.json`` says what an unfinished folder is being filled with, ``complete.json`` what a
-finished one holds. A run that finds its own work goes on with the finished files; any other begins
-anew, but for parts that did not change.
+finished one holds. A run that finds its own work resumes from the finished files; any other begins
+anew, but for partitions that did not change.
 """
 
 import shutil
@@ -20,7 +20,7 @@ from pcb.pipeline.manifest import (
     read_manifest,
     result_files,
 )
-from pcb.pipeline.tasks import Unit
+from pcb.pipeline.tasks import Task
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.hashing import content_hash
 
@@ -32,17 +32,17 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     """What a folder is filled with: two runs with equal works make the same files."""
 
     source: str
-    """Hash of the unit's key and of what it reads."""
-    parts: dict[str, str]
-    """The same for each of its parts."""
+    """Hash of the task's key and of what it reads."""
+    partitions: dict[str, str]
+    """The same for each of its partitions."""
 
 
-def prepare_folder(unit: Unit, work: Work, *, force: bool) -> None:
-    """Leave in the folder only what this work would make: all, some parts, or nothing of it."""
-    folder = unit.artifact
+def prepare_folder(task: Task, work: Work, *, force: bool) -> None:
+    """Leave in the folder only what this work would make: all, some partitions, or nothing."""
+    folder = task.artifact
     folder.mkdir(parents=True, exist_ok=True)
     sealed = read_manifest(folder / COMPLETE)
-    before = _readwork_for(folder / WORK) if sealed is None else _work_of(sealed)
+    before = _read_work(folder / WORK) if sealed is None else _work_of(sealed)
     if force or before is None:
         # The records go first: were this interrupted, what is left must not be trusted.
         for record in (COMPLETE, WORK):
@@ -50,33 +50,33 @@ def prepare_folder(unit: Unit, work: Work, *, force: bool) -> None:
         _clear(folder, keep=set())
     else:
         if before != work:
-            parts = {part for part, key in work.parts.items() if before.parts.get(part) == key}
-            _clear(folder, keep=parts | {COMPLETE, WORK})
+            same = work.partitions.items() & before.partitions.items()
+            _clear(folder, keep={partition for partition, _ in same} | {COMPLETE, WORK})
         if sealed is not None:
-            _drop_damaged(unit, sealed)
+            _drop_damaged(task, sealed)
     write_atomic(folder / WORK, msgspec.json.encode(work))
     (folder / COMPLETE).unlink(missing_ok=True)
 
 
-def work_for(unit: Unit, reads: tuple[InputRecord, ...]) -> Work:
-    """Return what the unit's folder is to be filled with."""
-    return _work_from(unit.key, dict(unit.parts), reads)
+def work_for(task: Task, reads: tuple[InputRecord, ...]) -> Work:
+    """Return what the task's folder is to be filled with."""
+    return _work_from(task.key, dict(task.partitions), reads)
 
 
 def _work_of(sealed: Manifest) -> Work:
     """Return what a complete folder was filled with."""
-    return _work_from(sealed.key, sealed.parts, sealed.inputs)
+    return _work_from(sealed.key, sealed.partitions, sealed.inputs)
 
 
-def _work_from(key: str, parts: Mapping[str, str], reads: tuple[InputRecord, ...]) -> Work:
+def _work_from(key: str, partitions: Mapping[str, str], reads: tuple[InputRecord, ...]) -> Work:
     contents = [read.content for read in reads]
     return Work(
         source=content_hash([key, contents]),
-        parts={part: content_hash([part_key, contents]) for part, part_key in parts.items()},
+        partitions={name: content_hash([own, contents]) for name, own in partitions.items()},
     )
 
 
-def _readwork_for(path: Path) -> Work | None:
+def _read_work(path: Path) -> Work | None:
     """Return what an unfinished folder was being filled with, None if nothing says so."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Work)
@@ -91,12 +91,12 @@ def _clear(folder: Path, keep: set[str]) -> None:
             _delete(path)
 
 
-def _drop_damaged(unit: Unit, sealed: Manifest) -> None:
+def _drop_damaged(task: Task, sealed: Manifest) -> None:
     """Delete what is not as a complete folder's record says, so that it is made again."""
-    for path, _ in damaged_files(unit, sealed.files):
+    for path, _ in damaged_files(task, sealed.files):
         path.unlink(missing_ok=True)
-    for name in set(result_files(unit.artifact)) - set(sealed.files):
-        (unit.artifact / name).unlink()
+    for name in set(result_files(task.artifact)) - set(sealed.files):
+        (task.artifact / name).unlink()
 
 
 def remove_temporaries(folder: Path) -> None:

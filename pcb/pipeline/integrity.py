@@ -8,21 +8,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pcb.config.paths import HASHES
-from pcb.pipeline.manifest import Manifest, made_by
-from pcb.pipeline.tasks import Unit
+from pcb.pipeline.manifest import Manifest
+from pcb.pipeline.tasks import Task
 from pcb.runtime.hashing import FileRecord, Seen
 
 
 def damaged_files(
-    unit: Unit, files: Mapping[str, FileRecord], *, reread: bool = False
+    task: Task, files: Mapping[str, FileRecord], *, reread: bool = False
 ) -> Iterator[tuple[Path, str]]:
-    """Yield every file of a unit that is not as described, with what is wrong with it.
+    """Yield every file of a task that is not as described, with what is wrong with it.
 
     `reread` hashes large files too, whatever is remembered of them.
     """
-    seen = Seen(_memory_of(unit), forget=reread)
+    seen = Seen(_memory_of(task), forget=reread)
     for name, expected in files.items():
-        path = unit.artifact / name
+        path = task.artifact / name
         try:
             size = path.stat().st_size
             if size != expected.bytes:
@@ -34,27 +34,27 @@ def damaged_files(
     seen.save()
 
 
-def is_intact(unit: Unit, manifest: Manifest) -> bool:
-    """Say whether all files of a unit are as its manifest describes them."""
-    return next(damaged_files(unit, manifest.files), None) is None
+def is_intact(task: Task, manifest: Manifest) -> bool:
+    """Say whether all files of a task are as its manifest describes them."""
+    return next(damaged_files(task, manifest.files), None) is None
 
 
-def hash_files(unit: Unit, names: list[str]) -> dict[str, FileRecord]:
-    """Return size and hash of these files of a unit."""
-    seen = Seen(_memory_of(unit))
-    records = {name: seen.record(name, unit.artifact / name) for name in names}
+def hash_files(task: Task, names: list[str]) -> dict[str, FileRecord]:
+    """Return size and hash of these files of a task."""
+    seen = Seen(_memory_of(task))
+    records = {name: seen.record(name, task.artifact / name) for name in names}
     seen.save()
     return records
 
 
-def explain_damage(unit: Unit, path: Path, damage: str, reader: str) -> str:
+def explain_damage(task: Task, path: Path, damage: str, reader: str) -> str:
     """Return the one line for a damaged input: the file, who wanted it, the ways out."""
     return (
-        f"{path}: {damage}; {reader} reads it; fetch it with `dvc pull {unit.artifact}` "
-        f"or make it again with `{made_by(unit)}`"
+        f"{path}: {damage}; {reader} reads it; fetch it with `dvc pull {task.artifact}` "
+        f"or make it again with `{task.command}`"
     )
 
 
-def _memory_of(unit: Unit) -> Path:
-    """Return where the hashes of a unit's files are remembered."""
-    return HASHES / unit.preset / unit.stage / f"{unit.variant}.json"
+def _memory_of(task: Task) -> Path:
+    """Return where the hashes of a task's files are remembered."""
+    return HASHES / task.preset / task.stage / f"{task.variant}.json"

@@ -1,6 +1,6 @@
 """Manifests: the small files that say what a result is, what it was made from and by whom.
 
-A manifest stands in git at `Unit.manifest`; a copy stands beside the data as ``complete.json``,
+A manifest stands in git at `Task.manifest`; a copy stands beside the data as ``complete.json``,
 written last, so that a folder which has it is whole. Nothing here computes a result. No torch.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pcb.errors import UserError
-from pcb.pipeline.tasks import Input, Unit
+from pcb.pipeline.tasks import Input
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.hashing import FileRecord, content_hash
 
@@ -20,15 +20,15 @@ COMPLETE = "complete.json"
 
 
 class InputRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One unit that was read: which, made by which settings, and what it held."""
+    """One task that was read: which, made by which settings, and what it held."""
 
     name: str
     key: str
     content: str
 
 
-class Certificate(msgspec.Struct, frozen=True, kw_only=True):
-    """The circumstances of a result's birth; they don't decide what it is and enter no hash."""
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """Who made a result, with what and when; this doesn't decide what it is and enters no hash."""
 
     commit: str | None
     """Git commit of the code, None where it did not run from a repository."""
@@ -51,24 +51,25 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     settings: Any
     inputs: tuple[InputRecord, ...]
-    parts: dict[str, str]
-    """Sub-folder -> key, of those parts that stand on their own."""
+    partitions: dict[str, str]
+    """Sub-folder -> key, of those partitions that stand on their own."""
     files: dict[str, FileRecord]
     """Path inside the artifact's folder -> size and hash."""
     content: str
-    facts: dict[str, Any]
-    certificate: Certificate
+    results: dict[str, Any]
+    """What was measured or counted: numbers by name."""
+    provenance: Provenance
 
-    def files_of(self, parts: tuple[str, ...]) -> dict[str, FileRecord]:
-        """Return the files of some parts, with those that belong to no part; no parts means all."""
-        if not parts:
+    def files_of(self, partitions: tuple[str, ...]) -> dict[str, FileRecord]:
+        """Return the files of some partitions and those of none; no partitions means all files."""
+        if not partitions:
             return self.files
-        others = set(self.parts) - set(parts)
+        others = set(self.partitions) - set(partitions)
         return {path: file for path, file in self.files.items() if _top(path) not in others}
 
-    def content_of(self, parts: tuple[str, ...]) -> str:
-        """Return the content hash of what a reader of these parts sees."""
-        return content_of_files(self.files_of(parts))
+    def content_of(self, partitions: tuple[str, ...]) -> str:
+        """Return the content hash of what a reader of these partitions sees."""
+        return content_of_files(self.files_of(partitions))
 
 
 def content_of_files(files: Mapping[str, FileRecord]) -> str:
@@ -99,8 +100,9 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def record_input(read: Input, manifest: Manifest) -> InputRecord:
-    """Return what a manifest says of a unit that was read."""
-    return InputRecord(name=read.unit.name, key=read.key, content=manifest.content_of(read.parts))
+    """Return what a manifest says of a task that was read."""
+    content = manifest.content_of(read.partitions)
+    return InputRecord(name=read.task.name, key=read.key, content=content)
 
 
 def result_files(folder: Path) -> list[str]:
@@ -116,12 +118,6 @@ def result_files(folder: Path) -> list[str]:
 def is_temporary(path: Path) -> bool:
     """Say whether a path inside an artifact's folder is a temporary."""
     return path.suffix == ".part" or any(name.startswith(".") for name in path.parts)
-
-
-def made_by(unit: Unit) -> str:
-    """Return the command that makes a unit."""
-    variant = "" if unit.variant == "all" else f" {unit.variant}"
-    return f"pcb {unit.stage}{variant} --preset {unit.preset}"
 
 
 def _top(path: str) -> str:

@@ -4,14 +4,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pcb
-from pcb.pipeline.manifest import Certificate
+from pcb.pipeline.manifest import Provenance
 from pcb.runtime.environment import code_version, machine, package_versions
 
 
-def certify(seconds: float) -> Certificate:
-    """Return the certificate of a result that took so many seconds and is finished now."""
+def provenance_now(seconds: float) -> Provenance:
+    """Return the provenance of a result that took so many seconds and is finished now."""
     commit, modified = code_version(Path(pcb.__file__).parent)
-    return Certificate(
+    return Provenance(
         commit=commit,
         modified=modified,
         packages=package_versions(),

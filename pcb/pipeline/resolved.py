@@ -1,8 +1,8 @@
-"""The settings in effect, by stage and unit: the file whose parts DVC's stages depend on. No torch.
+"""Resolved settings, by stage and task: the file whose parts DVC's stages depend on. No torch.
 
 params.yaml says what differs: presets extend each other, models take a preset's defaults, points
-are made from lists. This file says what each unit gets, and only what decides its result; so a
-DVC stage that tracks its part of it is stale exactly when one of its units is.
+are made from lists. This file says what each task gets, and only what decides its result; so a
+DVC stage that tracks its part of it is stale exactly when one of its tasks is.
 """
 
 import json
@@ -10,34 +10,35 @@ from pathlib import Path
 from typing import Any
 
 from pcb.config.paths import RESOLVED
-from pcb.pipeline.tasks import VERSIONS, Pipeline
+from pcb.pipeline.stages import STAGES
+from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.atomic import write_atomic
 
 
 def settings_file(preset: str) -> Path:
-    """Return where a preset's settings in effect stand."""
+    """Return where a preset's resolved settings stand."""
     return RESOLVED / f"{preset}.json"
 
 
-def settings_in_effect(pipeline: Pipeline) -> dict[str, Any]:
+def resolved_settings(pipeline: Pipeline) -> dict[str, Any]:
     """Return ``{stage: settings}``, and ``{stage: {variant: settings}}`` where there are several.
 
     What all variants of a stage share is the same in each of them. A stage of which the preset has
-    no unit has no settings.
+    no task has no settings.
     """
-    found: dict[str, Any] = {stage: {} for stage in VERSIONS}
-    for unit in pipeline:
-        if unit.variant == "all":
-            found[unit.stage] = unit.settings
+    found: dict[str, Any] = {stage: {} for stage in STAGES}
+    for task in pipeline:
+        if task.variant == "all":
+            found[task.stage] = task.settings
         else:
-            found[unit.stage][unit.variant] = unit.settings
+            found[task.stage][task.variant] = task.settings
     return found
 
 
 def write_settings(pipeline: Pipeline) -> Path:
-    """Write the settings in effect, if they are not those that the file says; return its path."""
+    """Write the resolved settings, if they are not those that the file says; return its path."""
     path = settings_file(pipeline.name)
-    text = json.dumps(settings_in_effect(pipeline), indent=1, sort_keys=True) + "\n"
+    text = json.dumps(resolved_settings(pipeline), indent=1, sort_keys=True) + "\n"
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomic(path, text)
     return path

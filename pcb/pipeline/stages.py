@@ -1,76 +1,100 @@
-"""Which function makes a stage's units, and with how many threads. No torch until one is loaded."""
+"""The table of stages, in pipeline order, from which everything else about a stage is derived.
 
-import os
-from importlib import import_module
+A stage is a file `pcb/stages/NAME.py` with a function `run`, a rule `workflow/rules/NAME.smk` and a
+verb `pcb NAME`. What its tasks read is in `pcb.pipeline.tasks`. No torch.
+"""
 
-from pcb.config import Compute, Resources
-from pcb.errors import UserError
-from pcb.pipeline.run import Entry
+from dataclasses import dataclass
+from typing import Literal
 
-ENTRIES = {
-    "data": "pcb.stages.data:prepare",
-    "tokenizer": "pcb.stages.tokenizer:build",
-    "reference": "pcb.stages.reference:build",
-    "tokens": "pcb.stages.tokens:build",
-    "train": "pcb.stages.train:run",
-    "sample": "pcb.stages.sample:run",
-    "metrics": "pcb.stages.metrics:run",
-    "report": "pcb.stages.report:build",
+from pcb.config.cluster import StageName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What sets a stage apart."""
+
+    name: StageName
+    version: int
+    """Raise it when the stage's code comes to give another result from the same settings."""
+    help: str
+    """What its verb does, as `pcb --help` says it."""
+    one_per: Literal["preset", "model", "sampling config"] = "preset"
+    """What there is one task for."""
+    wide: bool = False
+    """Whether a task gets several threads: where there are few and much waits for them. Tasks of
+    other stages run side by side, a thread each."""
+    sharded: bool = False
+    """Whether several processes can make a task's shards at the same time."""
+    ranked: bool = False
+    """Whether the GPUs of a node work on a task together, a process each."""
+    launched: bool = True
+    """Whether a launcher may run it elsewhere. What is light runs where it is called."""
+    in_git: bool = False
+    """Whether its result stands in git, in ``reports/PRESET``, and not in DVC."""
+    pages: tuple[str, ...] = ()
+    """Files of its result that Snakemake's own report shows."""
+    partial: bool = False
+    """Whether its file also has a function `run_partial`, which makes what it can of what there is,
+    outside of the pipeline: `pcb NAME --partial`."""
+
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            name="data",
+            version=2,
+            help="make the training and the reference images",
+        ),
+        Stage(
+            name="tokenizer",
+            version=2,
+            help="train a tokenizer, requantize LlamaGen's, or take the released one",
+            wide=True,
+        ),
+        Stage(
+            name="reference",
+            version=2,
+            help="make what samples are compared with, as the metrics see it",
+        ),
+        Stage(
+            name="tokens",
+            version=2,
+            help="encode the training images at every scale",
+            wide=True,
+            sharded=True,
+        ),
+        Stage(
+            name="train",
+            version=2,
+            help="train one model, or take its released weights",
+            one_per="model",
+            wide=True,
+            ranked=True,
+        ),
+        Stage(
+            name="sample",
+            version=3,
+            help="sample the images of one sampling config, as token codes",
+            one_per="sampling config",
+            sharded=True,
+        ),
+        Stage(
+            name="metrics",
+            version=2,
+            help="measure the images of one sampling config",
+            one_per="sampling config",
+            sharded=True,
+        ),
+        Stage(
+            name="report",
+            version=1,
+            help="make the tables, figures and the page",
+            launched=False,
+            in_git=True,
+            pages=("index.html", "metrics.csv", "claims.json"),
+            partial=True,
+        ),
+    )
 }
-LAUNCHED = {"data", "tokenizer", "reference", "tokens", "train", "sample", "metrics"}
-"""Stages that a launcher may run elsewhere; the report is light and runs where it is called."""
-LAUNCHERS = ("debug", "local", "slurm")
-"""`debug` computes in this process, `local` in several of this machine, `slurm` in jobs."""
-LAUNCHER_VARIABLE = "PCB_LAUNCHER"
-TABLE_VARIABLE = "PCB_TABLE"
-"""Set where a table of all jobs shows on the terminal what heads would else print: the workflow's
-process id."""
-SHARDED = {"tokens", "sample", "metrics"}
-"""Stages whose shards several jobs can make at the same time."""
-# Read when torch, NumPy or SciPy is loaded.
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-WIDE = {"tokenizer", "tokens", "train"}
-"""Stages with few units, which much waits for: they get several threads. The others run side by
-side, a thread each."""
-
-
-def load_entry(stage: str) -> Entry:
-    """Import a stage's entry, and with it what it needs."""
-    module, _, function = ENTRIES[stage].partition(":")
-    entry: Entry = getattr(import_module(module), function)
-    return entry
-
-
-def lazy_entry(stage: str) -> Entry:
-    """Return a stage's entry, imported when it is called: a complete unit waits for no torch."""
-    return lambda job: load_entry(stage)(job)
-
-
-def shares_of(stage: str, resources: Resources) -> list[tuple[int, int]]:
-    """Return the shares into which the shards of a unit are dealt out; none if it stays whole."""
-    parts = resources.array if stage in SHARDED else 1
-    return [(k, parts) for k in range(parts)] if parts > 1 else []
-
-
-def threads_of(stage: str, compute: Compute) -> int:
-    """Return how many CPU threads a unit of this stage uses."""
-    return compute.threads if stage in WIDE else 1
-
-
-def launcher_of(stage: str) -> str:
-    """Return where a stage's units run: PCB_LAUNCHER, or `debug` for light ones.
-
-    Raises UserError for a launcher that there is not.
-    """
-    name = os.environ.get(LAUNCHER_VARIABLE) or "debug"
-    if name not in LAUNCHERS:
-        raise UserError(f"LAUNCHER={name}: no such launcher; there are {', '.join(LAUNCHERS)}")
-    return name if stage in LAUNCHED else "debug"
-
-
-def set_threads(stage: str, compute: Compute) -> None:
-    """Set a stage's threads for the libraries that are loaded after this."""
-    for variable in _THREAD_VARIABLES:
-        os.environ[variable] = str(threads_of(stage, compute))
-    # Threads that spin while they wait cost a busy machine most of its speed.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")

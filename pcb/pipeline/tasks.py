@@ -1,65 +1,49 @@
-"""The units of work of a preset: their order, their files and their keys.
+"""The tasks of a preset: their order, their files and their keys.
 
-A *unit* is one result: the tokenizer, the training of one model, the metrics of one sampling
-setting. Its *key* is a hash of the stage, the stage's version, its part of params.yaml and the keys
-of the units it reads; whatever has the same key has the same result. Everything that decides what
+A *task* is one result: the tokenizer, the training of one model, the metrics of one sampling
+config. Its *key* is a hash of the stage, the stage's version, its part of params.yaml and the keys
+of the tasks it reads; whatever has the same key has the same result. Everything that decides what
 is stale follows from this file; Snakemake and DVC only order and store. No torch, no files.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pcb.config import Preset
+from pcb.config import Preset, SweepPoint
 from pcb.config.loader import plain
-from pcb.config.paths import ARTIFACTS, MANIFESTS, REPORTS, STAMPS, token_part
+from pcb.config.paths import ARTIFACTS, LOGS, MANIFESTS, REPORTS, STALENESS, token_part
 from pcb.errors import UserError
+from pcb.pipeline.stages import STAGES
 from pcb.runtime.hashing import content_hash
-
-# Raise a stage's number when its code comes to give another result from the same settings.
-VERSIONS = {
-    "data": 2,
-    "tokenizer": 2,
-    "reference": 2,
-    "tokens": 2,
-    "train": 2,
-    "sample": 3,
-    "metrics": 2,
-    "report": 1,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unit:
-    """One result of a preset: `variant` is `all`, a model's name, or `model/setting`."""
+class TaskName:
+    """What tells a task from others, and where its files stand; any part may be a pattern."""
 
     preset: str
     stage: str
     variant: str = "all"
-    settings: Any = field(hash=False)
-    """The stage's part of params.yaml as plain data: what the key and the manifest say."""
-    inputs: tuple["Input", ...] = ()
-    parts: tuple[tuple[str, str], ...] = ()
-    """(sub-folder, key) where parts of the result stand on their own, as the scales of the token
-    cache do: adding one does not touch the others, nor what reads only the others."""
+    """`all`, a model's name, or `MODEL/CONFIG`."""
 
     @property
     def name(self) -> str:
-        """How messages call the unit: `train/ratio2`."""
+        """How messages call the task: `train/ratio2`."""
         return self.stage if self.variant == "all" else f"{self.stage}/{self.variant}"
 
-    @cached_property
-    def key(self) -> str:
-        """Hash of everything that decides the result."""
-        return self.key_with(self.settings)
+    @property
+    def command(self) -> str:
+        """The command that makes the task."""
+        variant = "" if self.variant == "all" else f" {self.variant}"
+        return f"pcb {self.stage}{variant} --preset {self.preset}"
 
-    def key_with(self, settings: Any) -> str:
-        """Return the key that this unit would have with other settings."""
-        return content_hash(
-            [self.stage, VERSIONS[self.stage], settings, [item.key for item in self.inputs]]
-        )
+    @property
+    def in_git(self) -> bool:
+        """Whether the result stands in git, and not in DVC."""
+        return STAGES[self.stage].in_git
 
     @property
     def manifest(self) -> Path:
@@ -68,50 +52,85 @@ class Unit:
 
     @property
     def artifact(self) -> Path:
-        """The folder of the result's data, versioned by DVC; the report's stands in git."""
-        if self.stage == "report":
+        """The folder of the result's data."""
+        if self.in_git:
             return REPORTS / self.preset
         return ARTIFACTS / self.preset / self.stage / self.variant
 
     @property
-    def stamp(self) -> Path:
-        """Newer than the manifest while the result is stale (`pcb.pipeline.staleness`)."""
-        return STAMPS / self.preset / self.stage / f"{self.variant}.json"
+    def staleness(self) -> Path:
+        """A file newer than the manifest while the result is stale (`pcb.pipeline.staleness`)."""
+        return STALENESS / self.preset / self.stage / f"{self.variant}.json"
+
+    @property
+    def log(self) -> Path:
+        """Where the workflow keeps what making the task printed."""
+        return LOGS / self.preset / self.stage / f"{self.variant}.log"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(TaskName):
+    """One result of a preset, of one of its models, or of a model and a sampling config."""
+
+    variant: str = field(init=False)
+    model: str | None = None
+    sampling_config: SweepPoint | None = None
+    settings: Any = field(hash=False)
+    """What decides the result beside its inputs, as plain data: it enters key and manifest."""
+    inputs: tuple["Input", ...] = ()
+    partitions: tuple[tuple[str, str], ...] = ()
+    """(sub-folder, key) where partitions of the result stand on their own, as the scales of the
+    token cache do: adding one does not touch the others, nor what reads only the others."""
+
+    def __post_init__(self) -> None:
+        config = None if self.sampling_config is None else self.sampling_config.name
+        variant = "/".join(part for part in (self.model, config) if part is not None)
+        object.__setattr__(self, "variant", variant or "all")
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of everything that decides the result."""
+        return self.key_with(self.settings)
+
+    def key_with(self, settings: Any) -> str:
+        """Return the key that this task would have with other settings."""
+        version = STAGES[self.stage].version
+        return content_hash([self.stage, version, settings, [item.key for item in self.inputs]])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """A unit that another one reads, or those of its parts that it reads."""
+    """A task that another one reads, or those of its partitions that it reads."""
 
-    unit: Unit
-    parts: tuple[str, ...] = ()
-    """Sub-folders of the unit's artifact; none means all of it."""
+    task: Task
+    partitions: tuple[str, ...] = ()
+    """Sub-folders of the task's artifact; none means all of it."""
 
     @cached_property
     def key(self) -> str:
         """Hash of everything that decides what is read."""
-        if not self.parts:
-            return self.unit.key
-        keys = dict(self.unit.parts)
-        return content_hash([keys[part] for part in self.parts])
+        if not self.partitions:
+            return self.task.key
+        keys = dict(self.task.partitions)
+        return content_hash([keys[partition] for partition in self.partitions])
 
 
 class Pipeline:
-    """All units of one preset, each after those that it reads."""
+    """All tasks of one preset, each after those that it reads."""
 
     def __init__(self, name: str, preset: Preset) -> None:
         self.name = name
         self.preset = preset
-        self._units = {(unit.stage, unit.variant): unit for unit in _build(name, preset)}
+        self._tasks = {(task.stage, task.variant): task for task in _Graph(name, preset).tasks()}
 
-    def __iter__(self) -> Iterator[Unit]:
-        """Iterate in an order in which every unit follows those that it reads."""
-        return iter(self._units.values())
+    def __iter__(self) -> Iterator[Task]:
+        """Iterate in an order in which every task follows those that it reads."""
+        return iter(self._tasks.values())
 
-    def unit(self, stage: str, variant: str = "all") -> Unit:
-        """Return one unit, or raise UserError naming those that there are."""
+    def task(self, stage: str, variant: str = "all") -> Task:
+        """Return one task, or raise UserError naming those that there are."""
         try:
-            return self._units[stage, variant]
+            return self._tasks[stage, variant]
         except KeyError:
             known = ", ".join(self.variants(stage)) or "none"
             raise UserError(
@@ -120,85 +139,110 @@ class Pipeline:
 
     def variants(self, stage: str) -> list[str]:
         """Return the variants of a stage, in the order of params.yaml."""
-        return [unit.variant for unit in self if unit.stage == stage]
+        return [task.variant for task in self if task.stage == stage]
 
 
-def _build(name: str, preset: Preset) -> Iterator[Unit]:
-    """Yield the units of a preset in pipeline order; there is one only where something reads it."""
-    data = Unit(preset=name, stage="data", settings=plain(preset.data))
-    released = preset.tokenizer.source == "released"
-    tokenizer = _unit(name, "tokenizer", plain(preset.tokenizer), *([] if released else [data]))
-    reference = _reference(name, preset, data)
-    tokens = _tokens(name, preset, data, tokenizer)
-    trains = any(run.released is None for run in preset.models.values())
-    shared = [
-        tokenizer,
-        reference,
-        *([tokens] if trains and preset.tokens.source == "cache" else []),
-    ]
-    if trains or any(read.unit == data for unit in shared for read in unit.inputs):
-        shared.insert(0, data)
-    yield from shared
-    trained, drawn, scores = [], [], []
-    for model in preset.models:
-        train = _train(name, preset, model, data, tokenizer, tokens)
-        yield train
-        trained.append(train)
-        for point in preset.points(model):
-            settings = {"sampling": plain(preset.sampling), "point": plain(point)}
-            variant = f"{model}/{point.name}"
-            sample = _unit(name, "sample", settings, train, tokenizer, variant=variant)
-            yield sample
-            drawn.append(sample)
-            metrics = plain(preset.metrics)
-            score = _unit(name, "metrics", metrics, sample, tokenizer, reference, variant=variant)
-            yield score
-            scores.append(score)
-    yield _unit(name, "report", plain(preset.claims), *shared, *trained, *drawn, *scores)
+@dataclass(frozen=True)
+class _Graph:
+    """Says of each stage what its tasks read, and which settings decide their results."""
 
+    name: str
+    preset: Preset
 
-def _train(
-    name: str, preset: Preset, model: str, data: Unit, tokenizer: Unit, tokens: Unit
-) -> Unit:
-    """Return the unit of a model: trained on cached tokens or on images, or released weights."""
-    run = preset.models[model]
-    settings = {key: value for key, value in plain(run).items() if value is not None}
-    inputs: tuple[Input, ...] = (Input(unit=tokenizer),)
-    if run.released is not None:
-        # What a trained model knows through its inputs' keys.
-        settings |= {"sizes": list(preset.sizes(model)), "classes": preset.data.num_classes}
-    elif preset.tokens.source == "images":
-        inputs = (Input(unit=data), *inputs)
-    else:
-        parts = tuple(token_part(size) for size in preset.sizes(model))
-        inputs = (Input(unit=tokens, parts=parts), *inputs)
-    return Unit(preset=name, stage="train", variant=model, settings=settings, inputs=inputs)
+    def tasks(self) -> Iterator[Task]:
+        """Yield the tasks in pipeline order; there is one only where something reads it."""
+        preset = self.preset
+        data = self._task("data", plain(preset.data))
+        tokenizer = self._tokenizer(data)
+        reference = self._reference(data)
+        tokens = self._tokens(data, tokenizer)
+        trains = any(run.released is None for run in preset.models.values())
+        shared = [tokenizer, reference]
+        if trains and preset.tokens.source == "cache":
+            shared.append(tokens)
+        if trains or any(read.task == data for task in shared for read in task.inputs):
+            shared.insert(0, data)
+        yield from shared
+        trained, sampled, measured = [], [], []
+        for model in preset.models:
+            train = self._train(model, data, tokenizer, tokens)
+            yield train
+            trained.append(train)
+            for config in preset.points(model):
+                sample = self._sample(config, train, tokenizer)
+                yield sample
+                sampled.append(sample)
+                metrics = self._metrics(sample, tokenizer, reference)
+                yield metrics
+                measured.append(metrics)
+        yield self._task("report", plain(preset.claims), *shared, *trained, *sampled, *measured)
 
+    def _tokenizer(self, data: Task) -> Task:
+        settings = self.preset.tokenizer
+        reads = () if settings.source == "released" else (data,)
+        return self._task("tokenizer", plain(settings), *reads)
 
-def _reference(name: str, preset: Preset, data: Unit) -> Unit:
-    """Return the unit of what samples are compared with."""
-    if preset.classifier is not None:
-        return _unit(name, "reference", plain(preset.classifier), data)
-    metrics = preset.metrics
-    settings = {"extractor": metrics.extractor, "images": metrics.reference_images}
-    return _unit(name, "reference", settings)
+    def _reference(self, data: Task) -> Task:
+        """Return the task of what samples are compared with."""
+        if self.preset.classifier is not None:
+            return self._task("reference", plain(self.preset.classifier), data)
+        metrics = self.preset.metrics
+        settings = {"extractor": metrics.extractor, "images": metrics.reference_images}
+        return self._task("reference", settings)
 
+    def _tokens(self, data: Task, tokenizer: Task) -> Task:
+        """Return the task of the token cache, one partition per scale."""
+        settings = {"shard_images": self.preset.tokens.shard_images}
+        sizes = self.preset.all_sizes
+        task = self._task("tokens", {**settings, "sizes": list(sizes)}, data, tokenizer)
+        keys = {token_part(size): task.key_with({**settings, "size": size}) for size in sizes}
+        return replace(task, partitions=tuple(keys.items()))
 
-def _unit(preset: str, stage: str, settings: Any, *reads: Unit, variant: str = "all") -> Unit:
-    """Return a unit that reads other units whole."""
-    inputs = tuple(Input(unit=unit) for unit in reads)
-    return Unit(preset=preset, stage=stage, variant=variant, settings=settings, inputs=inputs)
+    def _train(self, model: str, data: Task, tokenizer: Task, tokens: Task) -> Task:
+        """Return the task of a model: trained on cached tokens or images, or released weights."""
+        preset, run = self.preset, self.preset.models[model]
+        settings = {key: value for key, value in plain(run).items() if value is not None}
+        sizes = preset.sizes(model)
+        if run.released is not None:
+            # What a trained model knows through its inputs' keys.
+            settings |= {"sizes": list(sizes), "classes": preset.data.num_classes}
+            return self._task("train", settings, tokenizer, model=model)
+        if preset.tokens.source == "images":
+            return self._task("train", settings, data, tokenizer, model=model)
+        scales = Input(task=tokens, partitions=tuple(token_part(size) for size in sizes))
+        return self._task("train", settings, scales, tokenizer, model=model)
 
+    def _sample(self, config: SweepPoint, train: Task, tokenizer: Task) -> Task:
+        settings = {"sampling": plain(self.preset.sampling), "point": plain(config)}
+        return self._task(
+            "sample", settings, train, tokenizer, model=train.model, sampling_config=config
+        )
 
-def _tokens(preset_name: str, preset: Preset, data: Unit, tokenizer: Unit) -> Unit:
-    """Return the unit of the token cache, one part a scale."""
-    settings = {"shard_images": preset.tokens.shard_images}
-    bare = _unit(preset_name, "tokens", settings, data, tokenizer)
-    sizes = preset.all_sizes
-    return Unit(
-        preset=preset_name,
-        stage="tokens",
-        settings={**settings, "sizes": list(sizes)},
-        inputs=bare.inputs,
-        parts=tuple((token_part(n), bare.key_with({**settings, "size": n})) for n in sizes),
-    )
+    def _metrics(self, sample: Task, tokenizer: Task, reference: Task) -> Task:
+        return self._task(
+            "metrics",
+            plain(self.preset.metrics),
+            sample,
+            tokenizer,
+            reference,
+            model=sample.model,
+            sampling_config=sample.sampling_config,
+        )
+
+    def _task(
+        self,
+        stage: str,
+        settings: Any,
+        *reads: Task | Input,
+        model: str | None = None,
+        sampling_config: SweepPoint | None = None,
+    ) -> Task:
+        """Return a task; what it reads is read whole, unless an input says otherwise."""
+        return Task(
+            preset=self.name,
+            stage=stage,
+            model=model,
+            sampling_config=sampling_config,
+            settings=settings,
+            inputs=tuple(read if isinstance(read, Input) else Input(task=read) for read in reads),
+        )

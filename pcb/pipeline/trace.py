@@ -1,4 +1,4 @@
-"""Where a number comes from: the chain of units behind it, back to the images. No torch."""
+"""Where a number comes from: the chain of tasks behind it, back to the images. No torch."""
 
 import csv
 import json
@@ -7,32 +7,32 @@ from pathlib import Path
 
 from pcb.config.paths import REPORTS
 from pcb.errors import UserError
-from pcb.pipeline.tasks import Pipeline, Unit
+from pcb.pipeline.tasks import Pipeline, Task
 from pcb.pipeline.verify import Finding, audit
 
 
-def unit_of(pipeline: Pipeline, target: str) -> Unit:
-    """Return the unit that a target names.
+def task_of(pipeline: Pipeline, target: str) -> Task:
+    """Return the task that a target names.
 
-    A target is a unit's name (``metrics/ratio2/t17``), a manifest, a file or folder of a result,
+    A target is a task's name (``metrics/ratio2/t17``), a manifest, a file or folder of a result,
     or a row of a report's table (``reports/mini/metrics.csv:3``, the first row below the header
     being 1). Raises UserError if nothing fits.
     """
     file, _, row = target.rpartition(":")
     if file.endswith(".csv"):
-        return _unit_of_row(pipeline, Path(file), row)
+        return _task_of_row(pipeline, Path(file), row)
     path = Path(target)
-    for unit in pipeline:
-        if target in (unit.name, str(unit.manifest)) or path.is_relative_to(unit.artifact):
-            return unit
+    for task in pipeline:
+        if target in (task.name, str(task.manifest)) or path.is_relative_to(task.artifact):
+            return task
     raise UserError(
-        f"{target}: no unit of preset {pipeline.name} has this name or file; a unit is called as "
+        f"{target}: no task of preset {pipeline.name} has this name or file; a task is called as "
         f"in metrics/ratio2/t17, a row as in {REPORTS / pipeline.name / 'metrics.csv'}:1"
     )
 
 
-def _unit_of_row(pipeline: Pipeline, table: Path, row: str) -> Unit:
-    """Return the metrics unit of a row of metrics.csv, whose rows are in the pipeline's order."""
+def _task_of_row(pipeline: Pipeline, table: Path, row: str) -> Task:
+    """Return the metrics task of a row of metrics.csv, whose rows are in the pipeline's order."""
     expected = REPORTS / pipeline.name / "metrics.csv"
     if table != expected:
         raise UserError(f"{table}: rows can be traced in {expected} alone")
@@ -47,40 +47,40 @@ def _unit_of_row(pipeline: Pipeline, table: Path, row: str) -> Unit:
     model = variants[int(row) - 1].partition("/")[0] if len(variants) == len(rows) else None
     if model != rows[int(row) - 1]["model"]:
         raise UserError(f"{table}: made from other settings than params.yaml has; make it again")
-    return pipeline.unit("metrics", variants[int(row) - 1])
+    return pipeline.task("metrics", variants[int(row) - 1])
 
 
-def ancestors(pipeline: Pipeline, unit: Unit) -> list[Unit]:
-    """Return a unit and all that it was made from, each before what it reads."""
-    needed = {unit.name}
+def ancestors(pipeline: Pipeline, task: Task) -> list[Task]:
+    """Return a task and all that it was made from, each before what it reads."""
+    needed = {task.name}
     found = []
     for candidate in reversed(list(pipeline)):
         if candidate.name in needed:
             found.append(candidate)
-            needed |= {read.unit.name for read in candidate.inputs}
+            needed |= {read.task.name for read in candidate.inputs}
     return found
 
 
-def print_trace(pipeline: Pipeline, unit: Unit) -> int:
-    """Print the chain behind a unit; the status is 1 if some of it is not as it should be."""
-    findings = audit(pipeline, ancestors(pipeline, unit))
+def print_trace(pipeline: Pipeline, task: Task) -> int:
+    """Print the chain behind a task; the status is 1 if some of it is not as it should be."""
+    findings = audit(pipeline, ancestors(pipeline, task))
     for found in findings:
         print("\n".join(_lines(found)))
     bad = [found for found in findings if not found.ok]
     if bad:
-        print(f"{len(bad)} of {len(findings)} do not match: {bad[0].unit.name} is {bad[0].state}")
+        print(f"{len(bad)} of {len(findings)} do not match: {bad[0].task.name} is {bad[0].state}")
     else:
         print(f"all {len(findings)} match what lies on disk")
     return 1 if bad else 0
 
 
 def _lines(found: Finding) -> Iterator[str]:
-    """Yield what there is to say of one unit."""
-    yield f"{found.unit.name}  [{found.state}]{' ' if found.reason else ''}{found.reason}"
+    """Yield what there is to say of one task."""
+    yield f"{found.task.name}  [{found.state}]{' ' if found.reason else ''}{found.reason}"
     manifest = found.manifest
     if manifest is None:
         return
-    born = manifest.certificate
+    born = manifest.provenance
     code = "unknown code" if born.commit is None else f"code {born.commit[:12]}"
     changed = ", modified" if born.modified else ""
     size = sum(file.bytes for file in manifest.files.values())
@@ -92,8 +92,7 @@ def _lines(found: Finding) -> Iterator[str]:
     yield f"    made by   {code}{changed}; {_packages(born.packages)}"
     yield f"    on        {', '.join(f'{k} {v}' for k, v in born.machine.items())}"
     yield f"    finished  {born.finished}, in {born.seconds:.1f} s"
-    if found.unit.stage == "metrics":
-        yield f"    measured  {json.dumps(manifest.facts, sort_keys=True)}"
+    yield f"    results   {json.dumps(manifest.results, sort_keys=True)}"
 
 
 def _packages(packages: dict[str, str]) -> str:

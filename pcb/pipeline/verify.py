@@ -8,14 +8,14 @@ from pcb.errors import UserError
 from pcb.pipeline.integrity import damaged_files
 from pcb.pipeline.manifest import COMPLETE, Manifest, read_manifest
 from pcb.pipeline.staleness import Manifests, read_manifests, why_stale
-from pcb.pipeline.tasks import Input, Pipeline, Unit
+from pcb.pipeline.tasks import Input, Pipeline, Task
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One unit, looked at. `state` is one of the constants below."""
+    """One task, looked at. `state` is one of the constants below."""
 
-    unit: Unit
+    task: Task
     manifest: Manifest | None
     state: str
     reason: str = ""
@@ -24,7 +24,7 @@ class Finding:
 
     @property
     def ok(self) -> bool:
-        """Whether the unit is what the settings ask for, with all its files."""
+        """Whether the task is what the settings ask for, with all its files."""
         return self.state == OK
 
 
@@ -36,46 +36,46 @@ ABSENT = "not here"
 DAMAGED = "damaged"
 
 
-def audit(pipeline: Pipeline, units: Iterable[Unit] | None = None) -> list[Finding]:
-    """Look at units, or at all, reading every file anew; nothing remembered is trusted."""
+def audit(pipeline: Pipeline, tasks: Iterable[Task] | None = None) -> list[Finding]:
+    """Look at tasks, or at all, reading every file anew; nothing remembered is trusted."""
     manifests = read_manifests(pipeline)
-    return [_look(unit, manifests) for unit in (pipeline if units is None else units)]
+    return [_look(task, manifests) for task in (pipeline if tasks is None else tasks)]
 
 
-def _look(unit: Unit, manifests: Manifests) -> Finding:
-    manifest = manifests[unit.name]
+def _look(task: Task, manifests: Manifests) -> Finding:
+    manifest = manifests[task.name]
     if manifest is None:
-        return Finding(unit=unit, manifest=None, state=NOT_MADE)
+        return Finding(task=task, manifest=None, state=NOT_MADE)
     try:
-        why = why_stale(Input(unit=unit), manifests)
+        why = why_stale(Input(task=task), manifests)
     except UserError as error:
-        return Finding(unit=unit, manifest=manifest, state=DAMAGED, reason=str(error))
-    bad = list(damaged_files(unit, manifest.files, reread=True))
+        return Finding(task=task, manifest=manifest, state=DAMAGED, reason=str(error))
+    bad = list(damaged_files(task, manifest.files, reread=True))
     damaged = tuple(path for path, _ in bad if path.exists())
     state, reason = OK, ""
-    if why is not None and unit.stage != "report":
+    if why is not None and not task.in_git:
         state, reason = STALE, why
     elif damaged:
         wrong = {path: what for path, what in bad}
         state, reason = DAMAGED, f"{damaged[0]} {wrong[damaged[0]]}"
     elif bad:
         state, reason = ABSENT, f"{bad[0][0]} {bad[0][1]}"
-    elif unit.stage != "report" and not _sealed(unit, manifest):
-        state, reason = ABSENT, f"{unit.artifact / COMPLETE} is not this manifest's"
+    elif not task.in_git and not _sealed(task, manifest):
+        state, reason = ABSENT, f"{task.artifact / COMPLETE} is not this manifest's"
     elif why is not None:
         state, reason = STALE, why
-    return Finding(unit=unit, manifest=manifest, state=state, reason=reason, damaged=damaged)
+    return Finding(task=task, manifest=manifest, state=state, reason=reason, damaged=damaged)
 
 
-def _sealed(unit: Unit, manifest: Manifest) -> bool:
+def _sealed(task: Task, manifest: Manifest) -> bool:
     """Say whether the data's own copy of the manifest is of the same version."""
-    data = read_manifest(unit.artifact / COMPLETE)
+    data = read_manifest(task.artifact / COMPLETE)
     return data is not None and (data.key, data.content) == (manifest.key, manifest.content)
 
 
 def print_findings(findings: Iterable[Finding]) -> None:
-    """Print a line a unit."""
+    """Print a line per task."""
     for found in findings:
         content = found.manifest.content if found.manifest else "-"
-        line = f"{found.state:<9} {found.unit.name:<32} {content:<17} {found.reason}"
+        line = f"{found.state:<9} {found.task.name:<32} {content:<17} {found.reason}"
         print(line.rstrip())

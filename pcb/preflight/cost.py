@@ -1,9 +1,9 @@
-"""What a preset will take before anything of it runs: arithmetic and bytes, unit by unit. No torch.
+"""What a preset will take before anything of it runs: arithmetic and bytes, task by task. No torch.
 
 Time follows from arithmetic and the rates of a device (`pcb.preflight.duration`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pcb.config import (
@@ -12,13 +12,11 @@ from pcb.config import (
     ModelRun,
     Preset,
     Requantisation,
-    SweepPoint,
     TokenizerTraining,
 )
 from pcb.config.images import TEN_CROPS
-from pcb.config.loader import convert
-from pcb.order.schedule import Schedule, num_tokens
-from pcb.pipeline.tasks import Unit
+from pcb.order.schedule import num_tokens
+from pcb.pipeline.tasks import Task
 from pcb.preflight import flops
 from pcb.preflight.rates import Kind, Precision, stored_precision
 from pcb.preflight.size import num_parameters
@@ -49,62 +47,97 @@ def train_images(preset: Preset) -> int:
     return round(1797 * (1 - data.held_out))
 
 
-def model_of(unit: Unit) -> str:
-    """Return the model of a unit of a stage that has one for each."""
-    return unit.variant.partition("/")[0]
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a task takes: arithmetic, none where no accelerator does it, and bytes of its result."""
+
+    works: tuple[Work, ...] = ()
+    bytes: int = 0
+    """About, without checkpoints, which are gone when the task is done."""
 
 
-def schedule_of(unit: Unit, preset: Preset) -> tuple[Schedule, int | None]:
-    """Return the schedule of a unit of `sample`, and its first guided step, None without."""
-    point = convert(unit.settings["point"], SweepPoint, unit.name)
-    return point.schedule(preset.sizes(model_of(unit))), point.cfg_start_step if point.cfg else None
-
-
-def work_of(unit: Unit, preset: Preset) -> list[Work]:
-    """Return the arithmetic of a unit; none for what no accelerator does."""
-    model = model_of(unit)
-    if unit.stage == "tokenizer":
-        return list(_tokenizer_work(preset))
-    if unit.stage == "reference" and preset.metrics.extractor == "inception":
-        return [Work(kind="features", flops=preset.metrics.reference_images * flops.INCEPTION)]
-    if unit.stage == "tokens":
-        images = train_images(preset) * _crops(preset)
-        return [_encoding(preset, images * _pyramid(preset, preset.all_sizes))]
-    if unit.stage == "train":
-        return list(training_work(preset, model))
-    if unit.stage == "sample":
-        return [_sampling_work(preset, unit)]
-    if unit.stage == "metrics":
-        return list(_metrics_work(preset))
-    return []
-
-
-def bytes_of(unit: Unit, preset: Preset) -> int:
-    """Return the bytes of a unit's result, about; checkpoints, gone when it is done, left out."""
-    model = model_of(unit)
-    codes = preset.tokenizer.autoencoder
-    if unit.stage == "data":
-        return _data_bytes(preset)
-    if unit.stage == "tokenizer":
-        return _FLOAT * (flops.autoencoder_weights(codes) + codes.codebook_size * codes.code_dim)
-    if unit.stage == "reference":
-        rows = preset.metrics.reference_images if isinstance(preset.data, ImageNet) else 0
-        return _FLOAT * rows * _POOL
-    if unit.stage == "tokens":
-        return _CODE * train_images(preset) * _crops(preset) * num_tokens(preset.all_sizes)
-    if unit.stage == "train":
-        run = preset.models[model]
-        copies = 2 if run.training is not None and run.training.ema else 1
-        return copies * _FLOAT * _parameters(preset, model)
-    if unit.stage == "sample":
-        return _CODE * preset.sampling.images * num_tokens(preset.sizes(model))
-    return 0
+def cost_of(task: Task, preset: Preset) -> Cost:
+    """Return what a task takes; nothing for a stage that has no function in `COSTS`."""
+    cost = COSTS.get(task.stage)
+    return Cost() if cost is None else cost(task, preset)
 
 
 def checkpoint_bytes(preset: Preset) -> int:
     """Return the bytes of the largest checkpoint: weights, two moments, moving average."""
     trained = [name for name, run in preset.models.items() if run.training is not None]
     return max((4 * _FLOAT * _parameters(preset, name) for name in trained), default=0)
+
+
+def _data(task: Task, preset: Preset) -> Cost:
+    data = preset.data
+    if isinstance(data, ImageNet):
+        return Cost(bytes=_INDEX_ROW * (train_images(preset) + (data.validation_images or 0)))
+    images = train_images(preset) * data.renderings + data.reference_images
+    return Cost(bytes=3 * data.image_size**2 * images)
+
+
+def _tokenizer(task: Task, preset: Preset) -> Cost:
+    codes = preset.tokenizer.autoencoder
+    weights = flops.autoencoder_weights(codes) + codes.codebook_size * codes.code_dim
+    return Cost(works=tuple(_tokenizer_work(preset)), bytes=_FLOAT * weights)
+
+
+def _reference(task: Task, preset: Preset) -> Cost:
+    images = preset.metrics.reference_images
+    inception = preset.metrics.extractor == "inception"
+    features = Work(kind="features", flops=images * flops.INCEPTION)
+    kept = images if isinstance(preset.data, ImageNet) else 0
+    return Cost(works=(features,) if inception else (), bytes=_FLOAT * kept * _POOL)
+
+
+def _tokens(task: Task, preset: Preset) -> Cost:
+    images = train_images(preset) * _crops(preset)
+    encoding = _encoding(preset, images * _pyramid(preset, preset.all_sizes))
+    return Cost(works=(encoding,), bytes=_CODE * images * num_tokens(preset.all_sizes))
+
+
+def _train(task: Task, preset: Preset) -> Cost:
+    assert task.model is not None
+    run = preset.models[task.model]
+    copies = 2 if run.training is not None and run.training.ema else 1
+    return Cost(
+        works=tuple(training_work(preset, task.model)),
+        bytes=copies * _FLOAT * _parameters(preset, task.model),
+    )
+
+
+def _sample(task: Task, preset: Preset) -> Cost:
+    assert task.model is not None and task.sampling_config is not None
+    sizes, config = preset.sizes(task.model), task.sampling_config
+    image = flops.sampling(
+        preset.models[task.model].model,
+        preset.tokenizer.autoencoder,
+        config.schedule(sizes),
+        config.cfg_start_step if config.cfg else None,
+    )
+    images = preset.sampling.images
+    sampling = Work(
+        kind="sampling",
+        flops=images * image,
+        precision=stored_precision(preset.sampling.precision),
+        width=preset.models[task.model].model.width,
+    )
+    return Cost(works=(sampling,), bytes=_CODE * images * num_tokens(sizes))
+
+
+def _metrics(task: Task, preset: Preset) -> Cost:
+    return Cost(works=tuple(_metrics_work(preset)))
+
+
+COSTS: Mapping[str, Callable[[Task, Preset], Cost]] = {
+    "data": _data,
+    "tokenizer": _tokenizer,
+    "reference": _reference,
+    "tokens": _tokens,
+    "train": _train,
+    "sample": _sample,
+    "metrics": _metrics,
+}
 
 
 def _tokenizer_work(preset: Preset) -> Iterator[Work]:
@@ -152,22 +185,9 @@ def training_work(preset: Preset, model: str) -> Iterator[Work]:
     sizes = preset.sizes(model)
     step = flops.training_step(run.model, preset.tokenizer.autoencoder, sizes)
     precision = stored_precision(run.training.precision)
-    width = run.model.width
-    yield Work(kind="training", flops=images * step, precision=precision, width=width)
+    yield Work(kind="training", flops=images * step, precision=precision, width=run.model.width)
     if preset.tokens.source == "images":
         yield _encoding(preset, images * _pyramid(preset, sizes))
-
-
-def _sampling_work(preset: Preset, unit: Unit) -> Work:
-    model = preset.models[model_of(unit)].model
-    schedule, guided_from = schedule_of(unit, preset)
-    image = flops.sampling(model, preset.tokenizer.autoencoder, schedule, guided_from)
-    return Work(
-        kind="sampling",
-        flops=preset.sampling.images * image,
-        precision=stored_precision(preset.sampling.precision),
-        width=model.width,
-    )
 
 
 def _metrics_work(preset: Preset) -> Iterator[Work]:
@@ -205,11 +225,3 @@ def _parameters(preset: Preset, model: str) -> int:
 
 def _crops(preset: Preset) -> int:
     return preset.data.renderings if isinstance(preset.data, Digits) else TEN_CROPS
-
-
-def _data_bytes(preset: Preset) -> int:
-    data = preset.data
-    if isinstance(data, ImageNet):
-        return _INDEX_ROW * (train_images(preset) + (data.validation_images or 0))
-    pixels = 3 * data.image_size**2
-    return pixels * (train_images(preset) * data.renderings + data.reference_images)

@@ -18,26 +18,11 @@ from pcb.external.catalogue import needed_files
 from pcb.external.files import size_text, state_of
 from pcb.pipeline.staleness import read_manifests, why_stale
 from pcb.pipeline.tasks import Input, Pipeline
-from pcb.runtime.environment import processor_name
+from pcb.runtime.environment import DISTRIBUTION, processor_name, required_packages
 
 PYTHON = (3, 11)
 MEMORY_GIB, DISK_GIB = 3.5, 2.0
 """What the miniature takes; a machine sold as 4 GB shows a little less."""
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "torch-fidelity",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "pandas",
-    "matplotlib",
-    "safetensors",
-    "msgspec",
-    "PyYAML",
-    "snakemake",
-    "dvc",
-)
 LOADED = ("torch", "torchvision")
 """Packages that are also imported: a wrong pair of builds is installed but doesn't load."""
 
@@ -85,8 +70,7 @@ def machine_findings() -> Iterator[Finding]:
     yield Finding(thing="cores", found=f"{os.cpu_count()} ({processor_name()})")
     yield _enough("memory", _memory_gib(), MEMORY_GIB, "close other programs or take a larger one")
     yield _enough("disk", shutil.disk_usage(".").free / 2**30, DISK_GIB, "free some")
-    for package in PACKAGES:
-        yield _package(package)
+    yield from _packages()
     yield Finding(thing="GPU", found=_gpu() or "none")
 
 
@@ -102,10 +86,10 @@ def preset_findings(params_file: Path, name: str) -> Iterator[Finding]:
     pipeline = Pipeline(name, preset)
     yield from file_findings(pipeline)
     manifests = read_manifests(pipeline)
-    units = list(pipeline)
-    missing = [unit for unit in units if why_stale(Input(unit=unit), manifests)]
-    here = [unit for unit in units if unit.artifact.is_dir() and unit not in missing]
-    found = f"{len(units) - len(missing)} of {len(units)} are current, {len(here)} with their data"
+    tasks = list(pipeline)
+    missing = [task for task in tasks if why_stale(Input(task=task), manifests)]
+    here = [task for task in tasks if task.artifact.is_dir() and task not in missing]
+    found = f"{len(tasks) - len(missing)} of {len(tasks)} are current, {len(here)} with their data"
     yield Finding(thing="results", found=found)
 
 
@@ -117,7 +101,7 @@ def file_findings(pipeline: Pipeline) -> Iterator[Finding]:
         size = f", {size_text(state.bytes)}" if state.bytes is not None else ""
         found = f"{state.word}, {state.path}{size}"
         yield Finding(thing=name, found=found, problem=state.problem)
-    if isinstance(preset.data, ImageNet) and "data" in {unit.stage for unit in pipeline}:
+    if isinstance(preset.data, ImageNet) and "data" in {task.stage for task in pipeline}:
         files, classes = preset.files, preset.data.num_classes
         yield _images("imagenet", files.imagenet, classes)
         if files.imagenet_validation is not None:
@@ -155,6 +139,16 @@ def _enough(thing: str, gib: float, needed: float, way_out: str) -> Finding:
 
 def _memory_gib() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def _packages() -> Iterator[Finding]:
+    """Look for this package and for all that it asks for."""
+    try:
+        names = [DISTRIBUTION, *required_packages()]
+    except PackageNotFoundError:
+        names = [DISTRIBUTION]
+    for name in names:
+        yield _package(name)
 
 
 def _package(name: str) -> Finding:

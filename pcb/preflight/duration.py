@@ -5,8 +5,8 @@ Ranges stand for what is not known better; each says where it is from. No torch.
 """
 
 from pcb.config import Preset
-from pcb.pipeline.tasks import Unit
-from pcb.preflight.cost import schedule_of, train_images, training_work, work_of
+from pcb.pipeline.tasks import Task
+from pcb.preflight.cost import cost_of, train_images, training_work
 from pcb.preflight.rates import Device, Range
 
 START = Range(low=4, high=20)
@@ -27,10 +27,11 @@ HOST_STEP = Range(low=0.01, high=0.03)
 kernels at 5 to 20 microseconds each."""
 
 
-def time_of(unit: Unit, preset: Preset, device: Device) -> tuple[Range, dict[str, str]]:
-    """Return the seconds of a unit on one device, and where its rates come from."""
-    seconds, sources = _overhead(unit, preset), {}
-    for work in work_of(unit, preset):
+def time_of(task: Task, preset: Preset, device: Device) -> tuple[Range, dict[str, str]]:
+    """Return the seconds of a task on one device, and where its rates come from."""
+    works, sources = cost_of(task, preset).works, {}
+    seconds = _overhead(task, preset) if works else Range()
+    for work in works:
         rate = device.rate(work.kind, work.precision, work.width)
         what = f"{work.kind} in {work.precision}"
         sources[what if work.width is None else f"{what}, width {work.width}"] = rate.source
@@ -38,17 +39,16 @@ def time_of(unit: Unit, preset: Preset, device: Device) -> tuple[Range, dict[str
     return seconds, sources
 
 
-def _overhead(unit: Unit, preset: Preset) -> Range:
-    """Return the seconds of a unit that are not arithmetic; none where it needs no device."""
-    if not work_of(unit, preset):
-        return Range()
-    if unit.stage == "train":
+def _overhead(task: Task, preset: Preset) -> Range:
+    """Return the seconds of a task that are not arithmetic of a device."""
+    if task.stage == "train":
         return START + COMPILE
-    if unit.stage == "sample":
-        schedule, guided_from = schedule_of(unit, preset)
+    if task.stage == "sample":
+        assert task.model is not None and task.sampling_config is not None
+        steps = task.sampling_config.schedule(preset.sizes(task.model)).steps
         # Where guidance starts, one call more catches up with what was drawn.
-        return START + CAPTURE * (schedule.steps + (guided_from is not None))
-    if unit.stage == "metrics" and preset.metrics.extractor == "inception":
+        return START + CAPTURE * (steps + bool(task.sampling_config.cfg))
+    if task.stage == "metrics" and preset.metrics.extractor == "inception":
         # FID, sFID, and the FID of resampled images.
         distances = FRECHET * (2 + preset.metrics.bootstrap)
         return START + PRECISION_RECALL + distances + KID_SUBSET * preset.metrics.kid_subsets

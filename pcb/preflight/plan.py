@@ -4,22 +4,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pcb.config import Preset
+from pcb.pipeline.stages import STAGES
 from pcb.pipeline.staleness import read_manifests, why_stale
-from pcb.pipeline.tasks import VERSIONS, Input, Pipeline, Unit
-from pcb.preflight.cost import bytes_of, checkpoint_bytes, model_of
+from pcb.pipeline.tasks import Input, Pipeline, Task
+from pcb.preflight.cost import checkpoint_bytes, cost_of
 from pcb.preflight.doctor import file_findings
 from pcb.preflight.duration import shared_training, time_of
 from pcb.preflight.rates import Device, Range
 
-_HEADER = ("stage", "units", "to make", "GPU hours", "GB on disk")
+_HEADER = ("stage", "tasks", "to make", "GPU hours", "GB on disk")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """What the units of one stage take; seconds are of those that are still to be made."""
+    """What the tasks of one stage take; seconds are of those that are still to be made."""
 
     stage: str
-    units: int
+    tasks: int
     left: int
     seconds: Range
     bytes: int
@@ -56,23 +57,23 @@ def forecast(pipeline: Pipeline, device: Device) -> tuple[list[Line], dict[str, 
     lines: list[Line] = []
     sources: dict[str, str] = {}
     left = _stale(pipeline)
-    for stage in VERSIONS:
-        units = [unit for unit in pipeline if unit.stage == stage]
+    for stage in STAGES:
+        tasks = [task for task in pipeline if task.stage == stage]
         spent = Range()
-        for unit in units:
-            seconds, found = time_of(unit, pipeline.preset, device)
+        for task in tasks:
+            seconds, found = time_of(task, pipeline.preset, device)
             sources |= found
-            spent += seconds if unit in left else Range()
-        if units:
-            lines.append(_line(stage, units, left, spent, pipeline.preset))
+            spent += seconds if task in left else Range()
+        if tasks:
+            lines.append(_line(stage, tasks, left, spent, pipeline.preset))
     return lines, sources
 
 
 def shared(pipeline: Pipeline, lines: Sequence[Line], device: Device, gpus: int) -> Range:
-    """Return the seconds that several devices take, shards and units dealt out evenly."""
+    """Return the seconds that several devices take, shards and tasks dealt out evenly."""
     if gpus == 1:
         return _total(lines).seconds
-    models = [model_of(unit) for unit in _stale(pipeline) if unit.stage == "train"]
+    models = [task.model for task in _stale(pipeline) if task.stage == "train" and task.model]
     others = _total([line for line in lines if line.stage != "train"]).seconds
     return others * (1 / gpus) + shared_training(pipeline.preset, models, device, gpus)
 
@@ -84,27 +85,27 @@ def missing_files(pipeline: Pipeline) -> Iterator[str]:
             yield f"{finding.thing}: {finding.found}; {finding.problem}"
 
 
-def _stale(pipeline: Pipeline) -> list[Unit]:
+def _stale(pipeline: Pipeline) -> list[Task]:
     manifests = read_manifests(pipeline)
-    return [unit for unit in pipeline if why_stale(Input(unit=unit), manifests)]
+    return [task for task in pipeline if why_stale(Input(task=task), manifests)]
 
 
 def _line(
-    stage: str, units: Sequence[Unit], left: Sequence[Unit], spent: Range, preset: Preset
+    stage: str, tasks: Sequence[Task], left: Sequence[Task], spent: Range, preset: Preset
 ) -> Line:
     return Line(
         stage=stage,
-        units=len(units),
-        left=sum(unit in left for unit in units),
+        tasks=len(tasks),
+        left=sum(task in left for task in tasks),
         seconds=spent,
-        bytes=sum(bytes_of(unit, preset) for unit in units),
+        bytes=sum(cost_of(task, preset).bytes for task in tasks),
     )
 
 
 def _total(lines: Sequence[Line]) -> Line:
     return Line(
         stage="total",
-        units=sum(line.units for line in lines),
+        tasks=sum(line.tasks for line in lines),
         left=sum(line.left for line in lines),
         seconds=sum((line.seconds for line in lines), Range()),
         bytes=sum(line.bytes for line in lines),
@@ -116,7 +117,7 @@ def _table(lines: Sequence[Line]) -> Iterator[str]:
     yield "{:<12}{:>7}{:>9}{:>16}{:>12}".format(*_HEADER)
     for line in (*lines, _total(lines)):
         gigabytes, time = _short(line.bytes / 1e9), _hours(line.seconds)
-        yield f"{line.stage:<12}{line.units:>7}{line.left:>9}{time:>16}{gigabytes:>12}"
+        yield f"{line.stage:<12}{line.tasks:>7}{line.left:>9}{time:>16}{gigabytes:>12}"
 
 
 def _hours(seconds: Range) -> str:

@@ -142,6 +142,11 @@ class Device:
             )
 
 
+def load_device(name: str, utilization: float | None = None) -> Device:
+    """Return a device with all rates that are stored. Raises UserError as `read_stored`."""
+    return Device(name=name, stored=read_stored(RATES), utilization=utilization)
+
+
 def stored_precision(precision: str) -> Precision:
     """Return what a precision is stored under: bfloat16 and float16 are one."""
     exact: dict[str, Precision] = {"float32": "float32", "tf32": "tf32"}

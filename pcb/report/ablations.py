@@ -19,7 +19,7 @@ def guidance_table(rows: Sequence[Row]) -> Table:
             start = str(shown.cfg_start_step) if shown.guided else NOTHING
             other = f"{shown.cfg + 1:g}" if shown.guided else "1"
             lines.append((shown.model, str(shown.steps), g, other, start, *_scores(shown)))
-            links.append(f"unit-metrics-{anchor(shown.variant)}")
+            links.append(f"task-metrics-{anchor(shown.variant)}")
     return Table(
         name="guidance",
         caption="Guidance: weight g of cond + g (cond - uncond), from a step on, counted over all "
@@ -37,7 +37,7 @@ def mixing_table(rows: Sequence[Row]) -> Table:
         same = [r for r in rows if _twin(r, row)]
         if len({r.mixing_layers for r in same}) > 1:
             lines.append((row.setting, row.ratio_name, str(row.mixing_layers), *_scores(row)))
-            links.append(f"unit-metrics-{anchor(row.variant)}")
+            links.append(f"task-metrics-{anchor(row.variant)}")
     order = sorted(range(len(lines)), key=lambda k: lines[k][:3])
     return Table(
         name="mixing",
@@ -58,7 +58,7 @@ def blocks_table(rows: Sequence[Row]) -> Table:
             continue
         blocks = " ".join(map(str, row.schedule.blocks_per_scale))
         lines.append((row.model, blocks, str(row.steps), *_scores(row)))
-        links.append(f"unit-metrics-{anchor(row.variant)}")
+        links.append(f"task-metrics-{anchor(row.variant)}")
     return Table(
         name="blocks",
         caption="Allocation of the same number of steps to the scales.",

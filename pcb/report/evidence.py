@@ -1,7 +1,7 @@
 """What the pipeline has made so far: manifests that are current, and the files beside them.
 
-A unit whose manifest is missing, or was made from other settings, counts as not run. So does a
-unit whose files are not on this machine, where files are asked for.
+A task whose manifest is missing, or was made from other settings, counts as not run. So does a
+task whose files are not on this machine, where files are asked for.
 """
 
 import csv
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pcb.config import ImageNet, Sampling
 from pcb.pipeline.manifest import Manifest, read_manifest
-from pcb.pipeline.tasks import Pipeline, Unit
+from pcb.pipeline.tasks import Pipeline, Task
 from pcb.report.rows import Row, make_row
 
 
@@ -24,12 +24,12 @@ class Evidence:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.preset = pipeline.preset
-        self.units = tuple(unit for unit in pipeline if unit.stage != "report")
+        self.tasks = tuple(task for task in pipeline if not task.in_git)
         self._manifests = {
-            unit.name: manifest
-            for unit in self.units
-            for manifest in [read_manifest(unit.manifest)]
-            if manifest is not None and manifest.key == unit.key
+            task.name: manifest
+            for task in self.tasks
+            for manifest in [read_manifest(task.manifest)]
+            if manifest is not None and manifest.key == task.key
         }
 
     @property
@@ -50,30 +50,30 @@ class Evidence:
 
     def drawn_on(self, variant: str) -> str:
         """Return on what a sample set was drawn, and in which batches; empty if it was not."""
-        manifest = self.manifest(self.pipeline.unit("sample", variant))
+        manifest = self.manifest(self.pipeline.task("sample", variant))
         if manifest is None:
             return ""
-        machine = manifest.certificate.machine
-        if manifest.facts.get("device") == "cuda":
+        machine = manifest.provenance.machine
+        if manifest.results.get("device") == "cuda":
             on = machine.get("gpu", "GPU")
         else:
             on = f"{machine.get('cpu', 'CPU')}, 1 thread"
-        return f"{on}, batch {manifest.facts.get('batch', 'unknown')}"
+        return f"{on}, batch {manifest.results.get('batch', 'unknown')}"
 
-    def manifest(self, unit: Unit) -> Manifest | None:
-        """Return a unit's manifest if it is current, else None."""
-        return self._manifests.get(unit.name)
+    def manifest(self, task: Task) -> Manifest | None:
+        """Return a task's manifest if it is current, else None."""
+        return self._manifests.get(task.name)
 
-    def facts(self, stage: str, variant: str = "all") -> Mapping[str, Any] | None:
-        """Return what a unit measured, None if it was not run."""
-        manifest = self.manifest(self.pipeline.unit(stage, variant))
-        return None if manifest is None else manifest.facts
+    def results(self, stage: str, variant: str = "all") -> Mapping[str, Any] | None:
+        """Return what a task measured, None if it was not run."""
+        manifest = self.manifest(self.pipeline.task(stage, variant))
+        return None if manifest is None else manifest.results
 
     def file(self, stage: str, name: str, variant: str = "all") -> Path | None:
         """Return the path of a file of a result; None if it was not made or is not here."""
-        unit = self.pipeline.unit(stage, variant)
-        path = unit.artifact / name
-        manifest = self.manifest(unit)
+        task = self.pipeline.task(stage, variant)
+        path = task.artifact / name
+        manifest = self.manifest(task)
         return path if manifest and name in manifest.files and path.is_file() else None
 
     def rows(self) -> list[Row]:
@@ -83,8 +83,8 @@ class Evidence:
                 self.preset,
                 model,
                 point,
-                self.facts("metrics", f"{model}/{point.name}"),
-                self.facts("sample", f"{model}/{point.name}"),
+                self.results("metrics", f"{model}/{point.name}"),
+                self.results("sample", f"{model}/{point.name}"),
             )
             for model in self.preset.models
             for point in self.preset.points(model)

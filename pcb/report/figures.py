@@ -140,7 +140,7 @@ def _tokenizer(evidence: Evidence) -> Iterator[Drawn]:
             caption=f"{error} and perplexity of the chosen codes, a batch of one scale at a time.",
             figure=tokenizer_figure(log),
         )
-    facts = evidence.facts("tokenizer") or {}
+    facts = evidence.results("tokenizer") or {}
     if "codebook_usage" in facts and "perplexity" in facts:
         yield Drawn(
             name="usage",

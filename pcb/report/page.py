@@ -64,7 +64,7 @@ class GridView:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnitView:
+class TaskView:
     """Where one result comes from; no content means that it was not run."""
 
     name: str
@@ -95,7 +95,7 @@ class Page:
     figures: Sequence[FigureView]
     grids: Sequence[GridView]
     tables: Mapping[str, Table]
-    units: Sequence[UnitView]
+    tasks: Sequence[TaskView]
     settings: str
     sections: tuple[tuple[str, str], ...] = SECTIONS
 

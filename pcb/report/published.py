@@ -71,7 +71,7 @@ def published_table(
         header=HEADER,
         rows=tuple(lines),
         text_columns=2,
-        links=tuple(f"unit-metrics-{anchor(r.variant)}" if r else "" for r in (*beside, *apart)),
+        links=tuple(f"task-metrics-{anchor(r.variant)}" if r else "" for r in (*beside, *apart)),
     )
 
 

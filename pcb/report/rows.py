@@ -53,7 +53,7 @@ class Row:
 
     @property
     def variant(self) -> str:
-        """Name of the row's sample and metrics units."""
+        """Name of the row's sample and metrics tasks."""
         return f"{self.model}/{self.setting}"
 
     @property
@@ -97,7 +97,7 @@ def make_row(
     """Return the row of one model and setting.
 
     `scores` and `sampling` are the facts of the metrics' and the samples' manifests, None where
-    that unit was not run. Of the scores only numbers are kept.
+    that task was not run. Of the scores only numbers are kept.
     """
     settings = preset.models[model].model
     sampling = sampling or {}

@@ -72,7 +72,7 @@ def results_table(rows: Sequence[Row]) -> Table:
         ),
         rows=tuple(_result_line(row, scores) for row in rows),
         text_columns=4,
-        links=tuple(f"unit-metrics-{anchor(row.variant)}" for row in rows),
+        links=tuple(f"task-metrics-{anchor(row.variant)}" for row in rows),
     )
 
 
@@ -83,7 +83,7 @@ def steps_table(rows: Sequence[Row], score: str = "fid") -> Table:
     cells = {(row.steps, row.model): score_text(row, score) for row in reversed(plain)}
     steps = sorted({row.steps for row in plain})
     sources = {
-        (str(r.steps), r.model): f"unit-metrics-{anchor(r.variant)}" for r in reversed(plain)
+        (str(r.steps), r.model): f"task-metrics-{anchor(r.variant)}" for r in reversed(plain)
     }
     return Table(
         name=f"{score}_by_steps",
@@ -134,7 +134,7 @@ def models_table(preset: Preset, trained: Mapping[str, Mapping[str, Any] | None]
         ),
         rows=tuple(lines),
         text_columns=2,
-        links=tuple(f"unit-train-{anchor(name)}" for name in preset.models),
+        links=tuple(f"task-train-{anchor(name)}" for name in preset.models),
     )
 
 
@@ -163,7 +163,7 @@ def scales_table(facts: Mapping[str, Any]) -> Table:
             (f"{n}×{n}", *(_fact(found.get(str(n), NOTHING)) for found in by_scale.values()))
             for n in sizes
         ),
-        links=("unit-tokenizer-all",) * len(sizes),
+        links=("task-tokenizer-all",) * len(sizes),
     )
 
 
@@ -180,7 +180,7 @@ def facts_table(facts: Mapping[str, Mapping[str, Any]]) -> Table:
         header=("stage", "what", "value"),
         rows=tuple(lines),
         text_columns=3,
-        links=tuple(f"unit-{line[0]}-all" for line in lines),
+        links=tuple(f"task-{line[0]}-all" for line in lines),
     )
 
 

@@ -2,25 +2,28 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import pcb
 
-# Distributions whose version may move a number.
+DISTRIBUTION = "pcb-reproduction"
+FEATURE_PACKAGES = ("torch", "torch-fidelity")
+"""Those of `PACKAGES` whose version may move what an extractor sees."""
 PACKAGES = (
-    "torch",
+    *FEATURE_PACKAGES,
     "torchvision",
-    "torch-fidelity",
     "numpy",
     "scipy",
     "scikit-learn",
     "pillow",
     "matplotlib",
 )
+"""Distributions whose version may move a number: provenance names them."""
 
 
 @cache
@@ -45,6 +48,20 @@ def package_versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
+    return found
+
+
+def required_packages() -> list[str]:
+    """Return the distributions that pyproject.toml asks for, those of the workflow among them.
+
+    Raises PackageNotFoundError where this package is not installed.
+    """
+    found = []
+    for requirement in requires(DISTRIBUTION) or ():
+        text, _, extra = requirement.partition("; extra == ")
+        name = re.match(r"[\w.-]+", text)
+        if name is not None and extra in ("", '"workflow"'):
+            found.append(name[0])
     return found
 
 

@@ -1,7 +1,7 @@
 """How far a long stage has come: rate, time left and figures such as the loss.
 
 On a terminal one line is redrawn; elsewhere (a pipe, a log) a plain line follows every few seconds,
-so that it reads well through ``tee`` and when several units write to one place. No torch.
+so that it reads well through ``tee`` and when several tasks write to one place. No torch.
 """
 
 import sys
@@ -23,15 +23,15 @@ class Progress:
 
     def __init__(
         self,
-        unit: str,
+        task: str,
         what: str,
         total: int,
         *,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Count `total` pieces of `what` (`iterations`, `images`) for the unit of this name."""
-        self.unit, self.what, self.total = unit, what, total
+        """Count `total` pieces of `what` (`iterations`, `images`) for the task of this name."""
+        self.task, self.what, self.total = task, what, total
         self.done = 0
         self.figures: dict[str, float] = {}
         self._stream = stream if stream is not None else sys.stdout
@@ -68,7 +68,7 @@ class Progress:
         rate = self.rate(now)
         left = f"{_clock_time((self.total - self.done) / rate)} left" if rate else "? left"
         share = f"{100 * self.done // self.total}%" if self.total else "100%"
-        head = f"{self.unit}: {self.what} {self.done}/{self.total} {share}"
+        head = f"{self.task}: {self.what} {self.done}/{self.total} {share}"
         return "  ".join([head, _rate(rate), left, *self._figures()])
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class Progress:
         now = self._clock()
         seconds, done = now - self._started, self.done - self._skipped
         rate = done / seconds if seconds > 0 else 0.0
-        head = f"{self.unit}: {self.done} {self.what} in {_clock_time(seconds)}"
+        head = f"{self.task}: {self.done} {self.what} in {_clock_time(seconds)}"
         if self._skipped:
             head += f" ({self._skipped} were there)"
         self._show("  ".join([head, _rate(rate), *self._figures()]))

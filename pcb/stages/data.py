@@ -1,5 +1,6 @@
 """The stage `data`: the images of a preset, made or found, those of training and held-out ones."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,14 @@ from pcb.data.arrays import save_array
 from pcb.data.digits import Glyphs, load_glyphs, render, split_indices
 from pcb.data.images import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from pcb.data.survey import survey
-from pcb.pipeline.run import Job
+from pcb.pipeline.job import Job
 
 
-def prepare(job: Job) -> dict[str, Any]:
+def run(job: Job) -> dict[str, Any]:
     """Render digits, or index ImageNet."""
     settings = job.preset.data
     if isinstance(settings, Digits):
-        return render_digits(job, settings)
+        return render_digits(settings, job.folder)
     return survey(
         job.preset.files,
         settings,
@@ -27,7 +28,7 @@ def prepare(job: Job) -> dict[str, Any]:
     )
 
 
-def render_digits(job: Job, settings: Digits) -> dict[str, Any]:
+def render_digits(settings: Digits, folder: Path) -> dict[str, Any]:
     """Write uint8 (n, renderings, 3, H, W) to train on, (m, 3, H, W) to compare with."""
     glyphs = load_glyphs()
     splits = split_indices(glyphs.labels, settings.held_out, settings.seed)
@@ -40,7 +41,7 @@ def render_digits(job: Job, settings: Digits) -> dict[str, Any]:
         REFERENCE_LABELS: held_out.labels[reference[0]],
     }
     for name, array in arrays.items():
-        save_array(job.folder / name, array)
+        save_array(folder / name, array)
     return {
         "digits": len(glyphs.labels),
         "train_digits": len(train.labels),

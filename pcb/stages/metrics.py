@@ -1,4 +1,4 @@
-"""The stage `metrics`: scores of one sampling setting's images, decoded as they are read.
+"""The stage `metrics`: scores of one sampling config's images, decoded as they are read.
 
 One pass over the images serves every metric, and no pixel touches the disk. A shard of features
 belongs to each shard of the samples; shards are temporary, and the scores follow from all of them.
@@ -6,6 +6,7 @@ belongs to each shard of the samples; shards are temporary, and the scores follo
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcb.config import Preset
 from pcb.data.arrays import to_uint8
 from pcb.errors import UserError
 from pcb.metrics.extractor import load_extractor
-from pcb.metrics.features import extract, join_features, load_features, save_features
 from pcb.metrics.fidelity import scores
+from pcb.metrics.parts import Part, fill_parts, read_parts
 from pcb.metrics.target import load_target
-from pcb.pipeline.run import Job
+from pcb.pipeline.job import Job
 from pcb.runtime.atomic import whole_files, write_atomic
 from pcb.runtime.device import DTYPES, compute_exactly, forbid_tf32, pick_device, send
 from pcb.sample.draw import labels
@@ -40,12 +42,16 @@ def run(job: Job) -> dict[str, Any]:
     compute_exactly(device, 1)
     forbid_tf32()
     shards = sample_shards(job.inputs["sample"], preset.sampling.images)
-    extract_shards(job, shards, device)
+    parts = feature_parts(preset, job.inputs["tokenizer"], shards, device, job.folder)
+    extractor = load_extractor(preset.metrics.extractor, job.inputs["reference"], device)
+    own = [part for k, part in enumerate(parts) if job.makes(k)]
+    with job.progress("images", sum(part.images for part in own)) as progress:
+        fill_parts(own, extractor, progress, preset.compute.prefetch)
     if not job.whole:
         return {}
-    features = join_features(load_features(features_path(job.folder, path)) for path in shards)
+    features = read_parts(parts)
     target = load_target(job.inputs["reference"])
-    print(f"{job.unit.name}: scoring", flush=True)
+    print(f"{job.task.name}: scoring", flush=True)
     result = {
         "images": len(features.pool),
         **scores(features, target, preset.metrics, device),
@@ -71,31 +77,27 @@ def sample_shards(folder: Path, images: int) -> list[Path]:
     return paths
 
 
-def features_path(folder: Path, codes: Path) -> Path:
-    """Return where the features of a shard's images lie until the stage is complete."""
-    return folder / f".{codes.stem.replace('codes', 'features')}.npz"
+def feature_parts(
+    preset: Preset, made: Path, shards: Sequence[Path], device: torch.device, folder: Path
+) -> list[Part]:
+    """Return a part of features for each shard: temporaries until the stage is complete.
 
-
-def extract_shards(job: Job, shards: Sequence[Path], device: torch.device) -> None:
-    """Extract this process's shards, but for those that an interrupted run has left."""
-    preset = job.preset
-    tokenizer = load_tokenizer(job.inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
+    made: the tokenizer's folder.
+    """
+    tokenizer = load_tokenizer(made, preset.tokenizer.autoencoder).to(device)
     if preset.metrics.decode_precision != "float32":
         tokenizer.round_decoder_to(DTYPES[preset.metrics.decode_precision])
-    extractor = load_extractor(preset.metrics.extractor, job.inputs["reference"], device)
-    own = {
-        features_path(job.folder, path): np.load(path, mmap_mode="r")
-        for k, path in enumerate(shards)
-        if job.makes(k)
-    }
-    with job.progress("images", sum(map(len, own.values()))) as progress:
-        for path, codes in own.items():
-            if path.exists():
-                progress.skip(len(codes))
-                continue
-            images = decoded(tokenizer, finest(codes, preset.grid), preset.compute.feature_batch)
-            found = extract(extractor, images, progress.advance, preset.compute.prefetch)
-            save_features(path, found)
+    parts = []
+    for path in shards:
+        codes = finest(np.load(path, mmap_mode="r"), preset.grid)
+        parts.append(
+            Part(
+                path=folder / f".{path.stem.replace('codes', 'features')}.npz",
+                images=len(codes),
+                batches=partial(decoded, tokenizer, codes, preset.compute.feature_batch),
+            )
+        )
+    return parts
 
 
 def finest(codes: NDArray[np.uint16], grid: int) -> NDArray[np.uint16]:
@@ -111,6 +113,6 @@ def decoded(tokenizer: Tokenizer, codes: NDArray[np.uint16], batch: int) -> Iter
 
 
 def agreement(logits: Tensor, num_classes: int) -> float:
-    """Share of images whose asked-for class the classifier sees."""
+    """Return the fraction of images whose asked-for class the classifier sees."""
     asked = torch.from_numpy(labels(num_classes, np.arange(len(logits))))
     return float((logits.argmax(1) == asked).double().mean())

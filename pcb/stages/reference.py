@@ -5,11 +5,14 @@ miniature's extractor is trained and measured here.
 """
 
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from pcb.config import Preset
 from pcb.data.images import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from pcb.errors import UserError
 from pcb.external.files import external_file, external_sha256
@@ -20,9 +23,10 @@ from pcb.metrics.image_files import open_images
 from pcb.metrics.parts import Extraction
 from pcb.metrics.statistics import statistics_of
 from pcb.metrics.target import Target, save_target
-from pcb.pipeline.run import Job
+from pcb.pipeline.job import Job
 from pcb.runtime.atomic import atomic
 from pcb.runtime.device import compute_exactly, forbid_tf32, pick_device
+from pcb.runtime.progress import Progress
 from pcb.runtime.weights import save_weights
 from pcb.train.classifier import ClassifierObjective
 from pcb.train.loop import Loop
@@ -31,35 +35,43 @@ PARTS = ".parts"
 """Features of an interrupted run; hidden, so that they go when the stage is complete."""
 
 
-def build(job: Job) -> dict[str, Any]:
+def run(job: Job) -> dict[str, Any]:
     """Make the extractor and its view of the reference images."""
-    if job.preset.metrics.extractor == "classifier":
-        return build_classifier(job)
-    return build_inception(job)
-
-
-def build_classifier(job: Job) -> dict[str, Any]:
-    """Train, measure on held-out digits, and refuse a classifier that is not good enough."""
-    settings, compute = job.preset.classifier, job.preset.compute
-    assert settings is not None
-    device = pick_device(compute)
-    # One thread, as for every stage that the scheduler runs beside others (`pcb.pipeline.stages`).
+    preset = job.preset
+    device = pick_device(preset.compute)
+    # One thread, as for every stage that the workflow runs beside others (`pcb.pipeline.stages`).
     compute_exactly(device, 1)
-    data = job.inputs["data"]
+    if preset.metrics.extractor == "classifier":
+        data = job.inputs["data"]
+        return build_classifier(preset, data, device, job.folder, job.progress)
+    return build_inception(preset, device, job.folder, job.progress)
+
+
+def build_classifier(
+    preset: Preset,
+    data: Path,
+    device: torch.device,
+    folder: Path,
+    progress: Callable[[str, int], Progress],
+) -> dict[str, Any]:
+    """Train, measure on held-out digits, and refuse a classifier that is not good enough.
+
+    `data` holds the images, `folder` gets the weights and the view of the reference images.
+    """
+    settings, compute = preset.classifier, preset.compute
+    assert settings is not None
     torch.manual_seed(settings.seed)
-    classifier = Classifier(job.preset.data.num_classes, settings.features).to(device)
+    classifier = Classifier(preset.data.num_classes, settings.features).to(device)
     objective = ClassifierObjective(
         classifier=classifier,
         images=np.load(data / TRAIN_IMAGES, mmap_mode="r"),
         labels=np.load(data / TRAIN_LABELS),
         settings=settings,
     )
-    loop = Loop(
-        objective=objective, folder=job.folder, checkpoint_seconds=compute.checkpoint_seconds
-    )
+    loop = Loop(objective=objective, folder=folder, checkpoint_seconds=compute.checkpoint_seconds)
     loop.resume()
-    with job.progress("iterations", settings.iterations) as progress:
-        loop.run(progress)
+    with progress("iterations", settings.iterations) as counted:
+        loop.run(counted)
     classifier.eval()
     reference = torch.from_numpy(np.load(data / REFERENCE_IMAGES))
     features, logits = classify(classifier, reference, compute.feature_batch)
@@ -67,22 +79,21 @@ def build_classifier(job: Job) -> dict[str, Any]:
     accuracy = float((logits.argmax(1) == labels).double().mean())
     if accuracy < settings.min_accuracy:
         raise UserError(
-            f"{job.unit.name}: held-out accuracy {accuracy:.3f} is below "
+            f"reference: held-out accuracy {accuracy:.3f} is below "
             f"classifier.min_accuracy = {settings.min_accuracy}; train it for more iterations"
         )
-    save_target(job.folder, Target(features, statistics_of(features)))
-    save_weights(job.folder / WEIGHTS, classifier.state_dict())
+    save_target(folder, Target(features, statistics_of(features)))
+    save_weights(folder / WEIGHTS, classifier.state_dict())
     return {"accuracy": accuracy, "reference_images": len(labels)}
 
 
-def build_inception(job: Job) -> dict[str, Any]:
+def build_inception(
+    preset: Preset, device: torch.device, folder: Path, progress: Callable[[str, int], Progress]
+) -> dict[str, Any]:
     """Read ADM's reference file; keep its statistics and its images' features.
 
     Raises UserError if a file is missing, damaged, or holds another number of images.
     """
-    preset = job.preset
-    device = pick_device(preset.compute)
-    compute_exactly(device, 1)
     forbid_tf32()
     reference = open_images(external_file(preset.files, "adm-reference"))
     if reference.count != preset.metrics.reference_images:
@@ -90,19 +101,19 @@ def build_inception(job: Job) -> dict[str, Any]:
             f"{reference.path}: holds {reference.count} images where metrics.reference_images = "
             f"{preset.metrics.reference_images}"
         )
-    with atomic(job.folder / INCEPTION_WEIGHTS) as temporary:
+    with atomic(folder / INCEPTION_WEIGHTS) as temporary:
         shutil.copyfile(external_file(preset.files, "inception"), temporary)
     weights = external_sha256(preset.files, "inception")
     extraction = Extraction(
-        extractor=load_extractor("inception", job.folder, device),
+        extractor=load_extractor("inception", folder, device),
         weights=weights,
         batch=preset.compute.feature_batch,
         device=device,
-        folder=job.folder / PARTS,
+        folder=folder / PARTS,
     )
-    with job.progress("images", reference.count) as progress:
-        target = adm_target(extraction, reference, progress)
-    save_target(job.folder, target)
+    with progress("images", reference.count) as counted:
+        target = adm_target(extraction, reference, counted)
+    save_target(folder, target)
     return {
         "reference_images": reference.count,
         "adm_reference_sha256": external_sha256(preset.files, "adm-reference"),

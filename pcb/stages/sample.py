@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcb.config import Sampling, SweepPoint
-from pcb.config.loader import convert
+from pcb.config import Sampling
 from pcb.data.arrays import save_array
 from pcb.model.weights import build_model, load_weights
 from pcb.order.schedule import Schedule
-from pcb.pipeline.run import Job
+from pcb.pipeline.job import Job
 from pcb.runtime.atomic import atomic
 from pcb.runtime.device import DTYPES, compute_exactly, pick_device
 from pcb.sample.draw import labels, uniforms
@@ -27,9 +26,9 @@ STATISTICS = "stats.csv"
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Draw every shard that is not there yet, then summarise the steps."""
-    name = job.unit.variant.partition("/")[0]
-    point = convert(job.unit.settings["point"], SweepPoint, f"{job.unit.name}: point")
+    """Draw every shard that is not there yet, then summarize the steps."""
+    name, point = job.task.model, job.task.sampling_config
+    assert name is not None and point is not None
     sampling, device = job.preset.sampling, pick_device(job.preset.compute)
     # One thread: with several, the rounding of a CPU product depends on its number of rows, and
     # so an image on its batch. Settings of the sweep run side by side instead.

@@ -12,15 +12,14 @@ from pcb.data.images import Images, first_images, open_images
 from pcb.errors import UserError
 from pcb.external.autoencoder import (
     load_released_autoencoder,
-    read_yaml,
-    released_autoencoder_settings,
+    read_autoencoder_settings,
 )
 from pcb.external.files import external_file, external_sha256
 from pcb.external.llamagen import load_llamagen
 from pcb.metrics.features import Extractor
 from pcb.metrics.inception import load_inception
 from pcb.metrics.reconstruction import measure, reconstructions
-from pcb.pipeline.run import Entry, Job
+from pcb.pipeline.job import Entry, Job
 from pcb.runtime.device import compute_exactly, forbid_tf32, pick_device
 from pcb.runtime.weights import save_weights
 from pcb.stages.train import write_log
@@ -38,7 +37,7 @@ _SHOWN = 16
 _MEASURED = 1000
 
 
-def build(job: Job) -> Mapping[str, Any]:
+def run(job: Job) -> Mapping[str, Any]:
     """Make the tokenizer in the way that `tokenizer.source` says."""
     return _BUILDERS[job.preset.tokenizer.source](job)
 
@@ -172,7 +171,7 @@ def _release(job: Job) -> dict[str, Any]:
     """Take the authors' weights as they are: without images, nothing can be measured."""
     files, settings = job.preset.files, job.preset.tokenizer.autoencoder
     config = external_file(files, "autoenc-config")
-    described = released_autoencoder_settings(read_yaml(config))
+    described = read_autoencoder_settings(config)
     for name in described.__struct_fields__:
         value, expected = getattr(described, name), getattr(settings, name)
         if value != expected:

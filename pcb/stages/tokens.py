@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pcb.config import Compute
 from pcb.data.arrays import save_array
 from pcb.data.images import Images, open_images
-from pcb.pipeline.run import Job
+from pcb.pipeline.job import Job
 from pcb.runtime.device import compute_exactly, pick_device
 from pcb.runtime.prefetch import ahead
 from pcb.runtime.progress import Progress
@@ -24,7 +24,7 @@ from pcb.tokenizer.load import load_tokenizer
 from pcb.tokenizer.vq import Tokenizer
 
 
-def build(job: Job) -> dict[str, Any]:
+def run(job: Job) -> dict[str, Any]:
     """Encode what is not there yet."""
     preset = job.preset
     device = pick_device(preset.compute)

@@ -2,15 +2,17 @@
 
 import csv
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pcb.config import Preset
 from pcb.data.images import open_images
 from pcb.external.weights import import_released
 from pcb.model.weights import AVERAGE, WEIGHTS, build_model
-from pcb.pipeline.run import Job
+from pcb.pipeline.job import Job
 from pcb.runtime.atomic import atomic
 from pcb.runtime.device import compute_exactly, pick_device
 from pcb.runtime.ranks import join_ranks
@@ -29,15 +31,19 @@ FINAL_SHARE = 10
 
 def run(job: Job) -> dict[str, Any]:
     """Make a model: train it, or take released weights."""
-    if job.preset.models[job.unit.variant].released is None:
-        return train(job)
+    name = job.task.model
+    assert name is not None
+    if job.preset.models[name].released is None:
+        return train(job, name)
     # Several ranks may have been started for it; the first one is enough.
-    return import_released(job) if os.environ.get("RANK", "0") == "0" else {}
+    if os.environ.get("RANK", "0") != "0":
+        return {}
+    place = f"presets.{job.task.preset}.models.{name}"
+    return import_released(job.preset, name, job.inputs["tokenizer"], job.folder, place=place)
 
 
-def train(job: Job) -> dict[str, Any]:
+def train(job: Job, name: str) -> dict[str, Any]:
     """Train to the end and write weights and log."""
-    name = job.unit.variant
     settings, compute = job.preset.models[name].training, job.preset.compute
     assert settings is not None
     device = pick_device(compute)
@@ -47,7 +53,7 @@ def train(job: Job) -> dict[str, Any]:
     torch.manual_seed(settings.seed)
     model = build_model(job.preset, name, job.inputs["tokenizer"]).to(device)
     batches = Batches(
-        open_codes(job, name, device),
+        open_codes(job.preset, name, job.inputs, device),
         settings,
         num_classes=job.preset.data.num_classes,
         codebook_size=len(model.codebook_VC),
@@ -85,13 +91,15 @@ def train(job: Job) -> dict[str, Any]:
     }
 
 
-def open_codes(job: Job, name: str, device: torch.device) -> Codes:
+def open_codes(
+    preset: Preset, name: str, inputs: Mapping[str, Path], device: torch.device
+) -> Codes:
     """Return the codes that a model trains on: of the cache, or of images as they are drawn."""
-    preset, sizes = job.preset, job.preset.sizes(name)
+    sizes = preset.sizes(name)
     if preset.tokens.source == "cache":
-        return TokenCache(job.inputs["tokens"], sizes)
-    tokenizer = load_tokenizer(job.inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
-    images = open_images(job.inputs["data"], preset, "train")
+        return TokenCache(inputs["tokens"], sizes)
+    tokenizer = load_tokenizer(inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
+    images = open_images(inputs["data"], preset, "train")
     return TokenStream(images, tokenizer, sizes, preset.compute.encoding_batch)
 
 

@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 
 from pcb.cli.main import build_parser, main
-from pcb.cli.make import STAGES
 from pcb.external.catalogue import CATALOGUE
-from pcb.pipeline.stages import ENTRIES
-from pcb.pipeline.tasks import VERSIONS
+from pcb.pipeline.stages import STAGES
 from pcb.preflight.doctor import examine
 from tests.units import ROOT, make_all, pipeline_of
 
@@ -59,10 +57,6 @@ def edit_params(project: Path, old: str, new: str) -> None:
 
 
 # ---- help ---------------------------------------------------------------------------------------
-
-
-def test_there_is_a_verb_and_an_entry_for_each_stage() -> None:
-    assert set(STAGES) == set(ENTRIES) == set(VERSIONS)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -200,7 +194,7 @@ def test_unknown_variant_lists_those_that_there_are(
 # ---- making results -----------------------------------------------------------------------------
 
 
-def test_complete_unit_is_found_without_loading_torch(project: Path) -> None:
+def test_complete_task_is_found_without_loading_torch(project: Path) -> None:
     make_all(pipeline_of())
     started = time.monotonic()
     command = [sys.executable, "-X", "importtime", "-m", "pcb", "train", "ratio2"]
@@ -224,7 +218,7 @@ def test_damaged_artifact_is_one_line(
 ) -> None:
     pipeline = pipeline_of()
     make_all(pipeline)
-    path = pipeline.unit("train", "ratio2").artifact / "key.txt"
+    path = pipeline.task("train", "ratio2").artifact / "key.txt"
     path.write_text({"truncated": "x", "altered": "x" * 16}.get(damage, ""))
     if damage == "missing":
         path.unlink()
@@ -273,18 +267,18 @@ def test_interrupt_is_one_line(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pcb.cli.make.run_unit", interrupt)
+    monkeypatch.setattr("pcb.cli.make.run_task", interrupt)
     assert main(["data", "--preset", "smoke"]) == 130
-    assert capsys.readouterr().err == "pcb: interrupted; the same command goes on\n"
+    assert capsys.readouterr().err == "pcb: interrupted; the same command resumes\n"
 
 
 def test_package_that_is_absent_is_named(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def absent(stage: str) -> None:
+    def absent(stage: str, name: str) -> None:
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
 
-    monkeypatch.setattr("pcb.pipeline.stages.load_entry", absent)
+    monkeypatch.setattr("pcb.pipeline.job.stage_function", absent)
     assert "package sklearn, which is not installed" in error_of(capsys, "data")
 
 
@@ -302,7 +296,7 @@ def test_doctor_looks_at_machine_presets_and_results(
 ) -> None:
     assert examine(project / "params.yaml") == 0
     out = capsys.readouterr().out
-    for thing in ["python", "cores", "memory", "disk", "torch", "GPU"]:
+    for thing in ["python", "cores", "memory", "disk", "torch", "snakemake", "GPU"]:
         assert re.search(rf"^  ok    {thing} +\S", out, flags=re.MULTILINE)
     assert "preset mini (active)" in out
     assert "0 of 21 are current" in out

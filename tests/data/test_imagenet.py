@@ -15,7 +15,7 @@ from pcb.data.crops import centre_square, crop
 from pcb.data.images import first_images, open_images
 from pcb.errors import UserError
 from pcb.runtime.pool import in_order
-from pcb.stages.data import prepare
+from pcb.stages.data import run as prepare
 from tests.imagenet import (
     Tree,
     imagenet_preset,

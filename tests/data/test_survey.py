@@ -15,9 +15,9 @@ from pcb.data.survey import check_image
 from pcb.data.tree import read_file
 from pcb.errors import UserError
 from pcb.pipeline.manifest import result_files
-from pcb.pipeline.run import run_unit
+from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline
-from pcb.stages.data import prepare
+from pcb.stages.data import run as prepare
 from tests.imagenet import (
     READABLE,
     imagenet_preset,
@@ -70,8 +70,8 @@ def test_the_index_describes_every_readable_file(trees, tmp_path, layout):
 def test_the_same_tree_elsewhere_has_the_same_content(folder, trees):
     def content(root: Path) -> str:
         preset = imagenet_preset(root / "train", root / "val")
-        unit = Pipeline("tests", preset).unit("data")
-        manifest = run_unit(unit, preset, prepare, force=True)
+        task = Pipeline("tests", preset).task("data")
+        manifest = run_task(task, preset, prepare, force=True)
         assert set(manifest.files) == {"train.csv", "validation.csv", "refused.csv"}
         return f"{manifest.key} {manifest.content}"
 
@@ -184,3 +184,16 @@ def test_a_file_that_may_not_be_read_stops_the_stage(trees, tmp_path):
     os.symlink(place, place)
     with pytest.raises(UserError, match="loop.JPEG: cannot be read .Too many levels"):
         survey(tmp_path / "data", imagenet_preset(tmp_path / "train"))
+
+
+def test_odd_metadata_is_no_noise(tmp_path, recwarn):
+    """EXIF that ends too early: Pillow would warn, without the file's name."""
+    tree = write_tree(tmp_path / "train", oddities=False)
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0" + b"\x12\x01\x03\0"
+    for name in tree.images:
+        image = Image.open(tmp_path / "train" / name)
+        image.load()
+        image.save(tmp_path / "train" / name, format="JPEG", exif=exif)
+    facts = survey(tmp_path / "data", imagenet_preset(tmp_path / "train", None))
+    assert facts["refused"] == 0
+    assert [str(warning.message) for warning in recwarn] == []

@@ -8,13 +8,13 @@ import pytest
 import torch
 import yaml
 
-from pcb.errors import UserError
-from pcb.external.released import CHECKPOINT, CONFIG, ReleasedConfig, load_released
-from pcb.external.parity import compare
 from pcb.config import Compute
+from pcb.errors import UserError
 from pcb.external.autoencoder import read_checkpoint
+from pcb.external.parity import compare
+from pcb.external.released import CHECKPOINT, CONFIG, ReleasedConfig, load_released
 from pcb.train.batches import model_inputs
-from pcb.train.objective import Objective
+from pcb.train.model_loss import ModelLoss
 from tests.train.recorded import FOLDER, arrays_of, batch_of
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -66,9 +66,9 @@ def test_a_head_mlp_and_mixing_in_every_layer_are_read_as_released(tmp_path, cha
     assert model.settings.mixing_layers == len(model.layers) == 2
     arrays = arrays_of(f"train-tiny-head-mlp/{name}.npz")
     batch = batch_of(arrays)
-    objective = Objective(model, Compute())
+    loss = ModelLoss(model, Compute())
     inputs, codes_BT = model_inputs(batch, model.codebook_VC)
-    losses_T = objective(inputs, codes_BT, objective.mask(batch.sequence))
+    losses_T = loss(inputs, codes_BT, loss.mask(batch.sequence))
     assert float(losses_T.mean()) == pytest.approx(float(arrays["loss"]), abs=1e-6)
 
 

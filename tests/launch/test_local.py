@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pcb.pipeline.tasks import Unit
+from pcb.pipeline.tasks import Task
 from tests.units import pipeline_of
 
 pytestmark = pytest.mark.slow
 
-TRAIN = pipeline_of().unit("train", "ratio2")
-SAMPLE = pipeline_of().unit("sample", "ratio2/t17")
+TRAIN = pipeline_of().task("train", "ratio2")
+SAMPLE = pipeline_of().task("sample", "ratio2/t17")
 
 
 @pytest.fixture
@@ -41,14 +41,14 @@ def pcb(project: Path, *arguments: str, status: int = 0) -> str:
     return done.stdout
 
 
-def manifest(tree: Path, unit: Unit) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = json.loads((tree / unit.manifest).read_text())
+def manifest(tree: Path, task: Task) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = json.loads((tree / task.manifest).read_text())
     return found
 
 
-def test_two_ranks_and_two_shares(project: Path, finished: Path) -> None:
+def test_two_ranks_and_two_groups_of_shards(project: Path, finished: Path) -> None:
     pcb(project, "train", "ratio2")
-    mine, theirs = (manifest(tree, TRAIN)["facts"] for tree in (project, finished))
+    mine, theirs = (manifest(tree, TRAIN)["results"] for tree in (project, finished))
     assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
     # The same weights again, so that samples can be compared bit by bit.
     for name in (TRAIN.artifact, TRAIN.manifest):
@@ -57,13 +57,13 @@ def test_two_ranks_and_two_shares(project: Path, finished: Path) -> None:
         source = finished / name
         shutil.copytree(source, path) if source.is_dir() else shutil.copy(source, path)
     out = pcb(project, "sample", "ratio2/t17")
-    assert "making share 1 of 2" in out and "making share 2 of 2" in out
+    assert all(f"making shard group {k} of 2" in out for k in (1, 2))
     assert manifest(project, SAMPLE)["content"] == manifest(finished, SAMPLE)["content"]
     assert "already complete" in pcb(project, "sample", "ratio2/t17")
 
 
 def test_what_is_wrong_is_said_in_a_line(project: Path) -> None:
-    shutil.rmtree(project / pipeline_of().unit("tokens").artifact)
+    shutil.rmtree(project / pipeline_of().task("tokens").artifact)
     out = pcb(project, "train", "ratio2", status=1)
     assert "pcb tokens --preset smoke" in out
     assert "Traceback" not in out

@@ -10,9 +10,11 @@ from submitit.core.utils import DelayedSubmission
 from pcb.config import Cluster, Resources
 from pcb.config.loader import load_cluster
 from pcb.errors import UserError
-from pcb.launch.record import WHOLE, Record, Submitted, all_records, read_record
+from pcb.launch.record import Record, Submitted, all_records, read_record
+from pcb.launch.split import ranks_per_node
 from pcb.launch.submit import announce, submit
 from pcb.launch.work import Work
+from pcb.pipeline.job import ALL_SHARDS, ShardGroup
 from tests.launch.conftest import StandIn
 from tests.units import ROOT, pipeline_of
 
@@ -72,24 +74,26 @@ def test_script_of_a_training_on_two_nodes_is_the_recorded_one(
     )
     stand_in("srun", "exit 1")
     stand_in("sbatch", f'cp "$1" {tmp_path}/script; echo Submitted batch job 12')
-    unit = pipeline_of().unit("train", "ratio2")
+    task = pipeline_of().task("train", "ratio2")
     named = msgspec.structs.replace(
-        announce(unit, [WHOLE])[0], name="pcb-train-ratio2-0a1b2c3d", folder=str(tmp_path / "x")
+        announce(task, [ALL_SHARDS])[0],
+        name="pcb-train-ratio2-0a1b2c3d",
+        folder=str(tmp_path / "x"),
     )
-    (job,) = submit("train", [named], [Work.on(unit)], cluster)
+    (job,) = submit("train", [named], [Work.on(task)], cluster)
     assert job == msgspec.structs.replace(named, job_id="12")
     script = (tmp_path / "script").read_text()
     assert script.replace(named.folder, "FOLDER").strip() == RECORDED + COMMAND
     # The work is there before the cluster is asked, and again where submitit looks for it.
     for name in ("work-0.pkl", "12_submitted.pkl"):
-        assert DelayedSubmission.load(tmp_path / "x" / name).function == Work.on(unit)
+        assert DelayedSubmission.load(tmp_path / "x" / name).function == Work.on(task)
 
 
-def test_stages_but_training_take_one_task() -> None:
+def test_stages_but_training_take_one_process() -> None:
     resources = Resources(gpus=4, ranks=2)
-    assert resources.tasks("train") == 4
-    assert Resources(ranks=2).tasks("train") == 2
-    assert resources.tasks("sample") == 1
+    assert ranks_per_node("train", resources) == 4
+    assert ranks_per_node("train", Resources(ranks=2)) == 2
+    assert ranks_per_node("sample", resources) == 1
 
 
 def test_local_file_overrides_key_by_key(tmp_path: Path) -> None:
@@ -108,7 +112,7 @@ def test_local_file_overrides_key_by_key(tmp_path: Path) -> None:
     [
         ("cluster: {partitoin: gpu}", "did you mean `partition`"),
         ("cluster: {tries: 0}", "cluster.tries = 0"),
-        ("cluster: {stages: {sample: {array: 2, chunk: 2}}}", "sample: array cuts units up"),
+        ("cluster: {stages: {sample: {array: 2, chunk: 2}}}", "sample: array cuts tasks up"),
         ("cluster: {stages: {train: {chunk: 2}}}", "train.chunk: expected for sample and metrics"),
         ("cluster: {on_interrupt: stay}", "cluster.on_interrupt = 'stay'"),
         ("presets: {}", "expected `cluster` and `files` alone"),
@@ -123,13 +127,15 @@ def test_wrong_facts_are_refused_with_their_place(tmp_path: Path, text: str, mes
 
 
 def test_records_are_read_back_and_damaged_ones_count_as_none(folder: Path) -> None:
-    unit = pipeline_of().unit("train", "ratio2")
-    job = Submitted(name="pcb-train-0", job_id="7_1", folder="here", share=(1, 2), tries=2)
-    record = Record.of(unit, (job,))
+    task = pipeline_of().task("train", "ratio2")
+    job = Submitted(
+        name="pcb-train-0", job_id="7_1", folder="here", shards=ShardGroup(1, 2), tries=2
+    )
+    record = Record.of(task, (job,))
     record.write()
     assert read_record(record.path) == record
     assert list(all_records()) == [record]
-    # What a head that was killed while it wrote leaves behind.
+    # What a controller that was killed while it wrote leaves behind.
     record.path.with_name(f".123.{record.path.name}").write_bytes(record.path.read_bytes())
     assert list(all_records()) == [record]
     record.path.write_text("{")
@@ -138,7 +144,7 @@ def test_records_are_read_back_and_damaged_ones_count_as_none(folder: Path) -> N
 
 
 def test_launcher_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pcb.pipeline.stages import launcher_of
+    from pcb.pipeline.execution import launcher_of
 
     monkeypatch.setenv("PCB_LAUNCHER", "moon")
     with pytest.raises(UserError, match="there are debug, local, slurm"):

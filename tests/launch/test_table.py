@@ -10,17 +10,18 @@ import pytest
 
 from pcb.cli.main import main
 from pcb.launch.outcome import log_of
-from pcb.launch.record import WHOLE, Record, Submitted, all_records
+from pcb.launch.record import Record, Submitted, all_records
+from pcb.pipeline.job import ALL_SHARDS, ShardGroup
 from tests.launch.conftest import StandIn
 from tests.units import ROOT, pipeline_of
 
 PIPELINE = pipeline_of()
 NAMES = ("sample/ratio2/t9", "sample/ratio2/t17")
 TABLE = """\
-unit               preset  job  part          try  state       node    progress
-sample/ratio2/t17  smoke   9    unit 2 of 2   1    RUNNING     node07  waits for its turn in the job
-sample/ratio2/t9   smoke   9    unit 1 of 2   1    RUNNING     node07  images 32/64 50%  0:10 left
-tokens             smoke   7_1  share 2 of 3  2    PENDING
+task               preset  job  part          try  state       node    progress
+sample/ratio2/t17  smoke   9    task 2 of 2   1    RUNNING     node07  waits for its turn in the job
+sample/ratio2/t9   smoke   9    task 1 of 2   1    RUNNING     node07  images 32/64 50%  0:10 left
+tokens             smoke   7_1  group 2 of 3  2    PENDING
 train/ratio2       smoke   ?    all           1    SUBMITTING
 2 running, 1 pending, 1 submitting
 """
@@ -28,16 +29,20 @@ train/ratio2       smoke   ?    all           1    SUBMITTING
 
 @pytest.fixture
 def recorded(folder: Path, stand_in: StandIn) -> Path:
-    """Return a folder with records of four units, on a cluster that knows two of their jobs."""
-    shared = Submitted(name="pcb-sample-chunk-0", job_id="9", folder="9", share=WHOLE, units=NAMES)
+    """Return a folder with records of four tasks, on a cluster that knows two of their jobs."""
+    shared = Submitted(
+        name="pcb-sample-chunk-0", job_id="9", folder="9", shards=ALL_SHARDS, tasks=NAMES
+    )
     for name in NAMES:
         stage, _, variant = name.partition("/")
-        Record.of(PIPELINE.unit(stage, variant), (shared,)).write()
-    share = Submitted(name="pcb-tokens-1", job_id="7_1", folder="7", share=(1, 3), tries=2)
-    Record.of(PIPELINE.unit("tokens"), (share,)).write()
-    named = Submitted(name="pcb-train-2", folder="2", share=WHOLE)
-    Record.of(PIPELINE.unit("train", "ratio2"), (named,)).write()
-    Record.of(PIPELINE.unit("train", "ratio4")).write()
+        Record.of(PIPELINE.task(stage, variant), (shared,)).write()
+    group = Submitted(
+        name="pcb-tokens-1", job_id="7_1", folder="7", shards=ShardGroup(1, 3), tries=2
+    )
+    Record.of(PIPELINE.task("tokens"), (group,)).write()
+    named = Submitted(name="pcb-train-2", folder="2", shards=ALL_SHARDS)
+    Record.of(PIPELINE.task("train", "ratio2"), (named,)).write()
+    Record.of(PIPELINE.task("train", "ratio4")).write()
     log_of(shared).parent.mkdir()
     log_of(shared).write_text("submitit INFO\nsample/ratio2/t9: images 32/64 50%  0:10 left\n")
     stand_in("squeue", "echo '9|RUNNING|node07|None'; echo '7_1|PENDING||Priority'")
@@ -53,7 +58,7 @@ def test_a_line_a_job_with_its_progress(recorded: Path, capsys: pytest.CaptureFi
 def test_watching_ends_with_the_last_job(
     recorded: Path, stand_in: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At the second look the jobs are gone, records and all, as when their heads have ended."""
+    """At the second look the jobs are gone, records and all, as when their controllers end."""
     stand_in("squeue", "echo '9|RUNNING|node07|None'; rm -r .pcb")
     assert main(["jobs", "--watch", "0.01"]) == 0
     out = capsys.readouterr().out
@@ -84,7 +89,7 @@ def test_beside_a_workflow_it_comes_once_and_ends_with_the_workflow(recorded: Pa
     assert done.stdout == f"\n{TABLE}\nno more\n"
 
 
-def test_cancelled_unit_takes_along_what_shares_its_job(
+def test_cancelled_task_takes_along_what_shares_its_job(
     recorded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["jobs", "--cancel", NAMES[0]]) == 0
@@ -93,7 +98,7 @@ def test_cancelled_unit_takes_along_what_shares_its_job(
         NAMES[0],
     ]
     assert Path("cancelled").read_text() == "pcb-sample-chunk-0\n"
-    assert {record.unit for record in all_records()} == {"tokens", "train/ratio2", "train/ratio4"}
+    assert {record.task for record in all_records()} == {"tokens", "train/ratio2", "train/ratio4"}
 
 
 def test_nothing_to_cancel_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,10 +14,10 @@ from pcb.config.loader import load_preset
 from pcb.errors import UserError
 from pcb.metrics.classifier import WEIGHTS, Classifier, classify, load_classifier
 from pcb.metrics.target import FEATURES, STATISTICS, load_target
-from pcb.pipeline.run import Job
+from pcb.pipeline.job import Job
 from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.progress import Progress
-from pcb.train.classifier import build
+from pcb.stages.reference import run as build
 
 CLASSES = 10
 
@@ -53,11 +53,10 @@ def make_job(data, folder, **changes):
     preset = msgspec.structs.replace(preset, classifier=settings, compute=compute)
     folder.mkdir(exist_ok=True)
     return Job(
-        unit=Pipeline("smoke", preset).unit("reference"),
+        task=Pipeline("smoke", preset).task("reference"),
         preset=preset,
         folder=folder,
         inputs={"data": data},
-        facts={},
         progress=partial(Progress, "reference"),
     )
 

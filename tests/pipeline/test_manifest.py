@@ -11,7 +11,7 @@ from pcb.pipeline.manifest import (
     result_files,
     write_manifest,
 )
-from pcb.pipeline.provenance import certify
+from pcb.pipeline.provenance import provenance_now
 from pcb.runtime.environment import code_version, package_versions
 from pcb.runtime.hashing import FileRecord, record_file
 
@@ -29,11 +29,11 @@ def manifest(**changes: object) -> Manifest:
         key="k",
         settings={"shard_images": 4},
         inputs=(),
-        parts={"s002": "k2", "s004": "k4"},
+        partitions={"s002": "k2", "s004": "k4"},
         files=files,
         content=content_of_files(files),
-        facts={"images": 4},
-        certificate=certify(1.5),
+        results={"images": 4},
+        provenance=provenance_now(1.5),
     )
     return msgspec.structs.replace(whole, **changes)
 
@@ -41,7 +41,7 @@ def manifest(**changes: object) -> Manifest:
 def test_manifest_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "a" / "all.json"
     write_manifest(path, manifest())
-    assert read_manifest(path) == manifest(certificate=read_manifest(path).certificate)
+    assert read_manifest(path) == manifest(provenance=read_manifest(path).provenance)
     assert read_manifest(tmp_path / "none.json") is None
 
 
@@ -54,7 +54,7 @@ def test_damaged_manifest_is_refused_with_the_way_out(tmp_path: Path, text: str)
 
 
 def test_content_depends_on_files_alone() -> None:
-    first, second = manifest(), manifest(certificate=certify(99.0), facts={}, key="other")
+    first, second = manifest(), manifest(provenance=provenance_now(99.0), results={}, key="other")
     assert first.content == content_of_files(second.files)
     changed = {**first.files, "labels.npy": FileRecord(bytes=1, sha256="ab")}
     renamed = {**first.files, "names.npy": first.files["labels.npy"]}
@@ -84,10 +84,10 @@ def test_record_is_size_and_sha256(tmp_path: Path) -> None:
     assert record_file(tmp_path / "a") == FileRecord(bytes=3, sha256=digest)
 
 
-def test_certificate_names_code_packages_and_machine(tmp_path: Path) -> None:
-    certificate = certify(1.23456)
-    assert certificate.seconds == 1.235
-    assert certificate.finished.endswith("+00:00")
-    assert {"platform", "cpu", "cores"} <= set(certificate.machine)
+def test_provenance_names_code_packages_and_machine(tmp_path: Path) -> None:
+    provenance = provenance_now(1.23456)
+    assert provenance.seconds == 1.235
+    assert provenance.finished.endswith("+00:00")
+    assert {"platform", "cpu", "cores"} <= set(provenance.machine)
     assert {"pcb", "python", "numpy"} <= set(package_versions())
     assert code_version(tmp_path) == (None, None)

@@ -8,24 +8,25 @@ import msgspec
 import pytest
 
 from pcb.errors import UserError
-from pcb.pipeline.run import Job, run_unit
-from pcb.pipeline.staleness import settle
-from pcb.pipeline.tasks import Pipeline, Unit
+from pcb.pipeline.job import Job
+from pcb.pipeline.run import run_task
+from pcb.pipeline.staleness import sync_times
+from pcb.pipeline.tasks import Pipeline, Task
 from pcb.runtime.atomic import write_atomic
 from tests.units import make_all, pipeline_of, write_key
 
 
 def stale(pipeline: Pipeline) -> list[str]:
-    """Settle, and return the units that a tool which compares times would make."""
-    settle(pipeline)
-    return [unit.name for unit in pipeline if looks_stale(unit)]
+    """Sync the times, and return the tasks that a tool which compares times would make."""
+    sync_times(pipeline)
+    return [task.name for task in pipeline if looks_stale(task)]
 
 
-def looks_stale(unit: Unit) -> bool:
-    if not unit.manifest.exists():
+def looks_stale(task: Task) -> bool:
+    if not task.manifest.exists():
         return True
-    inputs = [unit.stamp, *(read.unit.manifest for read in unit.inputs if not read.parts)]
-    made = unit.manifest.stat().st_mtime_ns
+    inputs = [task.staleness, *(read.task.manifest for read in task.inputs if not read.partitions)]
+    made = task.manifest.stat().st_mtime_ns
     return any(path.stat().st_mtime_ns > made for path in inputs if path.exists())
 
 
@@ -45,12 +46,12 @@ def other(job: Job) -> Mapping[str, object]:
 def test_everything_is_stale_at_first_and_nothing_after_it_was_made(
     folder: Path, smoke: Pipeline
 ) -> None:
-    assert stale(smoke) == [unit.name for unit in smoke]
+    assert stale(smoke) == [task.name for task in smoke]
     make_all(smoke)
     assert stale(smoke) == []
 
 
-def test_times_and_stamps_of_a_clone_do_not_matter(folder: Path, smoke: Pipeline) -> None:
+def test_times_of_a_clone_do_not_matter(folder: Path, smoke: Pipeline) -> None:
     make_all(smoke)
     files = [path for path in folder.rglob("*") if path.is_file()]
     generator = random.Random(0)
@@ -82,36 +83,36 @@ def test_setting_makes_stale_what_depends_on_it_and_nothing_else(
     assert stale(changed) == []
 
 
-def test_stale_stamp_is_not_written_anew_while_nothing_happens(
+def test_staleness_file_is_not_written_anew_while_nothing_happens(
     folder: Path, smoke: Pipeline
 ) -> None:
     make_all(smoke)
     changed = with_learning_rate(smoke, "ratio4", 1e-3)
-    settle(changed)
-    stamp = smoke.unit("train", "ratio4").stamp
-    first = stamp.read_text()
-    settle(changed)
-    assert stamp.read_text() == first
+    sync_times(changed)
+    mark = smoke.task("train", "ratio4").staleness
+    first = mark.read_text()
+    sync_times(changed)
+    assert mark.read_text() == first
 
 
-def test_stamp_of_a_stale_unit_never_has_a_content_that_was_seen_before(
+def test_staleness_file_never_has_a_content_that_was_seen_before(
     folder: Path, smoke: Pipeline
 ) -> None:
     changed = with_learning_rate(smoke, "ratio4", 1e-3)
-    stamp = smoke.unit("train", "ratio4").stamp
+    mark = smoke.task("train", "ratio4").staleness
     seen = set()
     for pipeline in [smoke, changed] * 2:
-        settle(pipeline)
-        seen.add(stamp.read_text())
+        sync_times(pipeline)
+        seen.add(mark.read_text())
         make_all(pipeline)
     assert len(seen) == 4
 
 
-def test_manifest_of_the_future_is_still_older_than_its_stamp(
+def test_manifest_of_the_future_is_still_older_than_its_staleness_file(
     folder: Path, smoke: Pipeline
 ) -> None:
     make_all(smoke)
-    manifest = smoke.unit("train", "ratio4").manifest
+    manifest = smoke.task("train", "ratio4").manifest
     os.utime(manifest, (4e9, 4e9))
     assert "train/ratio4" in stale(with_learning_rate(smoke, "ratio4", 1e-3))
 
@@ -120,10 +121,10 @@ def test_other_result_of_the_same_settings_reaches_its_readers(
     folder: Path, smoke: Pipeline
 ) -> None:
     make_all(smoke)
-    train = smoke.unit("train", "ratio2")
-    run_unit(train, smoke.preset, write_key, force=True)
+    train = smoke.task("train", "ratio2")
+    run_task(train, smoke.preset, write_key, force=True)
     assert stale(smoke) == []
-    run_unit(train, smoke.preset, other, force=True)
+    run_task(train, smoke.preset, other, force=True)
     samples = [f"sample/ratio2/{point.name}" for point in smoke.preset.points("ratio2")]
     assert set(stale(smoke)) == {*samples, "report"}
     make_all(smoke)
@@ -162,19 +163,19 @@ def test_folder_of_another_version_is_refused(folder: Path, smoke: Pipeline) -> 
     shutil.rmtree("results/manifests")
     shutil.move("old", "results/manifests")  # As `git checkout` does, without `dvc checkout`.
     with pytest.raises(UserError, match=r"train/ratio4 \(and \d more\): holds another.*dvc check"):
-        settle(smoke)
+        sync_times(smoke)
     assert "train/ratio4" in stale(changed)
 
 
-def test_stamp_that_says_nothing_is_written_anew(folder: Path, smoke: Pipeline) -> None:
-    settle(smoke)
-    stamp = smoke.unit("data").stamp
-    stamp.write_text("{")
-    settle(smoke)
-    assert smoke.unit("data").key in stamp.read_text()
+def test_staleness_file_that_says_nothing_is_written_anew(folder: Path, smoke: Pipeline) -> None:
+    sync_times(smoke)
+    mark = smoke.task("data").staleness
+    mark.write_text("{")
+    sync_times(smoke)
+    assert smoke.task("data").key in mark.read_text()
 
 
 def test_unwritable_folder_is_named(folder: Path, smoke: Pipeline) -> None:
     Path(".pcb").write_text("in the way")
     with pytest.raises(UserError, match=r"\.pcb"):
-        settle(smoke)
+        sync_times(smoke)

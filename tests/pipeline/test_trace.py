@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from pcb.errors import UserError
-from pcb.pipeline.resolved import settings_file, settings_in_effect, write_settings
+from pcb.pipeline.resolved import resolved_settings, settings_file, write_settings
 from pcb.pipeline.tasks import Pipeline
-from pcb.pipeline.trace import ancestors, print_trace, unit_of
+from pcb.pipeline.trace import ancestors, print_trace, task_of
 from pcb.pipeline.verify import ABSENT, DAMAGED, NOT_MADE, OK, STALE, audit
 from tests.units import make_all, pipeline_of
 
@@ -21,12 +21,12 @@ def made(folder: Path, smoke: Pipeline) -> Pipeline:
 
 
 def states(pipeline: Pipeline) -> dict[str, str]:
-    return {found.unit.name: found.state for found in audit(pipeline)}
+    return {found.task.name: found.state for found in audit(pipeline)}
 
 
 def write_table(pipeline: Pipeline) -> Path:
     """Write metrics.csv as the report does, as far as tracing reads it."""
-    table = pipeline.unit("report").artifact / "metrics.csv"
+    table = pipeline.task("report").artifact / "metrics.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["model", "steps"])
@@ -35,7 +35,7 @@ def write_table(pipeline: Pipeline) -> Path:
 
 
 def test_everything_that_a_number_was_made_from_is_in_its_chain(smoke: Pipeline) -> None:
-    chain = [unit.name for unit in ancestors(smoke, smoke.unit("metrics", "ratio4/t17"))]
+    chain = [task.name for task in ancestors(smoke, smoke.task("metrics", "ratio4/t17"))]
     assert chain == [
         "metrics/ratio4/t17",
         "sample/ratio4/t17",
@@ -47,61 +47,61 @@ def test_everything_that_a_number_was_made_from_is_in_its_chain(smoke: Pipeline)
     ]
 
 
-def test_a_target_may_be_a_unit_a_manifest_a_file_or_a_row(made: Pipeline) -> None:
-    unit = made.unit("sample", "ratio2/t9")
-    for target in (unit.name, str(unit.manifest), str(unit.artifact / "key.txt")):
-        assert unit_of(made, target) is unit
+def test_a_target_may_be_a_task_a_manifest_a_file_or_a_row(made: Pipeline) -> None:
+    task = made.task("sample", "ratio2/t9")
+    for target in (task.name, str(task.manifest), str(task.artifact / "key.txt")):
+        assert task_of(made, target) is task
     table = write_table(made)
     for row, variant in enumerate(made.variants("metrics"), start=1):
-        assert unit_of(made, f"{table}:{row}") is made.unit("metrics", variant)
+        assert task_of(made, f"{table}:{row}") is made.task("metrics", variant)
 
 
 @pytest.mark.parametrize("target", ["metrics/ratio9/t17", "params.yaml", "other/metrics.csv:1"])
 def test_what_cannot_be_traced_is_refused(made: Pipeline, target: str) -> None:
     with pytest.raises(UserError, match="reports/smoke/metrics.csv"):
-        unit_of(made, target)
+        task_of(made, target)
 
 
 @pytest.mark.parametrize("row", ["0", "99", "last", ""])
 def test_a_row_that_the_table_lacks_is_refused(made: Pipeline, row: str) -> None:
     table = write_table(made)
     with pytest.raises(UserError, match="is not one of 1 to"):
-        unit_of(made, f"{table}:{row}")
+        task_of(made, f"{table}:{row}")
 
 
 def test_chain_is_printed_with_hashes_code_machine_and_state(
     made: Pipeline, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    unit = made.unit("metrics", "ratio2/t17")
-    assert print_trace(made, unit) == 0
+    task = made.task("metrics", "ratio2/t17")
+    assert print_trace(made, task) == 0
     out = capsys.readouterr().out
     assert "metrics/ratio2/t17  [ok]" in out
-    assert unit.key in out
+    assert task.key in out
     assert "torch" in out
     assert "all 7 match what lies on disk" in out
-    (made.unit("train", "ratio2").artifact / "key.txt").write_text("another size")
-    assert print_trace(made, unit) == 1
+    (made.task("train", "ratio2").artifact / "key.txt").write_text("another size")
+    assert print_trace(made, task) == 1
     assert "1 of 7 do not match: train/ratio2 is damaged" in capsys.readouterr().out
 
 
 def test_every_way_of_being_wrong_has_its_name(made: Pipeline) -> None:
     assert set(states(made).values()) == {OK}
-    key = made.unit("train", "ratio2").artifact / "key.txt"
+    key = made.task("train", "ratio2").artifact / "key.txt"
     text = key.read_text()
     key.write_text(text[::-1])
     assert states(made)["train/ratio2"] == DAMAGED
     key.unlink()
     assert states(made)["train/ratio2"] == ABSENT
     key.write_text(text)
-    (made.unit("sample", "ratio2/t9").artifact / "complete.json").unlink()
-    made.unit("metrics", "ratio2/t9").manifest.unlink()
+    (made.task("sample", "ratio2/t9").artifact / "complete.json").unlink()
+    made.task("metrics", "ratio2/t9").manifest.unlink()
     found = states(made)
     assert found["sample/ratio2/t9"] == ABSENT
     assert found["metrics/ratio2/t9"] == NOT_MADE
     assert found["train/ratio2"] == OK
 
 
-def test_other_settings_make_a_unit_stale(made: Pipeline, folder: Path) -> None:
+def test_other_settings_make_a_task_stale(made: Pipeline, folder: Path) -> None:
     from tests.units import ROOT
 
     old = "ratio4: {model: {scale_ratio: 4}}"
@@ -118,27 +118,27 @@ def test_large_files_are_read_anew_whatever_is_remembered(folder: Path, smoke: P
     import os
 
     make_all(smoke)
-    unit = smoke.unit("data")
-    path = unit.artifact / "large.bin"
+    task = smoke.task("data")
+    path = task.artifact / "large.bin"
     path.write_bytes(bytes(2 << 20))
     from pcb.pipeline.integrity import damaged_files, hash_files
     from pcb.runtime.hashing import record_file
 
     records = {"large.bin": record_file(path)}
-    hash_files(unit, ["large.bin"])
+    hash_files(task, ["large.bin"])
     status = path.stat()
     with path.open("r+b") as file:
         file.write(b"x")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert not list(damaged_files(unit, records))
-    assert [p for p, _ in damaged_files(unit, records, reread=True)] == [path]
+    assert not list(damaged_files(task, records))
+    assert [p for p, _ in damaged_files(task, records, reread=True)] == [path]
 
 
-def test_settings_in_effect_hold_what_each_unit_gets(folder: Path, smoke: Pipeline) -> None:
-    found = settings_in_effect(smoke)
-    for unit in smoke:
-        settings = found[unit.stage]
-        assert (settings if unit.variant == "all" else settings[unit.variant]) == unit.settings
+def test_resolved_settings_hold_what_each_task_gets(folder: Path, smoke: Pipeline) -> None:
+    found = resolved_settings(smoke)
+    for task in smoke:
+        settings = found[task.stage]
+        assert (settings if task.variant == "all" else settings[task.variant]) == task.settings
     path = write_settings(smoke)
     assert path == settings_file("smoke")
     before = path.stat().st_mtime_ns

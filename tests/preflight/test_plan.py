@@ -1,4 +1,4 @@
-"""What a preset will take: arithmetic and bytes of its units, and where its hours come from."""
+"""What a preset will take: arithmetic and bytes of its tasks, and where its hours come from."""
 
 import json
 import re
@@ -10,10 +10,10 @@ from pcb.cli.main import main
 from pcb.errors import UserError
 from pcb.pipeline.tasks import Pipeline
 from pcb.preflight import flops
-from pcb.preflight.cost import bytes_of, checkpoint_bytes, train_images, work_of
+from pcb.preflight.cost import checkpoint_bytes, cost_of, train_images
 from pcb.preflight.duration import CAPTURE, HOST_STEP, START, shared_training, time_of
 from pcb.preflight.plan import Line, forecast, missing_files, shared
-from pcb.preflight.rates import RATES, Device, Range, read_stored
+from pcb.preflight.rates import RATES, Device, Range, load_device
 from tests.units import ROOT, make_all, pipeline_of
 
 H100 = Device(name="H100", stored={}, utilization=0.5)
@@ -35,16 +35,16 @@ def paper() -> Pipeline:
 
 
 def test_the_token_cache_is_as_large_as_the_method_says(paper):
-    assert bytes_of(paper.unit("tokens"), paper.preset) == 2 * 1_281_167 * 8_500
+    assert cost_of(paper.task("tokens"), paper.preset).bytes == 2 * 1_281_167 * 8_500
 
 
 def test_training_is_epochs_times_images_times_a_step(paper):
-    (work,) = work_of(paper.unit("train", "l-2x"), paper.preset)
+    (work,) = cost_of(paper.task("train", "l-2x"), paper.preset).works
     run = paper.preset.models["l-2x"]
     step = flops.training_step(run.model, paper.preset.tokenizer.autoencoder, (1, 2, 4, 8, 16))
     assert work.flops == pytest.approx(205 * 1_281_167 * step, rel=1e-12)
     assert (work.precision, work.width) == ("16 bits", 1024)
-    seconds, sources = time_of(paper.unit("train", "l-2x"), paper.preset, H100)
+    seconds, sources = time_of(paper.task("train", "l-2x"), paper.preset, H100)
     # Starting and compiling are not arithmetic.
     assert seconds.low == pytest.approx(work.flops / (0.5 * 989e12) + 19)
     assert sources == {"training in 16 bits, width 1024": "50 % of 989 TFLOP/s by the datasheet"}
@@ -57,7 +57,7 @@ def test_a_checkpoint_holds_the_largest_models_weights_four_times(paper):
 
 def test_guidance_costs_what_its_steps_and_one_catching_up_take(paper):
     def drawn(setting: str) -> float:
-        (work,) = work_of(paper.unit("sample", f"s-2x/{setting}"), paper.preset)
+        (work,) = cost_of(paper.task("sample", f"s-2x/{setting}"), paper.preset).works
         return work.flops
 
     plain, staged, constant = (
@@ -70,9 +70,10 @@ def test_guidance_costs_what_its_steps_and_one_catching_up_take(paper):
 
 
 def test_decoding_in_16_bits_counts_as_such(paper):
-    unit = paper.unit("metrics", "l-2x/k4-cfg1.4-start5")
+    task = paper.task("metrics", "l-2x/k4-cfg1.4-start5")
     metrics = replace(paper.preset.metrics, decode_precision="float16")
-    works = work_of(unit, paper.preset), work_of(unit, replace(paper.preset, metrics=metrics))
+    presets = paper.preset, replace(paper.preset, metrics=metrics)
+    works = [cost_of(task, preset).works for preset in presets]
     precisions = [{work.kind: work.precision for work in of}["decoding"] for of in works]
     assert precisions == ["float32", "16 bits"]
 
@@ -84,24 +85,25 @@ def test_only_what_is_left_to_make_takes_time(folder, smoke):
     after, _ = forecast(smoke, H100)
     assert [line.left for line in after] == [0] * len(after)
     assert sum(line.seconds.high for line in after) == 0
-    assert [line.units for line in before] == [line.units for line in after]
+    assert [line.tasks for line in before] == [line.tasks for line in after]
 
 
 def test_measured_rates_win_and_are_named(folder, smoke):
     RATES.parent.mkdir()
     rate = {"flops_per_second": 1e12, "measured": "training S, batch 8"}
     RATES.write_text(json.dumps({"H100": {"training": {"float32": {"any": rate}}}}))
-    device = Device(name="H100", stored=read_stored(RATES), utilization=0.5)
+    device = load_device("H100", 0.5)
     lines, sources = forecast(smoke, device)
     assert sources["training in float32"] == "training S, batch 8"
     assert device.rate("training", "16 bits").source == "50 % of 989 TFLOP/s by the datasheet"
     (sampling,) = {source for what, source in sources.items() if what.startswith("sampling")}
     assert sampling == "50 % of 67 TFLOP/s by the datasheet"
-    units = [unit for unit in smoke if unit.stage == "train"]
-    work = sum(work.flops for unit in units for work in work_of(unit, smoke.preset)) / 1e12
+    tasks = [task for task in smoke if task.stage == "train"]
+    works = [work for task in tasks for work in cost_of(task, smoke.preset).works]
+    work = sum(work.flops for work in works) / 1e12
     spent = next(line.seconds for line in lines if line.stage == "train")
-    assert spent.low - 19 * len(units) == pytest.approx(work)
-    assert spent.high - 39 * len(units) == pytest.approx(work)
+    assert spent.low - 19 * len(tasks) == pytest.approx(work)
+    assert spent.high - 39 * len(tasks) == pytest.approx(work)
 
 
 def test_a_rate_of_another_width_or_device_becomes_a_range():
@@ -119,9 +121,9 @@ def test_a_rate_of_another_width_or_device_becomes_a_range():
 
 
 def test_sampling_takes_the_capture_of_every_step_too(paper):
-    unit = paper.unit("sample", "s-2x/t17-cfg1.5-start5")
-    (work,) = work_of(unit, paper.preset)
-    seconds, _ = time_of(unit, paper.preset, H100)
+    task = paper.task("sample", "s-2x/t17-cfg1.5-start5")
+    (work,) = cost_of(task, paper.preset).works
+    seconds, _ = time_of(task, paper.preset, H100)
     arithmetic = work.flops / (0.5 * 989e12)
     expected = Range(low=arithmetic, high=arithmetic) + START + CAPTURE * 18
     assert (seconds.low, seconds.high) == pytest.approx((expected.low, expected.high))
@@ -139,10 +141,10 @@ def test_many_devices_wait_for_python_where_their_batches_are_small(paper):
 
 
 def test_what_is_not_training_is_dealt_out_evenly(paper):
-    line = Line(stage="tokens", units=1, left=1, seconds=Range(low=80, high=160), bytes=0)
+    line = Line(stage="tokens", tasks=1, left=1, seconds=Range(low=80, high=160), bytes=0)
     alone, shared_out = (shared(paper, [line], H100, gpus) for gpus in (1, 8))
     assert (alone.low, alone.high) == (80, 160)
-    models = [unit.variant for unit in paper if unit.stage == "train"]
+    models = [task.model for task in paper if task.stage == "train"]
     training = shared_training(paper.preset, models, H100, 8)
     assert shared_out.low == pytest.approx(10 + training.low)
 

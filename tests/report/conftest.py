@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from pcb.pipeline.run import run_unit
+from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline
-from pcb.stages.report import build
+from pcb.stages.report import run
 from tests.report.results import make_results, mini_pipeline
 
 
 @pytest.fixture(scope="session")
 def mini() -> Pipeline:
-    """Return the units of a small miniature."""
+    """Return the tasks of a small miniature."""
     os.environ.pop("PCB_PRESET", None)
     return mini_pipeline()
 
@@ -28,7 +28,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory, mini: Pipeline) -> Path:
     torch.set_num_threads(1)
     with chdir(folder):
         make_results(mini)
-        run_unit(mini.unit("report"), mini.preset, build)
+        run_task(mini.task("report"), mini.preset, run)
     return folder
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from pcb.config import SweepPoint
-from pcb.config.loader import convert, load_params, merge, parse_preset
-from pcb.pipeline.run import Job, run_unit
+from pcb.config.loader import load_params, merge, parse_preset
+from pcb.pipeline.job import Job
+from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.atomic import atomic, write_atomic
 from pcb.tokenizer.load import TOKENIZER_FILE
@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
 
 
 def mini_pipeline(change: Mapping[str, Any] | None = None) -> Pipeline:
-    """Return the units of the miniature with few images and a tiny tokenizer."""
+    """Return the tasks of the miniature with few images and a tiny tokenizer."""
     params = load_params(PARAMS)
     presets = params["presets"]
     presets["mini"] = merge(merge(presets["mini"], SMALL), change or {})
@@ -36,10 +36,10 @@ def mini_pipeline(change: Mapping[str, Any] | None = None) -> Pipeline:
 
 
 def make_results(pipeline: Pipeline, without: Sequence[str] = ()) -> None:
-    """Make all units but the report, and but those whose name begins with one of `without`."""
-    for unit in pipeline:
-        if unit.stage != "report" and not unit.name.startswith(tuple(without)):
-            run_unit(unit, pipeline.preset, ENTRIES[unit.stage])
+    """Make all tasks but the report, and but those whose name begins with one of `without`."""
+    for task in pipeline:
+        if not task.in_git and not task.name.startswith(tuple(without)):
+            run_task(task, pipeline.preset, ENTRIES[task.stage])
 
 
 def fake_fid(ratio: float, steps: int, cfg: float) -> float:
@@ -74,17 +74,19 @@ def _reference(job: Job) -> dict[str, Any]:
 
 
 def _tokens(job: Job) -> dict[str, Any]:
-    for part, _ in job.unit.parts:
+    for part, _ in job.task.partitions:
         write_atomic(job.folder / part / "note.txt", "none")
     return {"images": 1347}
 
 
 def _train(job: Job) -> dict[str, Any]:
-    released = job.preset.models[job.unit.variant].released
+    model = job.task.model
+    assert model is not None
+    released = job.preset.models[model].released
     if released is not None:
         write_atomic(job.folder / "note.txt", "none")
         return {"parameters": 367_574_560, "released": released, "epoch": 204}
-    sizes = job.preset.sizes(job.unit.variant)
+    sizes = job.preset.sizes(model)
     names = ["iteration", "epoch", "learning_rate", "loss", *(f"loss_{n}" for n in sizes)]
     lines = []
     for k in range(20, 1300, 20):
@@ -95,8 +97,9 @@ def _train(job: Job) -> dict[str, Any]:
 
 
 def _sample(job: Job) -> dict[str, Any]:
-    preset, point = job.preset, _point(job)
-    schedule = point.schedule(preset.sizes(job.unit.variant.partition("/")[0]))
+    preset, model, config = job.preset, job.task.model, job.task.sampling_config
+    assert model is not None and config is not None
+    schedule = config.schedule(preset.sizes(model))
     codes = preset.tokenizer.autoencoder.codebook_size
     drawn = np.random.default_rng(1).integers(0, codes, (IMAGES, schedule.tokens))
     for shard, start in enumerate(range(0, IMAGES, preset.sampling.shard_images)):
@@ -109,10 +112,10 @@ def _sample(job: Job) -> dict[str, Any]:
 
 
 def _metrics(job: Job) -> dict[str, Any]:
-    sampled, model = job.unit.inputs[0].unit, job.unit.variant.partition("/")[0]
-    point = convert(sampled.settings["point"], SweepPoint, "point")
-    steps = point.schedule(job.preset.sizes(model)).steps
-    fid = fake_fid(float(model.removeprefix("ratio")), steps, point.cfg)
+    model, config = job.task.model, job.task.sampling_config
+    assert model is not None and config is not None
+    steps = config.schedule(job.preset.sizes(model)).steps
+    fid = fake_fid(float(model.removeprefix("ratio")), steps, config.cfg)
     write_atomic(job.folder / "metrics.json", "{}")
     return {
         "fid": fid,
@@ -124,10 +127,6 @@ def _metrics(job: Job) -> dict[str, Any]:
         "agreement": 0.81,
         "extractor": "classifier",
     }
-
-
-def _point(job: Job) -> SweepPoint:
-    return convert(job.unit.settings["point"], SweepPoint, "point")
 
 
 def _save(path: Path, array: np.ndarray[Any, Any]) -> None:

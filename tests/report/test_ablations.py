@@ -10,10 +10,10 @@ from PIL import Image
 from pcb.config import SweepPoint
 from pcb.pipeline.tasks import Pipeline
 from pcb.report.ablations import blocks_table, guidance_table, mixing_table
+from pcb.report.build import WRITTEN
 from pcb.report.maps import guided_lines
 from pcb.report.rows import Row, make_row
 from pcb.report.strips import animation
-from pcb.stages.report import WRITTEN
 
 
 def row(mini: Pipeline, model: str = "ratio2", fid: float = 500.0, **point: object) -> Row:

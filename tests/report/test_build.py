@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from pcb.cli.main import main
-from pcb.pipeline.run import run_unit
+from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline
+from pcb.report.build import write_report
 from pcb.report.evidence import Evidence
 from pcb.report.published import published_systems, published_table
 from pcb.report.rows import NOT_RUN, make_row
-from pcb.stages.report import write_report
 from tests.report.results import ENTRIES, IMAGES, PARAMS, make_results, mini_pipeline
 
 PAGES = Path("reports") / "mini"
@@ -40,14 +40,14 @@ def test_the_report_says_what_was_measured(here: Path) -> None:
     assert verdicts[2:] == [(claim, "not decidable") for claim in ("C3", "C4", "C5")]
     page = (PAGES / "index.html").read_text()
     assert "Partial report" not in page
-    for unit in Evidence(mini_pipeline()).units:
-        assert unit.key in page
+    for task in Evidence(mini_pipeline()).tasks:
+        assert task.key in page
 
 
 def test_codes_are_read_over_the_edges_of_shards(here: Path, mini: Pipeline) -> None:
     evidence = Evidence(mini)
     row = evidence.rows()[0]
-    folder = mini.unit("sample", row.variant).artifact
+    folder = mini.task("sample", row.variant).artifact
     shards = [np.load(folder / f"codes-0000{k}.npy") for k in range(2)]
     codes = evidence.codes(row, 20)
     assert codes is not None and len(shards[0]) == 16
@@ -70,12 +70,12 @@ def test_a_partial_report_marks_what_is_missing(tree: Path, mini: Pipeline, tmp_
 
 
 def test_a_released_tokenizer_has_no_measures(folder: Path) -> None:
-    units = mini_pipeline({"tokenizer": {"source": "released", "training": None}})
-    write_report(Evidence(units), folder / "without")
+    tasks = mini_pipeline({"tokenizer": {"source": "released", "training": None}})
+    write_report(Evidence(tasks), folder / "without")
     assert "there are no tokenizer yet" in (folder / "without" / "index.html").read_text()
-    unit = units.unit("tokenizer")
-    run_unit(unit, units.preset, ENTRIES["tokenizer"])
-    write_report(Evidence(units), folder / "with")
+    task = tasks.task("tokenizer")
+    run_task(task, tasks.preset, ENTRIES["tokenizer"])
+    write_report(Evidence(tasks), folder / "with")
     page = (folder / "with" / "index.html").read_text()
     assert "as it was released; it was not measured here" in page
     assert "there are no tokenizer yet" not in page and 'id="table-tokenizer"' not in page
@@ -85,9 +85,9 @@ def test_a_released_tokenizer_has_no_measures(folder: Path) -> None:
 def test_a_released_model_has_no_training(folder: Path) -> None:
     tokenizer = {"source": "released", "training": None}
     model = {"released": "checkerboard-L-2x"}
-    units = mini_pipeline({"tokenizer": tokenizer, "models": {"ratio2": model}})
-    make_results(units, without=["sample", "metrics", "train/ratio4"])
-    write_report(Evidence(units), folder / "report")
+    tasks = mini_pipeline({"tokenizer": tokenizer, "models": {"ratio2": model}})
+    make_results(tasks, without=["sample", "metrics", "train/ratio4"])
+    write_report(Evidence(tasks), folder / "report")
     with (folder / "report" / "tables" / "models.csv").open(newline="") as file:
         cells = {line[0]: line[-3:] for line in csv.reader(file)}
     assert cells["ratio2"] == ["367.575", "released", "–"]
@@ -129,5 +129,7 @@ def test_the_command_makes_a_partial_report(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", "--partial", "--preset", "smoke", "--params", str(PARAMS)]) == 0
-    assert capsys.readouterr().out == "reports/smoke/index.html: 0 of 7 settings are in it\n"
+    assert (
+        capsys.readouterr().out == "reports/smoke/index.html: 0 of 7 sampling configs are in it\n"
+    )
     assert "not run" in (folder / "reports" / "smoke" / "index.html").read_text()

@@ -105,9 +105,9 @@ def test_numbers_lead_to_where_they_come_from(here: Path) -> None:
     ids = set(re.findall(r' id="([^"]+)"', page))
     links = re.findall(r'<a href="#([^"]+)"', page)
     assert set(links) <= ids
-    assert {"unit-metrics-ratio2-t17", "unit-train-ratio3", "unit-tokenizer-all"} <= set(links)
+    assert {"task-metrics-ratio2-t17", "task-train-ratio3", "task-tokenizer-all"} <= set(links)
     # The table, the map by steps, and the checks of the claims.
-    assert links.count("unit-metrics-ratio2-t17") >= 4
+    assert links.count("task-metrics-ratio2-t17") >= 4
 
 
 def choose(browser: Browser, file: Path) -> str:

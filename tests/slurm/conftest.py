@@ -18,11 +18,11 @@ import yaml
 from pcb.config.loader import merge
 from pcb.launch.record import Record, read_record
 from pcb.pipeline.manifest import result_files
-from pcb.pipeline.tasks import Unit
+from pcb.pipeline.tasks import Task
 from tests.slurm.cluster import MiniSlurm, why_not
 from tests.units import pipeline_of
 
-TRAIN = pipeline_of().unit("train", "ratio2")
+TRAIN = pipeline_of().task("train", "ratio2")
 
 
 def run_slurm(running: MiniSlurm) -> Iterator[MiniSlurm]:
@@ -45,7 +45,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniSlurm]:
 
 @pytest.fixture(scope="session")
 def accounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniSlurm]:
-    """Return a running Slurm with accounting, whose controller soon forgets what has ended."""
+    """Return a running Slurm with accounting, whose slurmctld soon forgets what has ended."""
     folder = tmp_path_factory.mktemp("slurm") / "accounted"
     yield from run_slurm(MiniSlurm(folder=folder, accounting=True, remembers=2))
 
@@ -92,17 +92,17 @@ class Login:
         assert process.returncode == status, out
         return out
 
-    def record(self, unit: Unit = TRAIN) -> Path:
-        """Return where a unit's record stands."""
-        return self.project / Record.of(unit).path
+    def record(self, task: Task = TRAIN) -> Path:
+        """Return where a task's record stands."""
+        return self.project / Record.of(task).path
 
     def names(self) -> list[str]:
         """Return the names of all submissions of the training that tests use."""
         return [f"pcb-train-{path.name}" for path in self.record().parent.glob("ratio2-*")]
 
-    def ids(self, unit: Unit = TRAIN) -> list[str]:
-        """Return the ids of the jobs on a unit's record, in order."""
-        record = read_record(self.record(unit))
+    def ids(self, task: Task = TRAIN) -> list[str]:
+        """Return the ids of the jobs on a task's record, in order."""
+        record = read_record(self.record(task))
         return [job.job_id for job in record.jobs if job.job_id] if record else []
 
     def change(self, **settings: dict[str, object]) -> None:
@@ -190,9 +190,9 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-def same_files(a: Path, b: Path, unit: Unit) -> bool:
-    """Say whether two projects hold the same bytes of a unit."""
-    names = result_files(a / unit.artifact)
-    assert names and names == result_files(b / unit.artifact)
-    folders = (a / unit.artifact, b / unit.artifact)
+def same_files(a: Path, b: Path, task: Task) -> bool:
+    """Say whether two projects hold the same bytes of a task."""
+    names = result_files(a / task.artifact)
+    assert names and names == result_files(b / task.artifact)
+    folders = (a / task.artifact, b / task.artifact)
     return all(len({(folder / name).read_bytes() for folder in folders}) == 1 for name in names)

@@ -1,4 +1,4 @@
-"""Units as jobs of a real Slurm: made once, found again, tried again, and the same as elsewhere."""
+"""Tasks as jobs of a real Slurm: made once, found again, tried again, and the same as elsewhere."""
 
 import fcntl
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pcb.pipeline.tasks import Unit
+from pcb.pipeline.tasks import Task
 from pcb.train.checkpoint import CHECKPOINT
 from tests.slurm.cluster import MiniSlurm
 from tests.slurm.conftest import TRAIN, Login, change_settings, log_in, same_files, wait_for
@@ -55,22 +55,22 @@ def test_smoke_runs_as_jobs_and_gives_the_same_bytes(
     out = run()
     assert re.search(r"^train/ratio2: submitted job \d+", out, flags=re.MULTILINE)
     assert re.search(r"^train/ratio2: job \d+ is done", out, flags=re.MULTILINE)
-    assert out.count("(one of 2 units)") >= 2
-    for unit in pipeline_of():
-        if unit.stage not in ("report",):
+    assert out.count("(one of 2 tasks)") >= 2
+    for task in pipeline_of():
+        if task.stage not in ("report",):
             mine, theirs = (
-                json.loads((tree / unit.manifest).read_text()) for tree in (login.project, finished)
+                json.loads((tree / task.manifest).read_text()) for tree in (login.project, finished)
             )
-            assert mine["content"] == theirs["content"], unit.name
+            assert mine["content"] == theirs["content"], task.name
     assert not list((login.project / ".pcb" / "jobs").rglob("*.json"))
     assert NOTHING in run()
 
 
-def test_head_that_is_killed_finds_its_job_again(login: Login, finished: Path) -> None:
-    head = login.start("train", "ratio2")
+def test_controller_that_is_killed_finds_its_job_again(login: Login, finished: Path) -> None:
+    controller = login.start("train", "ratio2")
     wait_for(login.ids)
-    os.killpg(head.pid, signal.SIGKILL)
-    head.wait()
+    os.killpg(controller.pid, signal.SIGKILL)
+    controller.wait()
     out = login.pcb("train", "ratio2")
     assert "train/ratio2: re-attached to job" in out
     assert len(login.jobs()) == 1
@@ -78,48 +78,48 @@ def test_head_that_is_killed_finds_its_job_again(login: Login, finished: Path) -
     assert not login.record().exists()
 
 
-def test_two_heads_submit_one_job(login: Login) -> None:
-    heads = [login.start("train", "ratio2") for _ in range(2)]
-    outs = [head.communicate(timeout=300)[0] for head in heads]
-    assert [head.returncode for head in heads] == [0, 0], outs
+def test_two_controllers_submit_one_job(login: Login) -> None:
+    controllers = [login.start("train", "ratio2") for _ in range(2)]
+    outs = [controller.communicate(timeout=300)[0] for controller in controllers]
+    assert [controller.returncode for controller in controllers] == [0, 0], outs
     assert len(login.jobs()) == 1
     assert sum("already complete" in out for out in outs) == 1
 
 
-def start_second_share(login: Login) -> "tuple[Unit, subprocess.Popen[str], str]":
-    """Start drawing by an array of two; return unit, head and the second job, which has begun."""
+def start_second_group(login: Login) -> "tuple[Task, subprocess.Popen[str], str]":
+    """Start sampling by an array of two; return task, controller and the second job, begun."""
     login.pcb("train", "ratio2")
-    unit = pipeline_of().unit("sample", "ratio2/t17")
-    head = login.start("sample", unit.variant)
-    wait_for(lambda: login.ids(unit))
-    second = login.ids(unit)[1]
+    task = pipeline_of().task("sample", "ratio2/t17")
+    controller = login.start("sample", task.variant)
+    wait_for(lambda: login.ids(task))
+    second = login.ids(task)[1]
     assert second.endswith("_1")
-    wait_for(lambda: "share 2 of 2" in login.log(second))
-    return unit, head, second
+    wait_for(lambda: "shard group 2 of 2" in login.log(second))
+    return task, controller, second
 
 
 def test_job_that_dies_is_tried_again_and_goes_on(login: Login, finished: Path) -> None:
-    """One share of an array is killed without warning."""
+    """One job of an array is killed without warning."""
     login.cluster("{poll_seconds: 0.5, stages: {sample: {array: 2}}}")
-    unit, head, victim = start_second_share(login)
+    task, controller, victim = start_second_group(login)
     login.send(victim, signal.SIGKILL)
-    out, _ = head.communicate(timeout=300)
-    assert head.returncode == 0, out
+    out, _ = controller.communicate(timeout=300)
+    assert controller.returncode == 0, out
     assert re.search(rf"job {victim} ended as \w+; trying again", out), out
     assert out.count("trying again") == 1
-    assert same_files(login.project, finished, unit)
+    assert same_files(login.project, finished, task)
 
 
-def test_metrics_in_shares_are_those_of_one_process(
+def test_metrics_in_groups_of_shards_are_those_of_one_process(
     finished: Path, slurm: MiniSlurm, tmp_path: Path
 ) -> None:
     login = log_in(finished, slurm, tmp_path)
     login.cluster("{poll_seconds: 0.5, stages: {metrics: {array: 2}}}")
-    unit = pipeline_of().unit("metrics", "ratio2/t17")
-    shutil.rmtree(login.project / unit.artifact)
-    login.pcb("metrics", unit.variant)
+    task = pipeline_of().task("metrics", "ratio2/t17")
+    shutil.rmtree(login.project / task.artifact)
+    login.pcb("metrics", task.variant)
     assert len(login.jobs()) == 3
-    assert same_files(login.project, finished, unit)
+    assert same_files(login.project, finished, task)
 
 
 def test_stage_stops_after_the_set_number_of_tries(login: Login) -> None:
@@ -133,7 +133,7 @@ def test_stage_stops_after_the_set_number_of_tries(login: Login) -> None:
 
 def test_what_a_user_has_to_put_right_is_said_once(login: Login) -> None:
     """An input is missing: no second try, one line, the log's last words."""
-    shutil.rmtree(login.project / pipeline_of().unit("tokens").artifact)
+    shutil.rmtree(login.project / pipeline_of().task("tokens").artifact)
     out = login.pcb("train", "ratio2", status=1)
     assert "pcb tokens --preset smoke" in out
     assert len(login.jobs()) == 1
@@ -164,7 +164,7 @@ def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, unbro
     """A minute's limit, told to save half a minute before it; stopped, so that it gets there."""
     login.change(**LONG)
     login.cluster("{poll_seconds: 0.5, signal_seconds: 30, stages: {train: {hours: 0.0167}}}")
-    head = login.start("train", "ratio2")
+    controller = login.start("train", "ratio2")
     wait_for(login.ids)
     (job,) = login.ids()
     checkpoint = login.project / TRAIN.artifact / CHECKPOINT
@@ -172,8 +172,8 @@ def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, unbro
     login.send(job, signal.SIGSTOP)
     wait_for(lambda: login.was_told(job, signal.SIGUSR2))
     login.send(job, signal.SIGCONT)
-    out, _ = head.communicate(timeout=300)
-    assert head.returncode == 0, out
+    out, _ = controller.communicate(timeout=300)
+    assert controller.returncode == 0, out
     assert f"Requeued job {job}" in login.log(job), login.log(job)
     assert login.jobs() == [job]
     assert same_files(login.project, unbroken, TRAIN)
@@ -183,15 +183,15 @@ def test_array_element_at_its_time_limit_is_requeued_alone(login: Login, finishe
     login.cluster(
         "{poll_seconds: 0.5, signal_seconds: 30, stages: {sample: {array: 2, hours: 0.0167}}}"
     )
-    unit, head, late = start_second_share(login)
+    task, controller, late = start_second_group(login)
     login.send(late, signal.SIGSTOP)
     wait_for(lambda: login.was_told(late, signal.SIGUSR2))
     login.send(late, signal.SIGCONT)
-    out, _ = head.communicate(timeout=300)
-    assert head.returncode == 0, out
+    out, _ = controller.communicate(timeout=300)
+    assert controller.returncode == 0, out
     assert "trying again" not in out, out
     assert login.log(late).count("Requeued job") == 1, login.log(late)
-    assert same_files(login.project, finished, unit)
+    assert same_files(login.project, finished, task)
 
 
 def test_job_that_is_preempted_goes_on_from_its_last_checkpoint(
@@ -199,26 +199,26 @@ def test_job_that_is_preempted_goes_on_from_its_last_checkpoint(
 ) -> None:
     """Requeued from outside, it is ended without being told to save."""
     login.change(**LONG)
-    head = login.start("train", "ratio2")
+    controller = login.start("train", "ratio2")
     checkpoint = login.project / TRAIN.artifact / CHECKPOINT
     wait_for(checkpoint.exists)
     (job,) = login.ids()
     login.slurm.run("scontrol", "requeue", job)
     wait_for(lambda: login.state(job) == "PENDING")
     assert checkpoint.exists()
-    out, _ = head.communicate(timeout=300)
-    assert head.returncode == 0, out
+    out, _ = controller.communicate(timeout=300)
+    assert controller.returncode == 0, out
     assert login.jobs() == [job]
     assert same_files(login.project, unbroken, TRAIN)
 
 
-def test_two_tasks_train_one_model(login: Login, finished: Path) -> None:
+def test_two_processes_train_one_model(login: Login, finished: Path) -> None:
     """Gradients are averaged over two ranks; the loss is one rank's beyond rounding."""
     login.cluster("{poll_seconds: 0.5, stages: {train: {ranks: 2}}}")
     out = login.pcb("train", "ratio2")
     assert re.search(r"job \d+ is done", out)
     losses = [
-        json.loads((tree / TRAIN.manifest).read_text())["facts"]["loss"]
+        json.loads((tree / TRAIN.manifest).read_text())["results"]["loss"]
         for tree in (login.project, finished)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
@@ -227,13 +227,13 @@ def test_two_tasks_train_one_model(login: Login, finished: Path) -> None:
 
 def test_jobs_are_listed_and_cancelled_from_elsewhere(login: Login) -> None:
     login.change(training={"epochs": 1000})
-    head = login.start("train", "ratio2")
+    controller = login.start("train", "ratio2")
     wait_for(login.ids)
     wait_for(lambda: "RUNNING" in login.pcb("jobs"))
     shown = login.pcb("jobs")
     assert re.search(r"^train/ratio2 +smoke +\d+ +all +1 +RUNNING", shown, flags=re.MULTILINE)
-    os.killpg(head.pid, signal.SIGKILL)
-    head.wait()
+    os.killpg(controller.pid, signal.SIGKILL)
+    controller.wait()
     assert "train/ratio2: 1 jobs cancelled" in login.pcb("jobs", "--cancel", "train/ratio2")
     (job,) = login.jobs()
     wait_for(lambda: login.state(job) in ("CANCELLED", "FAILED"))
@@ -241,18 +241,20 @@ def test_jobs_are_listed_and_cancelled_from_elsewhere(login: Login) -> None:
 
 
 @pytest.mark.parametrize(("policy", "left"), [("leave", True), ("cancel", False)])
-def test_interrupted_head_leaves_or_cancels_its_jobs(login: Login, policy: str, left: bool) -> None:
+def test_interrupted_controller_leaves_or_cancels_its_jobs(
+    login: Login, policy: str, left: bool
+) -> None:
     login.cluster(f"{{poll_seconds: 0.5, on_interrupt: {policy}}}")
     login.change(training={"epochs": 1000})
-    head = login.start("train", "ratio2")
+    controller = login.start("train", "ratio2")
     wait_for(login.ids)
     (job,) = login.ids()
     time.sleep(1)
-    os.killpg(head.pid, signal.SIGINT)
-    out, _ = head.communicate(timeout=60)
-    assert head.returncode == 130, out
+    os.killpg(controller.pid, signal.SIGINT)
+    out, _ = controller.communicate(timeout=60)
+    assert controller.returncode == 130, out
     assert login.record().exists() == left
-    assert ("go on" in out) == left
+    assert ("its jobs stay" in out) == left
     if left:
         login.pcb("jobs", "--cancel")
 
@@ -268,7 +270,7 @@ def test_wrong_partition_is_refused_in_the_clusters_words(login: Login) -> None:
 
 
 def test_person_at_a_terminal_sees_a_table_and_is_asked(login: Login) -> None:
-    """Ctrl-C during a workflow: heads leave their jobs, one question is asked, `y` cancels."""
+    """Ctrl-C during a workflow: jobs are left, one question is asked, `y` cancels."""
     login.change(training={"epochs": 1000})
     program, terminal = pty.openpty()
     workflow = subprocess.Popen(

@@ -12,7 +12,7 @@ import torch
 
 from pcb.runtime.weights import save_weights
 from pcb.stages import tokens as module
-from pcb.stages.data import prepare
+from pcb.stages.data import run as prepare
 from pcb.tokenizer.load import TOKENIZER_FILE
 from pcb.tokenizer.vq import Tokenizer
 from tests.imagenet import TINY, imagenet_preset, jpeg, natural_image, wnid
@@ -56,7 +56,7 @@ def fill_cache(root: Path) -> None:
     inputs = {"data": root / "data", "tokenizer": root / "tokenizer"}
     preset = imagenet_preset(root / "train", settings=SHARD)
     before = peak()
-    module.build(job_of(preset, "tokens", root / "tokens", **inputs))
+    module.run(job_of(preset, "tokens", root / "tokens", **inputs))
     print("grew by", peak() - before)
 
 

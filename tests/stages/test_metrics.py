@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import pcb.stages.metrics as stage
+import pcb.metrics.parts as parts
 from pcb.config import Metrics
 from pcb.config.loader import load_preset
 from pcb.errors import UserError
 from pcb.metrics.classifier import WEIGHTS, Classifier, classify
 from pcb.metrics.statistics import statistics_of
 from pcb.metrics.target import Target, save_target
-from pcb.pipeline.run import Job
+from pcb.pipeline.job import ALL_SHARDS, Job, ShardGroup
 from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.progress import Progress
 from pcb.stages.metrics import SCORES, agreement, run
@@ -56,7 +56,7 @@ def make_job(
     tmp_path,
     *,
     shard_images=20,
-    share=(0, 1),
+    shards=ALL_SHARDS,
     metrics=METRICS,
     **compute,
 ):
@@ -74,13 +74,12 @@ def make_job(
         compute=replace(preset.compute, **{"feature_batch": 20, "device": "cpu", **compute}),
     )
     return Job(
-        unit=Pipeline("smoke", preset).unit("metrics", "ratio2/t17"),
+        task=Pipeline("smoke", preset).task("metrics", "ratio2/t17"),
         preset=preset,
         folder=folder,
         inputs={**inputs, "sample": samples},
-        facts={},
         progress=partial(Progress, "metrics/test"),
-        share=share,
+        shards=shards,
     )
 
 
@@ -98,7 +97,7 @@ def test_decoding_in_16_bits_has_a_key_of_its_own_and_moves_scores_a_little(
         make_job(inputs, codes, tmp_path / name, metrics=settings)
         for name, settings in (("exact", METRICS), ("rounded", metrics))
     )
-    assert exact.unit.key != rounded.unit.key
+    assert exact.task.key != rounded.task.key
     fid, other = run(exact)["fid"], run(rounded)["fid"]
     assert 0 < abs(fid - other) < 0.05 * fid
 
@@ -137,21 +136,21 @@ def test_two_runs_write_the_same_bytes(inputs, codes, tmp_path_factory):
     assert one == other
 
 
-def test_shares_merge_to_the_same_bytes(inputs, codes, tmp_path_factory, monkeypatch):
+def test_groups_of_shards_merge_to_the_same_bytes(inputs, codes, tmp_path_factory, monkeypatch):
     whole = measure(inputs, codes, tmp_path_factory.mktemp("whole"))
     shared, extracted = tmp_path_factory.mktemp("shared"), []
     for k in (1, 0):
-        job = make_job(inputs, codes, shared, share=(k, 2))
+        job = make_job(inputs, codes, shared, shards=ShardGroup(k, 2))
         assert run(job) == {}
         assert not (job.folder / SCORES).exists()
-    monkeypatch.setattr(stage, "extract", lambda *arguments: extracted.append(arguments))
+    monkeypatch.setattr(parts, "extract", lambda *arguments: extracted.append(arguments))
     assert measure(inputs, codes, shared) == whole
-    assert not extracted, "what the shares left is not extracted again"
+    assert not extracted, "what the groups left is not extracted again"
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(inputs, codes, tmp_path_factory, monkeypatch):
     whole = measure(inputs, codes, tmp_path_factory.mktemp("whole"))
-    folder, extract, extracted = tmp_path_factory.mktemp("interrupted"), stage.extract, []
+    folder, extract, extracted = tmp_path_factory.mktemp("interrupted"), parts.extract, []
 
     def extract_or_die(*arguments):
         if len(extracted) == 2:
@@ -159,7 +158,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(inputs, codes, tmp_path_fa
         extracted.append(arguments)
         return extract(*arguments)
 
-    monkeypatch.setattr(stage, "extract", extract_or_die)
+    monkeypatch.setattr(parts, "extract", extract_or_die)
     with pytest.raises(KeyboardInterrupt):
         measure(inputs, codes, folder)
     extracted.clear()

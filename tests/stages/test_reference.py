@@ -16,12 +16,12 @@ from pcb.config.loader import load_preset
 from pcb.errors import UserError
 from pcb.metrics.extractor import INCEPTION_WEIGHTS, load_extractor
 from pcb.metrics.target import load_target
+from pcb.pipeline.job import Job
 from pcb.pipeline.manifest import result_files
-from pcb.pipeline.run import Job
 from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.progress import Progress
 from pcb.stages.metrics import decoded, finest, run
-from pcb.stages.reference import build
+from pcb.stages.reference import run as build
 from pcb.tokenizer.load import TOKENIZER_FILE
 from pcb.tokenizer.vq import Tokenizer
 from tests.inception import LOGITS, POOL, SPATIAL, random_images, write_adm_reference
@@ -60,11 +60,10 @@ def make_job(own, stage, folder, inputs, **changes):
     variant = "all" if stage == "reference" else "ratio2/t17"
     folder.mkdir(exist_ok=True)
     return Job(
-        unit=Pipeline("smoke", preset).unit(stage, variant),
+        task=Pipeline("smoke", preset).task(stage, variant),
         preset=preset,
         folder=folder,
         inputs=inputs,
-        facts={},
         progress=partial(Progress, stage),
     )
 

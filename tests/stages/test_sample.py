@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 import pcb.stages.sample as stage
 from pcb.config.loader import load_preset
 from pcb.model.weights import build_model
-from pcb.pipeline.run import Job
+from pcb.pipeline.job import Job
 from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.progress import Progress
 from pcb.runtime.weights import save_weights
@@ -47,11 +47,10 @@ def make_job(inputs, folder, *, shard_images=16, batch=64, variant=SETTING):
     )
     folder.mkdir(exist_ok=True)
     return Job(
-        unit=Pipeline("smoke", preset).unit("sample", variant),
+        task=Pipeline("smoke", preset).task("sample", variant),
         preset=preset,
         folder=folder,
         inputs=inputs,
-        facts={},
         progress=partial(Progress, "sample/test"),
     )
 

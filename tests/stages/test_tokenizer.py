@@ -15,15 +15,15 @@ from pcb.config.loader import convert, load_params, merge, parse_preset, plain
 from pcb.data import images
 from pcb.errors import UserError
 from pcb.metrics.features import Extractor, Layers
+from pcb.pipeline.job import entry_of
 from pcb.pipeline.manifest import Manifest
-from pcb.pipeline.run import run_unit
-from pcb.pipeline.stages import load_entry
+from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline
+from pcb.report.build import write_report
 from pcb.report.evidence import Evidence
 from pcb.report.tables import scales_table
 from pcb.stages import tokenizer as stage
-from pcb.stages.report import write_report
-from pcb.stages.tokenizer import build
+from pcb.stages.tokenizer import run
 from pcb.tokenizer.load import TOKENIZER_FILE, load_tokenizer
 from pcb.train import latents
 from pcb.train.loop import Loop
@@ -50,7 +50,7 @@ def inexact():
 
 
 def pipeline(tokenizer: dict, own: dict[str, Path]) -> Pipeline:
-    """The units of the smoke preset with another tokenizer and files of one's own."""
+    """The tasks of the smoke preset with another tokenizer and files of one's own."""
     params = load_params(ROOT / "params.yaml")
     params["files"] = {"own": {name: str(path) for name, path in own.items()}}
     change = {
@@ -71,30 +71,30 @@ def release(**autoencoder: object) -> Pipeline:
 
 
 def test_the_released_tokenizer_is_taken_as_it_is(folder: Path):
-    units = release()
-    unit = units.unit("tokenizer")
-    assert unit.inputs == ()
-    manifest = run_unit(unit, units.preset, build)
+    tasks = release()
+    task = tasks.task("tokenizer")
+    assert task.inputs == ()
+    manifest = run_task(task, tasks.preset, run)
     assert list(manifest.files) == [TOKENIZER_FILE]
-    assert manifest.facts["codes"] == 64
-    assert len(manifest.facts["sha256"]) == 64
-    tokenizer = load_tokenizer(unit.artifact, units.preset.tokenizer.autoencoder)
+    assert manifest.results["codes"] == 64
+    assert len(manifest.results["sha256"]) == 64
+    tokenizer = load_tokenizer(task.artifact, tasks.preset.tokenizer.autoencoder)
     expected = np.load(RELEASED / "expected.npz")
     codes = tokenizer.codes(torch.tensor(expected["image"]), [8])
     np.testing.assert_array_equal(codes[8], expected["codes_8"])
 
 
 def test_settings_must_be_those_of_the_released_file(folder: Path):
-    units = release(codebook_size=128)
+    tasks = release(codebook_size=128)
     with pytest.raises(UserError, match=r"codebook_size is 64, but tokenizer\.autoencoder\.code"):
-        run_unit(units.unit("tokenizer"), units.preset, build)
-    assert not list(units.unit("tokenizer").artifact.glob("*.safetensors"))
+        run_task(tasks.task("tokenizer"), tasks.preset, run)
+    assert not list(tasks.task("tokenizer").artifact.glob("*.safetensors"))
 
 
 def test_weights_of_the_released_form_are_not_lost(folder: Path):
-    units = release()
-    run_unit(units.unit("tokenizer"), units.preset, build)
-    written = load_file(units.unit("tokenizer").artifact / TOKENIZER_FILE)
+    tasks = release()
+    run_task(tasks.task("tokenizer"), tasks.preset, run)
+    written = load_file(tasks.task("tokenizer").artifact / TOKENIZER_FILE)
     source = torch.load(RELEASED / "autoenc" / "checkpoint.pth", weights_only=True)["state_dict"]
     for name in ("encoder.conv_in.weight", "post_quant_conv.bias"):
         assert torch.equal(written[name], source[name])
@@ -127,9 +127,9 @@ def requantise(
     return pipeline(tokenizer, {"llamagen": vq, **own})
 
 
-def make(units: Pipeline) -> Manifest:
+def make(tasks: Pipeline) -> Manifest:
     for name in ("data", "tokenizer"):
-        manifest = run_unit(units.unit(name), units.preset, load_entry(name))
+        manifest = run_task(tasks.task(name), tasks.preset, entry_of(name))
     return manifest
 
 
@@ -145,19 +145,19 @@ def requantised(vq: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 def test_only_the_codebook_is_new(requantised: tuple[Path, Manifest], vq: Path):
     here, _ = requantised
-    units = requantise(vq)
-    written = load_file(here / units.unit("tokenizer").artifact / TOKENIZER_FILE)
+    tasks = requantise(vq)
+    written = load_file(here / tasks.task("tokenizer").artifact / TOKENIZER_FILE)
     source = torch.load(vq, weights_only=True)["model"]
     assert written["codebook"].shape == (64, 8)
     torch.testing.assert_close(written.pop("codebook").norm(dim=1), torch.ones(64))
     for name, tensor in written.items():
         assert torch.equal(tensor, source[name]), name
-    load_tokenizer(here / units.unit("tokenizer").artifact, units.preset.tokenizer.autoencoder)
+    load_tokenizer(here / tasks.task("tokenizer").artifact, tasks.preset.tokenizer.autoencoder)
 
 
 def test_both_codebooks_are_measured_scale_by_scale(requantised: tuple[Path, Manifest]):
     _, manifest = requantised
-    facts = manifest.facts
+    facts = manifest.results
     assert (facts["measured_on"], facts["measured_images"]) == ("held-out images", 30)
     sizes = {"1", "2", "3", "4", "8"}
     for name in ("psnr", "codebook_usage", "perplexity"):
@@ -186,13 +186,13 @@ def test_the_report_shows_both_codebooks(
 def test_killed_in_the_middle_it_ends_with_the_same_files(
     requantised: tuple[Path, Manifest], vq: Path, folder: Path, monkeypatch, cached: int | None
 ):
-    units = requantise(vq, cached_images=cached)
+    tasks = requantise(vq, cached_images=cached)
     unbroken = requantised[1]
     if cached:
         (folder / "unbroken").mkdir()
         with chdir(folder / "unbroken"):
-            unbroken = make(units)
-            assert not list(units.unit("tokenizer").artifact.glob(".latents"))
+            unbroken = make(tasks)
+            assert not list(tasks.task("tokenizer").artifact.glob(".latents"))
     step, save = Loop.step, latents.save_array
 
     def kill_step(loop: Loop, batch: torch.Tensor) -> None:
@@ -212,14 +212,14 @@ def test_killed_in_the_middle_it_ends_with_the_same_files(
     for place, name, kill in kills:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(place, name, kill)
-            make(units)
-    assert make(units).content == unbroken.content
+            make(tasks)
+    assert make(tasks).content == unbroken.content
 
 
 def test_without_held_out_images_training_images_are_measured(
     vq: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    units = requantise(vq, iterations=1, start_batches=1, measured_images=5)
+    tasks = requantise(vq, iterations=1, start_batches=1, measured_images=5)
     opened = images.open_images
 
     def open_images(path: Path, preset: Preset, split: images.Split) -> images.Images:
@@ -229,15 +229,15 @@ def test_without_held_out_images_training_images_are_measured(
         return found
 
     monkeypatch.setattr(stage, "open_images", open_images)
-    facts = make(units).facts
+    facts = make(tasks).results
     assert (facts["measured_on"], facts["measured_images"]) == ("training images", 5)
 
 
 def test_rfid_needs_inceptions_weights_before_anything_is_trained(vq: Path, folder: Path):
-    units = requantise(vq, rfid=True)
+    tasks = requantise(vq, rfid=True)
     with pytest.raises(UserError, match="pcb fetch inception"):
-        make(units)
-    assert not list(units.unit("tokenizer").artifact.glob(".checkpoint*"))
+        make(tasks)
+    assert not list(tasks.task("tokenizer").artifact.glob(".checkpoint*"))
 
 
 def test_rfid_is_measured_of_both_codebooks(
@@ -248,13 +248,13 @@ def test_rfid_is_measured_of_both_codebooks(
 
     (folder / "weights.pth").touch()
     monkeypatch.setattr(stage, "load_inception", load_inception)
-    units = requantise(vq, {"inception": folder / "weights.pth"}, iterations=1, rfid=True)
-    facts = make(units).facts
+    tasks = requantise(vq, {"inception": folder / "weights.pth"}, iterations=1, rfid=True)
+    facts = make(tasks).results
     assert facts["rfid"].keys() == facts["rfid_before"].keys() == {"1", "2", "3", "4", "8"}
     assert "rfid after" in scales_table(facts).header
 
 
 def test_the_file_must_be_there(folder: Path, vq: Path):
-    units = requantise(folder / "gone.pt")
+    tasks = requantise(folder / "gone.pt")
     with pytest.raises(UserError, match=r"files\.own\.llamagen = .*gone\.pt: no such file"):
-        make(units)
+        make(tasks)

@@ -12,11 +12,11 @@ from pcb.config import Compute
 from pcb.config.loader import parse_preset, plain
 from pcb.data.arrays import save_array
 from pcb.data.images import TRAIN_IMAGES, TRAIN_LABELS, ArrayImages
-from pcb.pipeline.run import Job
+from pcb.pipeline.job import Job
 from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.progress import Progress
 from pcb.runtime.weights import save_weights
-from pcb.stages.tokens import build, encode_shard
+from pcb.stages.tokens import encode_shard, run
 from pcb.tokenizer.cache import TokenCache
 from pcb.tokenizer.load import TOKENIZER_FILE, load_tokenizer
 from pcb.tokenizer.vq import Tokenizer
@@ -69,11 +69,11 @@ def inputs(tmp_path_factory) -> dict[str, Path]:
 
 def make(folder: Path, inputs: dict[str, Path], models: Mapping[str, float], **compute) -> dict:
     preset = parse_preset(params(models, **compute), "tiny")
-    unit = Pipeline("tiny", preset).unit("tokens")
+    task = Pipeline("tiny", preset).task("tokens")
     progress = partial(Progress, "tokens")
     folder.mkdir(exist_ok=True)
-    job = Job(unit=unit, preset=preset, folder=folder, inputs=inputs, facts={}, progress=progress)
-    return dict(build(job))
+    job = Job(task=task, preset=preset, folder=folder, inputs=inputs, progress=progress)
+    return dict(run(job))
 
 
 def files(folder: Path) -> dict[str, tuple[int, bytes]]:

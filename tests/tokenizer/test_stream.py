@@ -13,10 +13,11 @@ from pcb.config.images import TEN_CROPS
 from pcb.data.images import open_images
 from pcb.errors import UserError
 from pcb.model.weights import WEIGHTS
+from pcb.pipeline.job import ShardGroup
 from pcb.runtime.weights import save_weights
 from pcb.stages import tokens as module
-from pcb.stages.data import prepare
-from pcb.stages.tokens import build
+from pcb.stages.data import run as prepare
+from pcb.stages.tokens import run as build
 from pcb.stages.train import run
 from pcb.tokenizer.cache import TokenCache
 from pcb.tokenizer.load import TOKENIZER_FILE, load_tokenizer
@@ -102,7 +103,7 @@ def test_training_batches_are_the_same(root):
 def test_training_ends_with_the_same_weights(root, tmp_path):
     def weights(source: str, **inputs: Path) -> dict[str, torch.Tensor]:
         job = job_of(preset_of(root, source), "train", tmp_path / source, **inputs)
-        assert {read.unit.stage for read in job.unit.inputs} == set(inputs)
+        assert {read.task.stage for read in job.task.inputs} == set(inputs)
         assert run(job)["iterations"] == 3
         return load_file(job.folder / WEIGHTS)
 
@@ -155,8 +156,8 @@ def test_a_cache_that_was_cut_keeps_its_shards_and_ends_the_same(root, tmp_path,
 def test_jobs_that_share_the_shards_fill_the_same_cache(root, tmp_path, monkeypatch):
     inputs = {"data": root / "data", "tokenizer": root / "tokenizer"}
     job = job_of(preset_of(root), "tokens", tmp_path / "tokens", **inputs)
-    for share, shards_made in (((1, 2), 2), ((0, 2), 5)):
-        build(replace(job, share=share))
+    for group, shards_made in ((ShardGroup(1, 2), 2), (ShardGroup(0, 2), 5)):
+        build(replace(job, shards=group))
         assert len(list((job.folder / "s004").iterdir())) == shards_made
     monkeypatch.setattr(module, "encode_shard", None)
     build(job)

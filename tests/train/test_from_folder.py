@@ -51,11 +51,11 @@ def test_folder_becomes_the_model_that_it_describes(
 ) -> None:
     assert main(["import", "tiny-3x"]) == 0
     pipeline = Pipeline("tiny", load_preset("tiny"))
-    model = build_model(pipeline.preset, "three", pipeline.unit("tokenizer").artifact)
-    load_weights(pipeline.unit("train", "three").artifact, model)
+    model = build_model(pipeline.preset, "three", pipeline.task("tokenizer").artifact)
+    load_weights(pipeline.task("train", "three").artifact, model)
     for name, tensor in load_released(Path("tiny-3x")).transformer.state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name])
-    assert not pipeline.unit("train", "two").artifact.exists()
+    assert not pipeline.task("train", "two").artifact.exists()
     capsys.readouterr()
     assert main(["import", "tiny-3x"]) == 0
     out = capsys.readouterr().out
@@ -72,7 +72,7 @@ def test_autoencoder_may_stand_beside_the_folder(project: Path) -> None:
 
 def test_another_checkpoint_takes_the_place_of_the_first(project: Path) -> None:
     main(["import", "tiny-2x"])
-    manifest = Pipeline("tiny", load_preset("tiny")).unit("train", "two").manifest
+    manifest = Pipeline("tiny", load_preset("tiny")).task("train", "two").manifest
     before = read_manifest(manifest)
     content = read_checkpoint(Path("tiny-2x") / CHECKPOINT)
     content["model"]["lm_head.bias"] += 1
@@ -81,7 +81,7 @@ def test_another_checkpoint_takes_the_place_of_the_first(project: Path) -> None:
     after = read_manifest(manifest)
     assert before is not None and after is not None
     assert before.content != after.content
-    assert before.facts["sha256"] != after.facts["sha256"]
+    assert before.results["sha256"] != after.results["sha256"]
 
 
 def test_folder_that_is_no_model_of_the_preset_says_in_what(

@@ -5,8 +5,8 @@ import torch
 
 from pcb.config import Compute, LearningRateStep, Training
 from pcb.external.released import rename
-from pcb.train.loop import Trainer
 from pcb.train.optim import make_optimizer
+from pcb.train.transformer import TransformerObjective
 from tests.train.recorded import arrays_of, batch_of, model_of, named
 
 STEPS = [
@@ -29,20 +29,19 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def trainer(folder, model, **settings):
+def objective(model, **settings):
     base = {"epochs": 3, "batch_size": 4, "precision": "float32"}
-    return Trainer(
+    return TransformerObjective(
         model=model,
         batches=Recorded(),
         settings=Training(**{**base, **settings}),
         compute=Compute(),
-        folder=folder,
     )
 
 
 @pytest.mark.parametrize(("folder", "step"), STEPS)
-def test_losses_and_every_gradient_are_the_recorded_ones(tmp_path, folder, step):
-    arrays, training = arrays_of(f"{folder}/{step}.npz"), trainer(tmp_path, model_of(folder))
+def test_losses_and_every_gradient_are_the_recorded_ones(folder, step):
+    arrays, training = arrays_of(f"{folder}/{step}.npz"), objective(model_of(folder))
     losses_T = training.backward(batch_of(arrays))
     sizes = training.model.sizes
     assert float(losses_T.mean()) == pytest.approx(float(arrays["loss"]), abs=1e-6)
@@ -66,11 +65,11 @@ def test_steps_differ_in_what_they_record():
     assert [bool(p["join_remainder"]) for p in parts[:2]] == [False, True]
 
 
-def test_the_head_mlps_decay_is_in_the_gradient_alone(tmp_path):
+def test_the_head_mlps_decay_is_in_the_gradient_alone():
     """Without it, the recorded gradients of the head MLP are missed and all others met."""
     folder, step = STEPS[3]
     arrays = arrays_of(f"{folder}/{step}.npz")
-    training = trainer(tmp_path, model_of(folder), head_mlp_decay=0.0)
+    training = objective(model_of(folder), head_mlp_decay=0.0)
     losses_T = training.backward(batch_of(arrays))
     assert float(losses_T.mean()) == pytest.approx(float(arrays["loss"]), abs=1e-6)
     expected = named(arrays, "grad/")
@@ -79,10 +78,10 @@ def test_the_head_mlps_decay_is_in_the_gradient_alone(tmp_path):
         assert equal != name.startswith("head_mlp."), name
 
 
-def test_the_head_mlps_decay_counts_once_whatever_the_parts(tmp_path):
+def test_the_head_mlps_decay_counts_once_whatever_the_parts():
     folder, step = STEPS[3]
     arrays = arrays_of(f"{folder}/{step}.npz")
-    training = trainer(tmp_path, model_of(folder))
+    training = objective(model_of(folder))
     training.compute = Compute(micro_batch=1)
     training.backward(batch_of(arrays))
     for name, gradient in named(arrays, "grad/").items():
@@ -90,10 +89,9 @@ def test_the_head_mlps_decay_counts_once_whatever_the_parts(tmp_path):
         torch.testing.assert_close(found, gradient, atol=1e-7, rtol=1e-4)
 
 
-def test_twelve_adamw_steps_are_the_recorded_ones(tmp_path):
+def test_twelve_adamw_steps_are_the_recorded_ones():
     arrays = arrays_of(ADAMW)
-    training = trainer(
-        tmp_path,
+    training = objective(
         model_of("train-tiny"),
         learning_rate=float(arrays["learning_rate"]),
         warmup_epochs=float(arrays["warmup_epochs"]),
@@ -108,9 +106,9 @@ def test_twelve_adamw_steps_are_the_recorded_ones(tmp_path):
     )
     assert int(arrays["per_epoch"]) == Recorded.per_epoch
     for step in range(Recorded.iterations):
-        training.step(batch_of(arrays, step))
+        losses_T = training.step(step, batch_of(arrays, step))
         assert training.optimizer.param_groups[0]["lr"] == float(arrays["rates"][step])
-        loss = float(training._pending[step].mean())
+        loss = float(losses_T.mean())
         assert loss == pytest.approx(float(arrays["losses"][step]), abs=1e-5)
         if step + 1 in (1, 2, 12):
             compare(dict(training.model.named_parameters()), named(arrays, f"after{step + 1}/"))

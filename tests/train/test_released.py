@@ -17,9 +17,9 @@ from pcb.external.released import CHECKPOINT, CONFIG, load_released, released_we
 from pcb.model.layers import Attending
 from pcb.model.transformer import Transformer
 from pcb.model.weights import WEIGHTS, build_model, load_weights
+from pcb.pipeline.job import Job, entry_of
 from pcb.pipeline.manifest import Manifest
-from pcb.pipeline.run import Job, run_unit
-from pcb.pipeline.stages import lazy_entry
+from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.hashing import record_file
 from pcb.tokenizer.load import tokenizer_from_state
@@ -67,14 +67,14 @@ def tiny_pipeline(folder: Path, change: dict[str, Any] | None = None) -> Pipelin
 
 def make(pipeline: Pipeline) -> Manifest:
     """Make the tokenizer and the model."""
-    run_unit(pipeline.unit("tokenizer"), pipeline.preset, lazy_entry("tokenizer"))
-    return run_unit(pipeline.unit("train", "tiny"), pipeline.preset, lazy_entry("train"))
+    run_task(pipeline.task("tokenizer"), pipeline.preset, entry_of("tokenizer"))
+    return run_task(pipeline.task("train", "tiny"), pipeline.preset, entry_of("train"))
 
 
 def model_of(pipeline: Pipeline) -> Transformer:
     """Load the finished model as sampling does."""
-    model = build_model(pipeline.preset, "tiny", pipeline.unit("tokenizer").artifact)
-    load_weights(pipeline.unit("train", "tiny").artifact, model)
+    model = build_model(pipeline.preset, "tiny", pipeline.task("tokenizer").artifact)
+    load_weights(pipeline.task("train", "tiny").artifact, model)
     return model.eval()
 
 
@@ -97,12 +97,12 @@ def test_imported_model_gives_the_released_logits(folder: Path, name: str) -> No
     attending = Attending(mask=sequence.mask_LL())
     assert torch.equal(model(inputs, attending), released(inputs, attending))
     assert list(manifest.files) == [WEIGHTS]
-    assert manifest.facts == {
+    assert manifest.results == {
         "parameters": model.num_parameters(),
         "released": "checkerboard-L-2x",
         "sha256": record_file(REFERENCE / name / CHECKPOINT).sha256,
         "published": False,
-        "epoch": manifest.facts["epoch"],
+        "epoch": manifest.results["epoch"],
     }
 
 
@@ -129,7 +129,7 @@ def refusal(folder: Path, change: dict[str, Any] | None = None) -> str:
     pipeline = tiny_pipeline(folder, change)
     with pytest.raises(UserError) as caught:
         make(pipeline)
-    assert not pipeline.unit("train", "tiny").manifest.exists()
+    assert not pipeline.task("train", "tiny").manifest.exists()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -242,8 +242,8 @@ def test_another_rank_leaves_the_work_to_the_first(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = tiny_pipeline(REFERENCE / "tiny-2x")
-    unit = pipeline.unit("train", "tiny")
-    job = Job(unit=unit, preset=pipeline.preset, folder=folder, inputs={}, facts={}, progress=None)
+    task = pipeline.task("train", "tiny")
+    job = Job(task=task, preset=pipeline.preset, folder=folder, inputs={}, progress=None)
     monkeypatch.setenv("RANK", "1")
-    assert lazy_entry("train")(job) == {}
+    assert entry_of("train")(job) == {}
     assert not list(folder.iterdir())

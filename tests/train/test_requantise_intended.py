@@ -1,7 +1,6 @@
 """What the released requantisation sets out to do: codes allotted to scales, rare ones redrawn."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 
 from pcb.config import Requantisation
 from pcb.tokenizer.quantize import normalise
-from pcb.train.requantise import Requantiser, codes_by_scale
+from pcb.train.requantise import CodebookObjective, codes_by_scale
 
 CODES = 64
 WAYS = normalise(torch.randn(3, 8, generator=torch.Generator().manual_seed(1)), dim=1)
@@ -28,7 +27,7 @@ class OneWayAScale:
         return normalise(near.permute(0, 3, 1, 2), dim=1)
 
 
-def requantiser(folder: Path, **changes: object) -> Requantiser:
+def started(**changes: object) -> CodebookObjective:
     base = {
         "mode": "as_intended",
         "iterations": 100,
@@ -38,13 +37,14 @@ def requantiser(folder: Path, **changes: object) -> Requantiser:
         "start_batches": 60,
         "redraw_every": 10,
     }
-    return Requantiser(
+    training = CodebookObjective(
         latents=OneWayAScale(),
         settings=Requantisation(**{**base, **changes}),
         shape=(CODES, 8),
         device=torch.device("cpu"),
-        folder=folder,
     )
+    training.start()
+    return training
 
 
 def near(codes_VC: torch.Tensor) -> list[int]:
@@ -75,8 +75,8 @@ def test_a_scales_codes_have_its_mean_and_deviation():
     torch.testing.assert_close(codes[500:].std(0), whole.std(0), atol=0.02, rtol=0)
 
 
-def test_first_codes_lie_at_every_scale(tmp_path):
-    training = requantiser(tmp_path)
+def test_first_codes_lie_at_every_scale():
+    training = started()
     counts = {1: 0, 2: 0, 4: 0}
     for iteration in range(60):
         grid = training.batch(iteration)
@@ -87,9 +87,9 @@ def test_first_codes_lie_at_every_scale(tmp_path):
     np.testing.assert_allclose(found / CODES, shares, atol=2 / CODES)
 
 
-def test_rare_codes_are_redrawn_around_the_others_now_and_then(tmp_path):
+def test_rare_codes_are_redrawn_around_the_others_now_and_then():
     """At iterations 20, 30, ...: not at 10, as the released code waits for twice as long."""
-    training = requantiser(tmp_path, redraw_every=10)
+    training = started(redraw_every=10)
     # Codes that no latent chooses: opposite to all.
     lost = torch.arange(5)
     training.weight_VC.data[lost] = normalise(-WAYS.mean(0, keepdim=True), 1).expand(5, 8)
@@ -97,7 +97,7 @@ def test_rare_codes_are_redrawn_around_the_others_now_and_then(tmp_path):
         if iteration == 30:
             training.weight_VC.data[lost] = normalise(-WAYS.mean(0, keepdim=True), 1).expand(5, 8)
         before = training.weight_VC.detach().clone()
-        training.step()
+        training.step(iteration - 1, training.batch(iteration - 1))
         moved = (training.weight_VC.detach() - before).norm(dim=1) > 0.1
         assert bool(moved[lost].any()) == (iteration in (20, 30)), iteration
         if iteration == 20:
@@ -114,8 +114,8 @@ def test_rare_codes_are_redrawn_around_the_others_now_and_then(tmp_path):
             assert float((drawn @ normalise(others.mean(0), 0)).mean()) > 0.5, spread
 
 
-def test_shares_move_by_a_hundredth(tmp_path):
-    training = requantiser(tmp_path)
+def test_shares_move_by_a_hundredth():
+    training = started()
     expected = torch.zeros(CODES)
     for iteration in range(3):
         grid = training.batch(iteration)
@@ -123,21 +123,21 @@ def test_shares_move_by_a_hundredth(tmp_path):
         chosen = (rows @ training.codes_VC().detach().T).argmax(1)
         shares = torch.bincount(chosen, minlength=CODES) / len(chosen)
         expected = 0.99 * expected + 0.01 * shares
-        training.step()
+        training.step(iteration, grid)
     torch.testing.assert_close(training._usage_V, expected)
 
 
 @pytest.mark.parametrize(("mode", "batches"), [("as_published", 1), ("relocate", 1000),
                                                ("as_intended", 1000)])  # fmt: skip
-def test_the_start_reads_as_many_batches_as_the_mode_says(tmp_path, monkeypatch, mode, batches):
+def test_the_start_reads_as_many_batches_as_the_mode_says(monkeypatch, mode, batches):
     read = []
-    batch = Requantiser.batch
+    batch = CodebookObjective.batch
 
-    def counted(training: Requantiser, iteration: int) -> torch.Tensor:
+    def counted(training: CodebookObjective, iteration: int) -> torch.Tensor:
         read.append(iteration)
         return batch(training, iteration)
 
-    monkeypatch.setattr(Requantiser, "batch", counted)
+    monkeypatch.setattr(CodebookObjective, "batch", counted)
     default = Requantisation().start_batches
-    requantiser(tmp_path, mode=mode, start_batches=default)
+    started(mode=mode, start_batches=default)
     assert read == list(range(batches))

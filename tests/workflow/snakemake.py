@@ -1,4 +1,4 @@
-"""Running Snakemake in a copy of the project, and reading which units it plans."""
+"""Running Snakemake in a copy of the project, and reading which tasks it plans."""
 
 import os
 import re
@@ -47,11 +47,11 @@ def snakemake(project: Path, *arguments: str, preset: str = "smoke") -> str:
 
 
 def planned(project: Path, preset: str = "smoke") -> set[str]:
-    """Return the units that a dry run would make."""
+    """Return the tasks that a dry run would make."""
     out = snakemake(project, "--dry-run", preset=preset)
-    units = set(re.findall(r"^Job \d+: (\S+)$", out, flags=re.MULTILINE))
-    assert bool(units) != (NOTHING in out), out
-    return units
+    tasks = set(re.findall(r"^Job \d+: (\S+)$", out, flags=re.MULTILINE))
+    assert bool(tasks) != (NOTHING in out), out
+    return tasks
 
 
 def failure(project: Path, *arguments: str, preset: str = "smoke") -> str:

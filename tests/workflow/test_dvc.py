@@ -1,6 +1,6 @@
 """DVC and Snakemake agree on what is up to date, and results move through a remote.
 
-Units of a few bytes stand for the data, but for the tests that run stages; git, DVC and Snakemake
+Tasks of a few bytes stand for the data, but for the tests that run stages; git, DVC and Snakemake
 are the real ones.
 """
 
@@ -133,8 +133,8 @@ def test_learning_rate_of_one_ratio_changes_that_ratio_alone_in_both(project: Pa
     difference = json.loads(dvc(project, "params", "diff", "--json", "--targets", settings()))
     found = difference[settings()]
     assert list(found) == ["train.ratio4.training.learning_rate"]
-    units = {unit.name for unit in pipeline_of() if unit.variant.startswith("ratio4")}
-    assert planned(project) == {*units, "report"}
+    tasks = {task.name for task in pipeline_of() if task.variant.startswith("ratio4")}
+    assert planned(project) == {*tasks, "report"}
 
 
 def settings() -> str:
@@ -148,13 +148,13 @@ def test_clone_of_what_was_published_is_restored_without_making_anything(
     assert not (clone / WEIGHTS).exists()
     assert (clone / PINS).read_text() == "{}"
     out = pcb(clone, "restore")
-    assert "all 21 units of smoke are here and whole" in out
+    assert "all 21 tasks of smoke are here and whole" in out
     assert "making" not in out
     assert nothing_to_do(clone)
     assert "up to date" in dvc(clone, "status")
-    for unit in pipeline_of():
-        mine, theirs = (tree / unit.artifact / "key.txt" for tree in (clone, published))
-        if not unit.parts:
+    for task in pipeline_of():
+        mine, theirs = (tree / task.artifact / "key.txt" for tree in (clone, published))
+        if not task.parts:
             assert mine.read_bytes() == theirs.read_bytes()
 
 
@@ -187,7 +187,7 @@ def test_what_is_damaged_in_the_remote_too_is_named_and_not_left_lying(published
 
 def test_half_finished_run_is_not_published(project: Path) -> None:
     """Neither a stage that was not made, nor one whose data lack a file."""
-    manifest = project / pipeline_of().unit("metrics", "ratio2/t17").manifest
+    manifest = project / pipeline_of().task("metrics", "ratio2/t17").manifest
     manifest.rename(project / "aside.json")
     out = pcb(project, "publish", status=1)
     assert "not made  metrics/ratio2/t17" in out
@@ -235,7 +235,7 @@ def test_killed_publish_goes_on_with_the_same_command(project: Path) -> None:
     clone = team / "clone"
     run(team, "git", "clone", "--quiet", "-b", "main", "hub.git", "clone")
     dvc(clone, "remote", "add", "--local", "--default", "team", str(project / "remote"))
-    assert "all 21 units of smoke are here and whole" in pcb(clone, "restore")
+    assert "all 21 tasks of smoke are here and whole" in pcb(clone, "restore")
 
 
 @pytest.mark.slow

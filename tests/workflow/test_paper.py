@@ -52,9 +52,9 @@ def project_with(folder: Path, files: dict[str, Any]) -> Path:
     return project
 
 
-def facts_of(project: Path, preset: str, unit: str) -> dict[str, Any]:
-    manifest = project / "results" / "manifests" / preset / f"{unit}.json"
-    facts: dict[str, Any] = json.loads(manifest.read_text())["facts"]
+def facts_of(project: Path, preset: str, task: str) -> dict[str, Any]:
+    manifest = project / "results" / "manifests" / preset / f"{task}.json"
+    facts: dict[str, Any] = json.loads(manifest.read_text())["results"]
     return facts
 
 

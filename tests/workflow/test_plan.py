@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pcb.pipeline.run import run_unit
-from pcb.pipeline.tasks import Pipeline, Unit
+from pcb.pipeline.run import run_task
+from pcb.pipeline.tasks import Pipeline, Task
 from pcb.runtime.atomic import write_atomic
 from tests.units import make_all, pipeline_of, write_key
 from tests.workflow.snakemake import copy_project, failure, planned, snakemake
@@ -27,7 +27,7 @@ def project(folder: Path) -> Path:
 
 @pytest.fixture
 def made(project: Path, smoke: Pipeline) -> Path:
-    """Return a copy of the project in which every unit of `smoke` is made."""
+    """Return a copy of the project in which every task of `smoke` is made."""
     make_all(smoke)
     return project
 
@@ -54,27 +54,27 @@ def of_model(pipeline: Pipeline, model: str) -> set[str]:
 def test_dry_run_before_anything_has_run_is_the_full_plan(project: Path, preset: str) -> None:
     pipeline = pipeline_of(preset)
     started = time.monotonic()
-    assert planned(project, preset) == {unit.name for unit in pipeline}
+    assert planned(project, preset) == {task.name for task in pipeline}
     assert time.monotonic() - started < 10
     out = snakemake(project, "--dry-run", "--quiet", "rules", preset=preset)
     jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", out, re.MULTILINE)}
-    expected = Counter(unit.stage for unit in pipeline)
+    expected = Counter(task.stage for task in pipeline)
     assert jobs == {**expected, "all": 1, "total": expected.total() + 1}
 
 
 def test_miniature_has_the_sweep_that_was_asked_for() -> None:
-    counts = Counter(unit.stage for unit in pipeline_of("mini"))
+    counts = Counter(task.stage for task in pipeline_of("mini"))
     assert counts["train"] == 3
     assert counts["sample"] == counts["metrics"] == 21
 
 
 def test_phases_are_targets(project: Path, smoke: Pipeline) -> None:
     out = snakemake(project, "--dry-run", "train_all")
-    units = set(re.findall(r"^Job \d+: (\S+)$", out, flags=re.MULTILINE))
-    assert units == {"data", "tokenizer", "tokens", "train/ratio2", "train/ratio4"}
+    tasks = set(re.findall(r"^Job \d+: (\S+)$", out, flags=re.MULTILINE))
+    assert tasks == {"data", "tokenizer", "tokens", "train/ratio2", "train/ratio4"}
     out = snakemake(project, "--dry-run", "sample_all", "metrics_all")
-    units = set(re.findall(r"^Job \d+: (\S+)$", out, flags=re.MULTILINE))
-    assert units == {unit.name for unit in smoke} - {"report"}
+    tasks = set(re.findall(r"^Job \d+: (\S+)$", out, flags=re.MULTILINE))
+    assert tasks == {task.name for task in smoke} - {"report"}
 
 
 def test_nothing_is_planned_when_all_is_made(made: Path) -> None:
@@ -102,20 +102,20 @@ def test_clone_without_data_says_what_to_fetch(made: Path) -> None:
     set_learning_rate(made, "ratio4", 4)
     out = failure(made)
     assert "missing; train/ratio4 reads it; fetch it with `dvc pull results/artifacts/smoke/" in out
-    assert "pcb: 1 failed; the same command goes on from here" in out
+    assert "pcb: 1 failed; the same command resumes from here" in out
 
 
-def force_other(unit: Unit, pipeline: Pipeline) -> None:
+def force_other(task: Task, pipeline: Pipeline) -> None:
     def other(job: object) -> dict[str, object]:
-        write_atomic(unit.artifact / "key.txt", "another result")
+        write_atomic(task.artifact / "key.txt", "another result")
         return {}
 
-    run_unit(unit, pipeline.preset, other, force=True)
+    run_task(task, pipeline.preset, other, force=True)
 
 
 def test_forced_training_with_another_result_plans_its_readers(made: Path, smoke: Pipeline) -> None:
-    train = smoke.unit("train", "ratio2")
-    run_unit(train, smoke.preset, write_key, force=True)
+    train = smoke.task("train", "ratio2")
+    run_task(train, smoke.preset, write_key, force=True)
     assert planned(made) == set()
     force_other(train, smoke)
     assert planned(made) == {*of_model(smoke, "ratio2"), "report"} - {train.name}

@@ -18,7 +18,7 @@ import torch
 
 from pcb.config.loader import load_preset
 from pcb.pipeline.manifest import COMPLETE, result_files
-from pcb.pipeline.workflow import REPORT_PAGES
+from pcb.pipeline.stages import STAGES
 from pcb.runtime.device import DTYPES
 from pcb.stages.metrics import decoded, finest
 from pcb.tokenizer.load import load_tokenizer
@@ -41,7 +41,7 @@ def clone(finished: Path, tmp_path: Path) -> Path:
 
 
 def contents(project: Path) -> dict[str, str]:
-    """Return every unit's content hash."""
+    """Return every task's content hash."""
     manifests = sorted((project / "results" / "manifests").rglob("*.json"))
     return {
         str(path.relative_to(project)): json.loads(path.read_text())["content"]
@@ -50,14 +50,14 @@ def contents(project: Path) -> dict[str, str]:
 
 
 def test_every_stage_leaves_a_manifest_a_log_and_its_progress(finished: Path) -> None:
-    for unit in pipeline_of():
-        assert (finished / unit.manifest).exists()
-        assert (finished / unit.artifact / COMPLETE).exists()
-        log = finished / "logs" / "smoke" / unit.stage / f"{unit.variant}.log"
-        assert f"{unit.name}: making" in log.read_text()
+    for task in pipeline_of():
+        assert (finished / task.manifest).exists()
+        assert (finished / task.artifact / COMPLETE).exists()
+        log = finished / "logs" / "smoke" / task.stage / f"{task.variant}.log"
+        assert f"{task.name}: making" in log.read_text()
     out = (finished / "output.txt").read_text()
     assert re.search(r"^train/ratio2: \d+ \w+ in \d+:\d\d  [\d.]+/s", out, flags=re.MULTILINE)
-    for page in REPORT_PAGES:
+    for page in STAGES["report"].pages:
         assert (finished / "reports" / "smoke" / page).stat().st_size
 
 
@@ -68,10 +68,10 @@ def test_decoding_in_16_bits_moves_pixels_by_less_than_a_grey_level(
     """On average, with the trained decoder, for codes that a trained model has drawn."""
     preset = load_preset("smoke")
     pipeline = pipeline_of()
-    sample = finished / pipeline.unit("sample", "ratio2/t17").artifact
+    sample = finished / pipeline.task("sample", "ratio2/t17").artifact
     codes = finest(np.load(sample / "codes-00000.npy"), preset.grid)
     exact, rounded = (
-        load_tokenizer(finished / pipeline.unit("tokenizer").artifact, preset.tokenizer.autoencoder)
+        load_tokenizer(finished / pipeline.task("tokenizer").artifact, preset.tokenizer.autoencoder)
         for _ in range(2)
     )
     rounded.round_decoder_to(DTYPES[precision])
@@ -101,7 +101,7 @@ def test_learning_rate_in_a_clone_plans_that_model_and_the_report(clone: Path) -
     old = "ratio4: {model: {scale_ratio: 4}}"
     new = "ratio4: {model: {scale_ratio: 4}, training: {learning_rate: 1.0e-3}}"
     params.write_text(params.read_text().replace(old, new))
-    of_ratio4 = {unit.name for unit in pipeline_of() if unit.variant.startswith("ratio4")}
+    of_ratio4 = {task.name for task in pipeline_of() if task.variant.startswith("ratio4")}
     assert planned(clone) == {*of_ratio4, "report"}
 
 
@@ -125,8 +125,8 @@ def test_killed_run_goes_on_with_the_same_command_and_ends_the_same(
     finished: Path, tmp_path: Path
 ) -> None:
     project = copy_project(tmp_path)
-    target = str(pipeline_of().unit("tokenizer").manifest)
-    work = project / pipeline_of().unit("tokenizer").artifact / ".work.json"
+    target = str(pipeline_of().task("tokenizer").manifest)
+    work = project / pipeline_of().task("tokenizer").artifact / ".work.json"
     command = [sys.executable, "-m", "snakemake", *PROFILE, target]
     environment = {**os.environ, "PCB_PRESET": "smoke"}
     head = subprocess.Popen(
@@ -143,7 +143,7 @@ def test_killed_run_goes_on_with_the_same_command_and_ends_the_same(
     head.wait()
     snakemake(project, target)
     for stage in ("data", "tokenizer"):
-        folder = pipeline_of().unit(stage).artifact
+        folder = pipeline_of().task(stage).artifact
         names = result_files(finished / folder)
         assert names == result_files(project / folder)
         for name in names:

@@ -1,10 +1,10 @@
 wildcard_constraints:
     model="[a-z0-9_.-]+",
-    setting="[a-z0-9_.-]+",
+    config="[a-z0-9_.-]+",
 
 
 def reads(stage):
-    """Return the input function of a stage: its unit's stamp and the manifests that it reads."""
+    """Return the input function of a stage: its task's staleness file and the manifests that it reads."""
 
     def inputs(wildcards):
         variant = "/".join(wildcards) or "all"
@@ -14,8 +14,8 @@ def reads(stage):
     return inputs
 
 
-# A phase is all units of a stage, which dvc.yaml asks for; a preset may have none of a stage.
-for phase in PLAN.stages():
+# A phase is all tasks of a stage, which dvc.yaml asks for; a preset may have none of a stage.
+for phase in PLAN.stages:
 
     rule:
         name:

@@ -2,12 +2,12 @@ rule metrics:
     input:
         unpack(reads("metrics")),
     output:
-        manifest=PLAN.manifest("metrics", "{model}/{setting}"),
+        manifest=PLAN.manifest("metrics", "{model}/{config}"),
     log:
-        PLAN.log("metrics", "{model}/{setting}"),
+        PLAN.log("metrics", "{model}/{config}"),
     threads: PLAN.threads("metrics")
     message:
-        "metrics/{wildcards.model}/{wildcards.setting}"
+        "metrics/{wildcards.model}/{wildcards.config}"
     shell:
-        "python -m pcb metrics {wildcards.model}/{wildcards.setting} --preset {PRESET}"
+        "python -m pcb metrics {wildcards.model}/{wildcards.config} --preset {PRESET}"
         " 2>&1 | tee -i {log:q}"

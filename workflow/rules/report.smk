@@ -3,9 +3,15 @@ rule report:
         unpack(reads("report")),
     output:
         manifest=PLAN.manifest("report"),
-        index=report(PLAN.pages()["index"], caption="../report/index.rst", category="Report"),
-        metrics=report(PLAN.pages()["metrics"], caption="../report/metrics.rst", category="Report"),
-        claims=report(PLAN.pages()["claims"], caption="../report/claims.rst", category="Report"),
+        index=report(
+            PLAN.pages("report")["index"], caption="../report/index.rst", category="Report"
+        ),
+        metrics=report(
+            PLAN.pages("report")["metrics"], caption="../report/metrics.rst", category="Report"
+        ),
+        claims=report(
+            PLAN.pages("report")["claims"], caption="../report/claims.rst", category="Report"
+        ),
     log:
         PLAN.log("report"),
     threads: PLAN.threads("report")

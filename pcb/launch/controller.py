@@ -1,8 +1,8 @@
-"""The head process of one unit: submit once, watch, find again, finish. It computes nothing.
+"""The controller of one task: submits once, watches, finds again, finishes. It computes nothing.
 
-One head a unit, held by a lock. The record of its jobs is written before and after submission, so
-that a head which is killed leaves jobs that the next one finds. Jobs that die are submitted again
-up to a set number of times; what a user has to put right is not.
+One controller per task, held by a lock. The record of its jobs is written before and after
+submission, so that one which is killed leaves jobs that the next one finds. Jobs that die are
+submitted again up to a set number of times; what a user has to put right is not.
 """
 
 import os
@@ -15,14 +15,15 @@ from pcb.config.cluster import Cluster
 from pcb.errors import UserError
 from pcb.launch.chunk import submit_together
 from pcb.launch.outcome import Outcome, log_of, outcome_of, progress, tail
-from pcb.launch.record import WHOLE, Record, Submitted, all_records, read_record
+from pcb.launch.record import Record, Submitted, all_records, read_record
+from pcb.launch.split import shard_groups
 from pcb.launch.squeue import CANCELLED, GONE, JobState, cancel_named, job_named, job_states
 from pcb.launch.submit import announce, numbered, submit
+from pcb.launch.table import TABLE_VARIABLE
 from pcb.launch.work import Work
-from pcb.pipeline.manifest import made_by
+from pcb.pipeline.job import ALL_SHARDS, ShardGroup
 from pcb.pipeline.run import already_made
-from pcb.pipeline.stages import TABLE_VARIABLE, shares_of
-from pcb.pipeline.tasks import Unit
+from pcb.pipeline.tasks import Task
 from pcb.runtime.lock import hold
 
 DONE = "done"
@@ -33,10 +34,10 @@ _TAIL = 12
 
 
 @dataclass(kw_only=True)
-class Head:
-    """Brings one unit's jobs to their end."""
+class Controller:
+    """Brings one task's jobs to their end."""
 
-    unit: Unit
+    task: Task
     cluster: Cluster
     force: bool = False
     jobs: list[Submitted] = field(default_factory=list)
@@ -44,31 +45,31 @@ class Head:
     _unseen: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Submit or find the unit's jobs, and wait until all shares are made and it is finished.
+        """Submit or find the task's jobs, and wait until all shards are made and it is finished.
 
         Raises UserError if a job fails for good, KeyboardInterrupt if a person stops the waiting.
         """
-        record = Record.of(self.unit)
-        waiting = f"{self.unit.name}: another process watches its jobs; waiting for that"
+        record = Record.of(self.task)
+        waiting = f"{self.task.name}: another process watches its jobs; waiting for that"
         with hold(record.lock, waiting):
             try:
                 self._attach()
-                if not self.jobs and not self.force and already_made(self.unit):
+                if not self.jobs and not self.force and already_made(self.task):
                     return
-                # Forced, the last job begins from nothing: shares would be made for nothing.
-                if not self.force and not any(job.share == WHOLE for job in self.jobs):
-                    resources = self.cluster.resources(self.unit.stage)
-                    self._bring_home(shares_of(self.unit.stage, resources))
-                self._bring_home([WHOLE])
+                # Forced, the last job begins from nothing: shards would be made for nothing.
+                if not self.force and not any(job.shards == ALL_SHARDS for job in self.jobs):
+                    resources = self.cluster.resources(self.task.stage)
+                    self._bring_home(shard_groups(self.task.stage, resources))
+                self._bring_home([ALL_SHARDS])
             except KeyboardInterrupt:
                 self._interrupted()
                 raise
             record.remove()
 
     def _attach(self) -> None:
-        """Take over the jobs of an earlier head, if they make the same thing."""
-        record = read_record(Record.of(self.unit).path)
-        if record is None or record.key != self.unit.key:
+        """Take over the jobs of an earlier controller, if they make the same thing."""
+        record = read_record(Record.of(self.task).path)
+        if record is None or record.key != self.task.key:
             return
         self.jobs = self._known(record.jobs)
         self._record()
@@ -84,7 +85,7 @@ class Head:
         for name in dict.fromkeys(job.name for job in jobs if not job.job_id):
             together = [job for job in jobs if job.name == name]
             number, asked = job_named(name), 1
-            # What a killed head has just sent may be under way.
+            # What a killed controller has just sent may be under way.
             while number is None or (number == GONE and asked < _UNSEEN):
                 time.sleep(self.cluster.poll_seconds)
                 number, asked = job_named(name), asked + 1
@@ -92,31 +93,31 @@ class Head:
                 found += numbered(together, number)
         return found
 
-    def _bring_home(self, shares: Sequence[tuple[int, int]]) -> None:
-        """Have these shares made: submit those that no job makes, wait for all."""
-        wanted = set(shares)
-        mine = [job for job in self.jobs if job.share in wanted]
-        missing = [share for share in shares if share not in {job.share for job in mine}]
+    def _bring_home(self, groups: Sequence[ShardGroup]) -> None:
+        """Have these shards made: submit those that no job makes, wait for all."""
+        wanted = set(groups)
+        mine = [job for job in self.jobs if job.shards in wanted]
+        missing = [shards for shards in groups if shards not in {job.shards for job in mine}]
         if missing:
             mine += self._submit(missing)
-        waiting = {job.share: job for job in mine}
+        waiting = {job.shards: job for job in mine}
         while waiting:
             states = job_states(job.job_id for job in waiting.values())
-            for share, job in list(waiting.items()):
+            for shards, job in list(waiting.items()):
                 ended = self._ended(job, (states or {}).get(job.job_id))
                 if ended == DONE:
-                    del waiting[share]
+                    del waiting[shards]
                 elif ended is not None:
-                    waiting[share] = self._again(job, ended)
+                    waiting[shards] = self._again(job, ended)
             if waiting:
                 time.sleep(self.cluster.poll_seconds)
 
     def _ended(self, job: Submitted, state: JobState | None) -> str | None:
-        """Return None while a job goes on, DONE if it ended well, else the state it ended in.
+        """Return None while a job lives, DONE if it ended well, else the state it ended in.
 
         Raises UserError with the job's own words if trying again would not help.
         """
-        outcome = outcome_of(job, self.unit.name)
+        outcome = outcome_of(job, self.task.name)
         if outcome is not None:
             return self._told(job, outcome)
         if state is None:
@@ -142,53 +143,53 @@ class Head:
         return "FAILED"
 
     def _again(self, job: Submitted, state: str) -> Submitted:
-        """Submit a share again, alone, or give up: after the set number of tries, or at once."""
+        """Submit a job again, alone, or give up: after the set number of tries, or at once."""
         if state == CANCELLED:
             # `pcb jobs --cancel` has struck it from the record, and all that goes with it.
-            if read_record(Record.of(self.unit).path) is not None:
+            if read_record(Record.of(self.task).path) is not None:
                 self._forget(job)
             raise UserError(
-                f"{self.unit.name}: slurm job {job.job_id} was cancelled; "
+                f"{self.task.name}: slurm job {job.job_id} was cancelled; "
                 f"the same command submits it anew"
             )
         if job.tries >= self.cluster.tries:
             self._forget(job)
             raise UserError(
-                f"{self.unit.name}: slurm job {job.job_id} failed (state {state}), "
+                f"{self.task.name}: slurm job {job.job_id} failed (state {state}), "
                 f"as did {job.tries - 1} before it\n"
                 + "".join(f"  {line}\n" for line in tail(job, _TAIL))
-                + f"  log: {log_of(job)}\n  alone: {made_by(self.unit)}"
+                + f"  log: {log_of(job)}\n  alone: {self.task.command}"
             )
         self._say(f"job {job.job_id} ended as {state}; trying again")
-        return self._submit([job.share], job.tries + 1)[0]
+        return self._submit([job.shards], job.tries + 1)[0]
 
-    def _submit(self, shares: Sequence[tuple[int, int]], tries: int = 1) -> list[Submitted]:
-        """Submit shares, or the whole unit, which may share a job with others."""
-        self.jobs = [job for job in self.jobs if job.share not in set(shares)]
-        chunk = self.cluster.resources(self.unit.stage).chunk
+    def _submit(self, groups: Sequence[ShardGroup], tries: int = 1) -> list[Submitted]:
+        """Submit groups of shards, or the whole task, which may share a job with others."""
+        self.jobs = [job for job in self.jobs if job.shards not in set(groups)]
+        chunk = self.cluster.resources(self.task.stage).chunk
         if chunk > 1 and tries == 1 and not self.force:
             new: list[Submitted] = []
             while not new:
-                new = self._known(submit_together(Record.of(self.unit), self.cluster))
+                new = self._known(submit_together(Record.of(self.task), self.cluster))
         else:
-            new = self._submit_alone(shares, tries)
+            new = self._submit_alone(groups, tries)
         self.jobs += new
         self._record()
         for job in new:
-            part = "" if job.share == WHOLE else f" (share {job.share[0] + 1} of {job.share[1]})"
-            part = f" (one of {len(job.units)} units)" if job.units else part
+            part = "" if job.shards == ALL_SHARDS else f" ({job.shards})"
+            part = f" (one of {len(job.tasks)} tasks)" if job.tasks else part
             self._say(f"submitted job {job.job_id}{part}, log {log_of(job)}")
         return new
 
-    def _submit_alone(self, shares: Sequence[tuple[int, int]], tries: int) -> list[Submitted]:
-        """Submit jobs that make nothing but this unit."""
+    def _submit_alone(self, groups: Sequence[ShardGroup], tries: int) -> list[Submitted]:
+        """Submit jobs that make nothing but this task."""
         before = self.jobs
-        works = [Work.on(self.unit, share, force=self.force) for share in shares]
-        named = announce(self.unit, shares, tries)
+        works = [Work.on(self.task, shards, force=self.force) for shards in groups]
+        named = announce(self.task, groups, tries)
         self.jobs = [*before, *named]
         self._record()
         try:
-            new = submit(self.unit.stage, named, works, self.cluster)
+            new = submit(self.task.stage, named, works, self.cluster)
         except UserError:
             self.jobs = before
             self._record()
@@ -197,13 +198,13 @@ class Head:
         return list(new)
 
     def _forget(self, job: Submitted) -> None:
-        """Strike a job from the record: the next head submits it anew."""
+        """Strike a job from the record: the next controller submits it anew."""
         self.jobs = [other for other in self.jobs if other.job_id != job.job_id]
         self._record()
 
     def _record(self) -> None:
         """Write the record, or remove it where no job is left."""
-        record = Record.of(self.unit, tuple(self.jobs))
+        record = Record.of(self.task, tuple(self.jobs))
         if self.jobs:
             record.write()
         else:
@@ -215,36 +216,36 @@ class Head:
         why = f" ({state.reason})" if state.state == "PENDING" and state.reason != "None" else ""
         said = ""
         if state.state == "RUNNING" and TABLE_VARIABLE not in os.environ:
-            said = progress(job, self.unit.name)
+            said = progress(job, self.task.name)
         line = f"job {job.job_id} {state.state}{where}{why}{'  ' if said else ''}{said}"
         if self._shown.get(job.job_id) != line:
             self._shown[job.job_id] = line
             self._say(line)
 
     def _say(self, text: str) -> None:
-        print(f"{self.unit.name}: {text}", flush=True)
+        print(f"{self.task.name}: {text}", flush=True)
 
     def _interrupted(self) -> None:
         """Leave the jobs to themselves, or cancel them: asked where a person can answer."""
-        # What stands on record: another head may have submitted for this one.
-        record = read_record(Record.of(self.unit).path)
+        # What stands on record: another controller may have submitted for this one.
+        record = read_record(Record.of(self.task).path)
         if record is None or not record.jobs:
-            Record.of(self.unit).remove()
+            Record.of(self.task).remove()
             return
         choice = self.cluster.on_interrupt
         if choice == "ask" and sys.stdin.isatty() and sys.stderr.isatty():
-            answer = input(f"\n{self.unit.name}: cancel its {len(record.jobs)} jobs? [y/N] ")
+            answer = input(f"\n{self.task.name}: cancel its {len(record.jobs)} jobs? [y/N] ")
             choice = "cancel" if answer.strip().lower().startswith("y") else "leave"
         if choice != "cancel":
-            self._say("its jobs go on; the same command finds them, `pcb jobs` shows them")
+            self._say("its jobs stay; the same command finds them, `pcb jobs` shows them")
         elif give_up(record):
             self._say("its jobs are cancelled")
         else:
-            self._say("its job goes on, since it makes other units too")
+            self._say("its job stays, since it makes other tasks too")
 
 
 def give_up(record: Record) -> bool:
-    """Forget a unit's jobs and cancel those that make no other unit; say whether that is all."""
+    """Forget a task's jobs and cancel those that make no other task; say whether that is all."""
     record.remove()
     shared = {job.name for other in all_records() for job in other.jobs}
     own = {job.name for job in record.jobs}

@@ -1,0 +1,40 @@
+"""Where a stage's tasks run, and with how many threads. No torch."""
+
+import os
+
+from pcb.config import Compute
+from pcb.errors import UserError
+from pcb.pipeline.stages import STAGES
+
+LAUNCHERS = ("debug", "local", "slurm")
+"""`debug` computes in this process, `local` in several of this machine, `slurm` in jobs."""
+LAUNCHER_VARIABLE = "PCB_LAUNCHER"
+# Read when torch, NumPy or SciPy is loaded.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def active_launcher() -> str:
+    """Return the launcher that PCB_LAUNCHER names. Raises UserError if there is none such."""
+    name = os.environ.get(LAUNCHER_VARIABLE) or "debug"
+    if name not in LAUNCHERS:
+        raise UserError(f"LAUNCHER={name}: no such launcher; there are {', '.join(LAUNCHERS)}")
+    return name
+
+
+def launcher_of(stage: str) -> str:
+    """Return where a stage's tasks run: `debug` for light ones. Raises as `active_launcher`."""
+    name = active_launcher()
+    return name if STAGES[stage].launched else "debug"
+
+
+def threads_of(stage: str, compute: Compute) -> int:
+    """Return how many CPU threads a task of this stage uses."""
+    return compute.threads if STAGES[stage].wide else 1
+
+
+def set_threads(stage: str, compute: Compute) -> None:
+    """Set a stage's threads for the libraries that are loaded after this."""
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = str(threads_of(stage, compute))
+    # Threads that spin while they wait cost a busy machine most of its speed.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
