@@ -15,7 +15,7 @@ from benchmarks.measure import Measured, measure_case
 from benchmarks.scaling import Curve, curves
 from pcb.config import Settings
 from pcb.errors import UserError
-from pcb.runtime.device import forbid_tf32
+from pcb.runtime.device import set_tf32
 
 _ROUNDS, _BUDGET = 5, 20.0
 
@@ -85,7 +85,7 @@ def _grown(curve: Curve, device: torch.device, threads: int) -> Grown:
 def measure_point(name: str, number: int, device: torch.device, threads: int) -> Measured:
     """Measure one point of a curve in this process."""
     torch.set_num_threads(threads)
-    forbid_tf32()
+    set_tf32(False)
     make = next(curve for curve in curves() if curve.name == name).points[number]
     part = Part(name=f"{name}/{number}", item="calls", make=make)
     return measure_case(part, make(device), device, _ROUNDS, _BUDGET)

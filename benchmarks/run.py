@@ -16,7 +16,7 @@ from benchmarks.measure import Results, measure
 from benchmarks.stored import losses, read_ratios, store_page, store_rates, store_ratios
 from benchmarks.table import table_lines
 from pcb.config import Compute
-from pcb.runtime.device import forbid_tf32, pick_device
+from pcb.runtime.device import pick_device
 
 _TRIES = 3
 """Measurements of a part before a loss is believed: a busy machine can fake one."""
@@ -108,7 +108,6 @@ def _prepare(options: Options) -> tuple[list[Part], torch.device]:
     """Choose parts and device: what is asked for, else what the machine can carry."""
     device = pick_device(Compute(device=options.device))
     torch.set_num_threads(options.threads)
-    forbid_tf32()  # What is called float32 is float32, as in the stage `metrics`.
     scope = options.scope or ("full" if device.type == "cuda" else "short")
     return chosen_parts(scope, options.names), device
 
