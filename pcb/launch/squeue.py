@@ -45,7 +45,7 @@ class JobState:
 
 
 def job_states(ids: Iterable[str]) -> dict[str, JobState] | None:
-    """Return the state of each job; None if the controller does not answer."""
+    """Return the state of each job; None if Slurm does not answer."""
     wanted = sorted(set(ids))
     if not wanted:
         return {}
@@ -73,7 +73,7 @@ def job_states(ids: Iterable[str]) -> dict[str, JobState] | None:
 def job_named(name: str) -> str | None:
     """Return the id of the job (the array) of this name, GONE if there is none.
 
-    None if the controller does not answer.
+    None if Slurm does not answer.
     """
     queue = _run(["squeue", "-r", "-h", "-t", "all", "-o", "%i", "-n", name])
     if queue is None:

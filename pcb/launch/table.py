@@ -23,7 +23,7 @@ _NOTHING = "no jobs were submitted from this folder, or all are done"
 
 
 def print_jobs() -> int:
-    """Print the jobs of this folder and return 0; what the controller does not say is `unknown`."""
+    """Print the jobs of this folder and return 0; what Slurm does not say is `unknown`."""
     print("\n".join(_table() or [_NOTHING]))
     return 0
 

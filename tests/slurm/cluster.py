@@ -40,7 +40,7 @@ class MiniSlurm:
     cpus: int = 4
     accounting: bool = False
     remembers: int = 300
-    """Seconds for which the controller knows a job that has ended."""
+    """Seconds for which slurmctld knows a job that has ended."""
     _daemons: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property

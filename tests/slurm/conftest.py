@@ -45,7 +45,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniSlurm]:
 
 @pytest.fixture(scope="session")
 def accounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniSlurm]:
-    """Return a running Slurm with accounting, whose controller soon forgets what has ended."""
+    """Return a running Slurm with accounting, whose slurmctld soon forgets what has ended."""
     folder = tmp_path_factory.mktemp("slurm") / "accounted"
     yield from run_slurm(MiniSlurm(folder=folder, accounting=True, remembers=2))
 

@@ -1,4 +1,4 @@
-"""A Slurm that keeps accounts: what the controller has forgotten is asked of sacct."""
+"""A Slurm that keeps accounts: what slurmctld has forgotten is asked of sacct."""
 
 import os
 import signal
@@ -31,12 +31,12 @@ def test_training_runs_and_stands_in_the_accounts(login: Login, finished: Path) 
 def test_job_that_died_long_ago_is_known_from_the_accounts(
     login: Login, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its head was killed, it died, and the controller has forgotten it."""
+    """Its controller was killed, it died, and slurmctld has forgotten it."""
     login.cluster("{poll_seconds: 0.5, setup: ['[ -e repaired ] || exit 3']}")
-    head = login.start("train", "ratio2")
+    controller = login.start("train", "ratio2")
     wait_for(login.ids)
-    os.killpg(head.pid, signal.SIGKILL)
-    head.wait()
+    os.killpg(controller.pid, signal.SIGKILL)
+    controller.wait()
     (job,) = login.ids()
     (name,) = login.names()
     wait_for(lambda: job not in login.jobs())

@@ -34,9 +34,9 @@ def trained(finished: Path, slurm: MiniSlurm, tmp_path: Path) -> Login:
 
 
 def test_tasks_share_jobs_and_give_the_same_bytes(trained: Login, finished: Path) -> None:
-    heads = [trained.start("sample", task.variant) for task in SAMPLES]
-    outs = [head.communicate(timeout=300)[0] for head in heads]
-    assert [head.returncode for head in heads] == [0] * 4, outs
+    controllers = [trained.start("sample", task.variant) for task in SAMPLES]
+    outs = [controller.communicate(timeout=300)[0] for controller in controllers]
+    assert [controller.returncode for controller in controllers] == [0] * 4, outs
     assert len(trained.jobs()) == 2
     assert sum("(one of 2 tasks)" in out for out in outs) == 4
     for task in SAMPLES:
@@ -48,22 +48,24 @@ def test_one_task_that_fails_leaves_its_neighbour_alone(trained: Login, finished
     """A model's weights are gone: one task says so, the other is made."""
     good, bad = RATIO2[0], RATIO4[0]
     shutil.rmtree(trained.project / pipeline_of().task("train", "ratio4").artifact)
-    heads = [trained.start("sample", task.variant) for task in (bad, good)]
-    outs = [head.communicate(timeout=300)[0] for head in heads]
-    assert [head.returncode for head in heads] == [1, 0], outs
+    controllers = [trained.start("sample", task.variant) for task in (bad, good)]
+    outs = [controller.communicate(timeout=300)[0] for controller in controllers]
+    assert [controller.returncode for controller in controllers] == [1, 0], outs
     assert "pcb train ratio4 --preset smoke" in outs[0]
     assert len(trained.jobs()) == 1
     assert same_files(trained.project, finished, good)
 
 
-def test_heads_that_are_killed_find_the_job_that_they_share(trained: Login, finished: Path) -> None:
+def test_controllers_that_are_killed_find_the_job_that_they_share(
+    trained: Login, finished: Path
+) -> None:
     """Found by both, shown by `pcb jobs`; killed itself, its tasks are tried again, each alone."""
-    heads = [trained.start("sample", task.variant) for task in RATIO2]
+    controllers = [trained.start("sample", task.variant) for task in RATIO2]
     wait_for(lambda: all(trained.ids(task) for task in RATIO2))
     (job,) = {job for task in RATIO2 for job in trained.ids(task)}
-    for head in heads:
-        os.killpg(head.pid, signal.SIGKILL)
-        head.wait()
+    for controller in controllers:
+        os.killpg(controller.pid, signal.SIGKILL)
+        controller.wait()
     wait_for(lambda: ": making" in trained.log(job))
     trained.send(job, signal.SIGSTOP)
     shown = trained.pcb("jobs")
@@ -72,9 +74,9 @@ def test_heads_that_are_killed_find_the_job_that_they_share(trained: Login, fini
         assert re.search(running.format(number, said), shown, flags=re.MULTILINE), shown
     assert shown.endswith("2 running\n")
     trained.send(job, signal.SIGKILL)
-    heads = [trained.start("sample", task.variant) for task in RATIO2]
-    outs = [head.communicate(timeout=300)[0] for head in heads]
-    assert [head.returncode for head in heads] == [0, 0], outs
+    controllers = [trained.start("sample", task.variant) for task in RATIO2]
+    outs = [controller.communicate(timeout=300)[0] for controller in controllers]
+    assert [controller.returncode for controller in controllers] == [0, 0], outs
     assert all(f"re-attached to job {job}" in out for out in outs)
     assert all(f"job {job} ended as FAILED; trying again" in out for out in outs)
     assert len(trained.jobs()) == 3
@@ -82,22 +84,22 @@ def test_heads_that_are_killed_find_the_job_that_they_share(trained: Login, fini
 
 
 def test_cancelled_task_takes_its_job_along(trained: Login) -> None:
-    """Heads that wait for the job stop with a line, and do not submit it anew."""
+    """Controllers that wait for the job stop with a line, and do not submit it anew."""
     # A job that has begun would have Slurm's grace, half a minute, to make a task after all.
     trained.cluster("{poll_seconds: 0.5, setup: [sleep 600], stages: {sample: {chunk: 2}}}")
-    heads = [trained.start("sample", task.variant) for task in RATIO2]
+    controllers = [trained.start("sample", task.variant) for task in RATIO2]
     wait_for(lambda: all(trained.ids(task) for task in RATIO2))
     out = trained.pcb("jobs", "--cancel", RATIO2[0].name)
     assert all(f"{task.name}: 1 jobs cancelled" in out for task in RATIO2)
-    outs = [head.communicate(timeout=60)[0] for head in heads]
-    assert [head.returncode for head in heads] == [1, 1], outs
+    outs = [controller.communicate(timeout=60)[0] for controller in controllers]
+    assert [controller.returncode for controller in controllers] == [1, 1], outs
     assert all("was cancelled; the same command submits it anew" in out for out in outs)
     assert len(trained.jobs()) == 1
     assert not list(all_records(trained.project / ".pcb" / "jobs"))
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_head_that_dies_while_it_submits_leaves_one_job(
+def test_controller_that_dies_while_it_submits_leaves_one_job(
     login: Login, finished: Path, tmp_path: Path, when: str
 ) -> None:
     """Killed by its own sbatch: after the cluster has answered, or before it was asked at all."""
@@ -107,9 +109,9 @@ def test_head_that_dies_while_it_submits_leaves_one_job(
     once = tmp_path / "sbatch"
     once.write_text("\n".join(["#!/bin/sh", *lines, ""]))
     once.chmod(0o755)
-    head = login.start("train", "ratio2", path=tmp_path)
-    head.communicate(timeout=60)
-    assert head.returncode == -signal.SIGKILL
+    controller = login.start("train", "ratio2", path=tmp_path)
+    controller.communicate(timeout=60)
+    assert controller.returncode == -signal.SIGKILL
     record = read_record(login.record())
     assert record is not None and [job.job_id for job in record.jobs] == [""]
     assert "SUBMITTING" in login.pcb("jobs")

@@ -66,11 +66,11 @@ def test_smoke_runs_as_jobs_and_gives_the_same_bytes(
     assert NOTHING in run()
 
 
-def test_head_that_is_killed_finds_its_job_again(login: Login, finished: Path) -> None:
-    head = login.start("train", "ratio2")
+def test_controller_that_is_killed_finds_its_job_again(login: Login, finished: Path) -> None:
+    controller = login.start("train", "ratio2")
     wait_for(login.ids)
-    os.killpg(head.pid, signal.SIGKILL)
-    head.wait()
+    os.killpg(controller.pid, signal.SIGKILL)
+    controller.wait()
     out = login.pcb("train", "ratio2")
     assert "train/ratio2: re-attached to job" in out
     assert len(login.jobs()) == 1
@@ -78,39 +78,39 @@ def test_head_that_is_killed_finds_its_job_again(login: Login, finished: Path) -
     assert not login.record().exists()
 
 
-def test_two_heads_submit_one_job(login: Login) -> None:
-    heads = [login.start("train", "ratio2") for _ in range(2)]
-    outs = [head.communicate(timeout=300)[0] for head in heads]
-    assert [head.returncode for head in heads] == [0, 0], outs
+def test_two_controllers_submit_one_job(login: Login) -> None:
+    controllers = [login.start("train", "ratio2") for _ in range(2)]
+    outs = [controller.communicate(timeout=300)[0] for controller in controllers]
+    assert [controller.returncode for controller in controllers] == [0, 0], outs
     assert len(login.jobs()) == 1
     assert sum("already complete" in out for out in outs) == 1
 
 
 def start_second_group(login: Login) -> "tuple[Task, subprocess.Popen[str], str]":
-    """Start drawing by an array of two; return task, head and the second job, which has begun."""
+    """Start sampling by an array of two; return task, controller and the second job, begun."""
     login.pcb("train", "ratio2")
     task = pipeline_of().task("sample", "ratio2/t17")
-    head = login.start("sample", task.variant)
+    controller = login.start("sample", task.variant)
     wait_for(lambda: login.ids(task))
     second = login.ids(task)[1]
     assert second.endswith("_1")
     wait_for(lambda: "shard group 2 of 2" in login.log(second))
-    return task, head, second
+    return task, controller, second
 
 
 def test_job_that_dies_is_tried_again_and_goes_on(login: Login, finished: Path) -> None:
     """One job of an array is killed without warning."""
     login.cluster("{poll_seconds: 0.5, stages: {sample: {array: 2}}}")
-    task, head, victim = start_second_group(login)
+    task, controller, victim = start_second_group(login)
     login.send(victim, signal.SIGKILL)
-    out, _ = head.communicate(timeout=300)
-    assert head.returncode == 0, out
+    out, _ = controller.communicate(timeout=300)
+    assert controller.returncode == 0, out
     assert re.search(rf"job {victim} ended as \w+; trying again", out), out
     assert out.count("trying again") == 1
     assert same_files(login.project, finished, task)
 
 
-def test_metrics_in_shares_are_those_of_one_process(
+def test_metrics_in_groups_of_shards_are_those_of_one_process(
     finished: Path, slurm: MiniSlurm, tmp_path: Path
 ) -> None:
     login = log_in(finished, slurm, tmp_path)
@@ -164,7 +164,7 @@ def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, unbro
     """A minute's limit, told to save half a minute before it; stopped, so that it gets there."""
     login.change(**LONG)
     login.cluster("{poll_seconds: 0.5, signal_seconds: 30, stages: {train: {hours: 0.0167}}}")
-    head = login.start("train", "ratio2")
+    controller = login.start("train", "ratio2")
     wait_for(login.ids)
     (job,) = login.ids()
     checkpoint = login.project / TRAIN.artifact / CHECKPOINT
@@ -172,8 +172,8 @@ def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, unbro
     login.send(job, signal.SIGSTOP)
     wait_for(lambda: login.was_told(job, signal.SIGUSR2))
     login.send(job, signal.SIGCONT)
-    out, _ = head.communicate(timeout=300)
-    assert head.returncode == 0, out
+    out, _ = controller.communicate(timeout=300)
+    assert controller.returncode == 0, out
     assert f"Requeued job {job}" in login.log(job), login.log(job)
     assert login.jobs() == [job]
     assert same_files(login.project, unbroken, TRAIN)
@@ -183,12 +183,12 @@ def test_array_element_at_its_time_limit_is_requeued_alone(login: Login, finishe
     login.cluster(
         "{poll_seconds: 0.5, signal_seconds: 30, stages: {sample: {array: 2, hours: 0.0167}}}"
     )
-    task, head, late = start_second_group(login)
+    task, controller, late = start_second_group(login)
     login.send(late, signal.SIGSTOP)
     wait_for(lambda: login.was_told(late, signal.SIGUSR2))
     login.send(late, signal.SIGCONT)
-    out, _ = head.communicate(timeout=300)
-    assert head.returncode == 0, out
+    out, _ = controller.communicate(timeout=300)
+    assert controller.returncode == 0, out
     assert "trying again" not in out, out
     assert login.log(late).count("Requeued job") == 1, login.log(late)
     assert same_files(login.project, finished, task)
@@ -199,15 +199,15 @@ def test_job_that_is_preempted_goes_on_from_its_last_checkpoint(
 ) -> None:
     """Requeued from outside, it is ended without being told to save."""
     login.change(**LONG)
-    head = login.start("train", "ratio2")
+    controller = login.start("train", "ratio2")
     checkpoint = login.project / TRAIN.artifact / CHECKPOINT
     wait_for(checkpoint.exists)
     (job,) = login.ids()
     login.slurm.run("scontrol", "requeue", job)
     wait_for(lambda: login.state(job) == "PENDING")
     assert checkpoint.exists()
-    out, _ = head.communicate(timeout=300)
-    assert head.returncode == 0, out
+    out, _ = controller.communicate(timeout=300)
+    assert controller.returncode == 0, out
     assert login.jobs() == [job]
     assert same_files(login.project, unbroken, TRAIN)
 
@@ -227,13 +227,13 @@ def test_two_processes_train_one_model(login: Login, finished: Path) -> None:
 
 def test_jobs_are_listed_and_cancelled_from_elsewhere(login: Login) -> None:
     login.change(training={"epochs": 1000})
-    head = login.start("train", "ratio2")
+    controller = login.start("train", "ratio2")
     wait_for(login.ids)
     wait_for(lambda: "RUNNING" in login.pcb("jobs"))
     shown = login.pcb("jobs")
     assert re.search(r"^train/ratio2 +smoke +\d+ +all +1 +RUNNING", shown, flags=re.MULTILINE)
-    os.killpg(head.pid, signal.SIGKILL)
-    head.wait()
+    os.killpg(controller.pid, signal.SIGKILL)
+    controller.wait()
     assert "train/ratio2: 1 jobs cancelled" in login.pcb("jobs", "--cancel", "train/ratio2")
     (job,) = login.jobs()
     wait_for(lambda: login.state(job) in ("CANCELLED", "FAILED"))
@@ -241,16 +241,18 @@ def test_jobs_are_listed_and_cancelled_from_elsewhere(login: Login) -> None:
 
 
 @pytest.mark.parametrize(("policy", "left"), [("leave", True), ("cancel", False)])
-def test_interrupted_head_leaves_or_cancels_its_jobs(login: Login, policy: str, left: bool) -> None:
+def test_interrupted_controller_leaves_or_cancels_its_jobs(
+    login: Login, policy: str, left: bool
+) -> None:
     login.cluster(f"{{poll_seconds: 0.5, on_interrupt: {policy}}}")
     login.change(training={"epochs": 1000})
-    head = login.start("train", "ratio2")
+    controller = login.start("train", "ratio2")
     wait_for(login.ids)
     (job,) = login.ids()
     time.sleep(1)
-    os.killpg(head.pid, signal.SIGINT)
-    out, _ = head.communicate(timeout=60)
-    assert head.returncode == 130, out
+    os.killpg(controller.pid, signal.SIGINT)
+    out, _ = controller.communicate(timeout=60)
+    assert controller.returncode == 130, out
     assert login.record().exists() == left
     assert ("its jobs stay" in out) == left
     if left:
@@ -268,7 +270,7 @@ def test_wrong_partition_is_refused_in_the_clusters_words(login: Login) -> None:
 
 
 def test_person_at_a_terminal_sees_a_table_and_is_asked(login: Login) -> None:
-    """Ctrl-C during a workflow: heads leave their jobs, one question is asked, `y` cancels."""
+    """Ctrl-C during a workflow: jobs are left, one question is asked, `y` cancels."""
     login.change(training={"epochs": 1000})
     program, terminal = pty.openpty()
     workflow = subprocess.Popen(
