@@ -34,11 +34,12 @@ from benchmarks.stages import random_extractor, random_tokenizer
 from benchmarks.systems import System
 from benchmarks.training import Way, random_objective, results_of, step_part
 from pcb.cli.main import Parser, run
-from pcb.config import Speed
+from pcb.config import Compute, Speed
 from pcb.config.loader import load_preset
 from pcb.data.arrays import to_uint8
 from pcb.errors import UserError
 from pcb.runtime.atomic import write_atomic
+from pcb.runtime.device import pick_device
 from pcb.runtime.environment import package_versions
 from pcb.runtime.rendezvous import variables_of_ranks
 from pcb.sample.guidance import Guidance
@@ -114,7 +115,7 @@ def environment(sheet: Sheet) -> None:
         nccl = ".".join(map(str, torch.cuda.nccl.version()))
         sheet.say("libraries", cudnn=torch.backends.cudnn.version(), nccl=nccl)
     sheet.say(
-        "by default",
+        "switches",
         tf32_convolutions=torch.backends.cudnn.allow_tf32,
         tf32_products=torch.backends.cuda.matmul.allow_tf32,
         flash_attention=torch.backends.cuda.flash_sdp_enabled(),
@@ -316,8 +317,6 @@ def systems(sheet: Sheet) -> None:
         return
     from pcb.systems.catalogue import CATALOGUE
 
-    # Plans for hundreds of shapes would take longer than what is measured.
-    torch.backends.cuda.enable_cudnn_sdp(False)
     by_steps = sorted(CATALOGUE.values(), key=lambda system: system.steps)
     batches = ((2, True),) if sheet.tiny else ((1, False), (1, True), (64, False))
     sheet.time(
@@ -337,8 +336,6 @@ def ranks(sheet: Sheet) -> None:
     from torch.nn.parallel import DistributedDataParallel
 
     os.environ.update(variables_of_ranks(2)[0], WORLD_SIZE="1")
-    if sheet.device.type == "cuda":
-        torch.cuda.set_device(sheet.device)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if sheet.device.type == "cuda" else "gloo", rank=0, world_size=1
     )
@@ -409,10 +406,8 @@ def _main(arguments: argparse.Namespace) -> int:
     unknown = set(arguments.sections) - set(SECTIONS)
     if unknown:
         raise UserError(f"{min(unknown)}: no such section; there are {', '.join(SECTIONS)}")
-    if not arguments.tiny and not torch.cuda.is_available():
-        raise UserError("torch sees no GPU here; --tiny runs every section on a CPU at toy size")
     if arguments.inside is not None:
-        device = torch.device("cuda", 0) if torch.cuda.is_available() else CPU
+        device = pick_device(Compute(device="auto" if arguments.tiny else "cuda"))
         sheet = Sheet(path=arguments.inside, device=device, tiny=arguments.tiny)
         SECTIONS[arguments.sections[0]].run(sheet)
         return int(sheet.results is not None and any(p.failure for p in sheet.results.parts))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import starmap
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 import pcb
 from pcb.config import Settings
-from pcb.runtime.device import DTYPES
+from pcb.runtime.device import DTYPES, set_tf32
 from pcb.runtime.environment import code_version, package_versions, processor_name
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
-"""Of matrix products and convolutions; `tf32` keeps tensors in float32."""
+"""Of tensors; `tf32` rounds those that float32 convolutions multiply."""
 
 _SECONDS = 0.2
 _MATRIX_SIDES = {"cpu": (512, 1024, 2048), "cuda": (8192,)}
@@ -174,13 +174,10 @@ def synchronize(device: torch.device) -> None:
 
 @contextmanager
 def convolutions_in(precision: str) -> Iterator[None]:
-    """Let a GPU multiply float32 as TF32 for a while, or forbid it."""
-    flags: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [of.allow_tf32 for of in flags]
-    for of in flags:
-        of.allow_tf32 = precision == "tf32"
+    """Let a GPU's float32 convolutions use TF32 for a while, or forbid it."""
+    before = torch.backends.cudnn.allow_tf32
+    set_tf32(precision == "tf32")
     try:
         yield
     finally:
-        for of, allowed in zip(flags, before, strict=True):
-            of.allow_tf32 = allowed
+        set_tf32(before)

@@ -164,7 +164,7 @@ def _requantisation_work(preset: Preset, recipe: Requantisation) -> Iterator[Wor
     images = recipe.measured_images
     yield _encoding(preset, (cached or drawn) + images * _pyramid(preset, sizes))
     decoded = sum(flops.decode(codes, size) for size in sizes)
-    yield Work(kind="decoding", flops=2 * images * decoded, precision=_convolutions(preset))
+    yield Work(kind="decoding", flops=2 * images * decoded)
     if recipe.rfid:
         yield Work(kind="features", flops=3 * images * len(sizes) * flops.INCEPTION)
 
@@ -193,8 +193,7 @@ def training_work(preset: Preset, model: str) -> Iterator[Work]:
 def _metrics_work(preset: Preset) -> Iterator[Work]:
     images = preset.sampling.images
     decoded = flops.decode(preset.tokenizer.autoencoder, preset.grid)
-    rounded = stored_precision(preset.metrics.decode_precision)
-    precision = _convolutions(preset) if rounded == "float32" else rounded
+    precision = stored_precision(preset.metrics.decode_precision)
     yield Work(kind="decoding", flops=images * decoded, precision=precision)
     if preset.metrics.extractor == "inception":
         yield Work(kind="features", flops=images * flops.INCEPTION)
@@ -206,7 +205,7 @@ def _encoding(preset: Preset, operations: float) -> Work:
 
 def _convolutions(preset: Preset) -> Precision:
     """Return how the autoencoder's convolutions multiply float32."""
-    return "tf32" if getattr(preset.tokenizer, "tf32", False) else "float32"
+    return "tf32" if preset.tokenizer.tf32 else "float32"
 
 
 def _pyramid(preset: Preset, sizes: tuple[int, ...]) -> int:

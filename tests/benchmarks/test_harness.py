@@ -142,15 +142,12 @@ def named(name):
 
 
 def test_float32_means_float32_unless_a_part_says_tf32():
-    def allowed():
-        return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-
-    before = allowed()
+    before = torch.backends.cudnn.allow_tf32
     with convolutions_in("tf32"):
-        assert allowed() == (True, True)
+        assert torch.backends.cudnn.allow_tf32
         with convolutions_in("float32"):
-            assert allowed() == (False, False)
-    assert allowed() == before
+            assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_a_ratio_is_that_of_rounds_that_ran_together():

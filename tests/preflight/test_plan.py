@@ -69,6 +69,14 @@ def test_guidance_costs_what_its_steps_and_one_catching_up_take(paper):
     assert staged == pytest.approx(constant, rel=0.05)
 
 
+def test_encoding_follows_the_setting_of_tf32(paper):
+    task = paper.task("tokens")
+    for tf32, precision in ((False, "float32"), (True, "tf32")):
+        tokenizer = replace(paper.preset.tokenizer, tf32=tf32)
+        (work,) = cost_of(task, replace(paper.preset, tokenizer=tokenizer)).works
+        assert (work.kind, work.precision) == ("encoding", precision)
+
+
 def test_decoding_in_16_bits_counts_as_such(paper):
     task = paper.task("metrics", "l-2x/k4-cfg1.4-start5")
     metrics = replace(paper.preset.metrics, decode_precision="float16")
