@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import torch
 
-from benchmarks import pages, sampling, stages, systems, training
+from benchmarks import pages, sampling, stages, training
 from benchmarks.growth import measure_growth
 from benchmarks.measure import Part, Results, Scope, measure
 from pcb.cli.main import Parser, run
@@ -18,7 +18,7 @@ from pcb.errors import UserError
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.device import pick_device
 
-_MODULES = (sampling, systems, stages, training)
+_MODULES = (sampling, stages, training)
 _ROUNDS, _BUDGET = {"quick": 2, "short": 7, "full": 7}, {"quick": 0.0, "short": 15.0, "full": 15.0}
 """Of a part: rounds, and the seconds after which fewer must do."""
 _TRIES = 3

@@ -29,12 +29,20 @@ from benchmarks.__main__ import chosen_parts
 from benchmarks.machine import Precision, convolutions_in, seconds_of, synchronize
 from benchmarks.measure import Case, Part, Results, measure
 from benchmarks.pages import aligned, table_lines
-from benchmarks.sampling import GUIDANCE, Sampling, apart, drawn, model_and_schedule, observed
+from benchmarks.sampling import (
+    GUIDANCE,
+    Sampling,
+    System,
+    apart,
+    codes_and_logits,
+    drawn,
+    model_and_schedule,
+    observed,
+)
 from benchmarks.stages import random_extractor, random_tokenizer
-from benchmarks.systems import System
 from benchmarks.training import Way, random_objective, results_of, step_part
 from pcb.cli.main import Parser, run
-from pcb.config import Compute, Speed
+from pcb.config import Compute
 from pcb.config.loader import load_preset
 from pcb.data.arrays import to_uint8
 from pcb.errors import UserError
@@ -42,8 +50,9 @@ from pcb.runtime.atomic import write_atomic
 from pcb.runtime.device import pick_device
 from pcb.runtime.environment import package_versions
 from pcb.runtime.rendezvous import variables_of_ranks
-from pcb.sample.guidance import Guidance
-from pcb.sample.sampler import Sampler
+from pcb.sample.guidance import OFF
+from pcb.sample.pyramid import ALL_ON, sampler_for
+from pcb.systems.catalogue import CATALOGUE
 
 Number = float | str | bool
 CPU = torch.device("cpu")
@@ -133,16 +142,17 @@ def graphs(sheet: Sheet) -> None:
     for name, precision in [("mini", "float32")] if sheet.tiny else runs:
         preset, model, schedule = model_and_schedule(name, sheet.device, precision)
         classes_B, uniforms_BT = drawn(model, 8)
-        for guidance in (Guidance(), GUIDANCE):
-            make = partial(Sampler, model, schedule, guidance=guidance)
-            sampler, started = make(), time.perf_counter()
+        for guidance in (OFF, GUIDANCE):
+            make = partial(
+                sampler_for, schedule=schedule, guidance=guidance, measure=codes_and_logits
+            )
+            sampler, started = make(model), time.perf_counter()
             first = observed(sampler, classes_B, uniforms_BT)
             synchronize(sheet.device)
             captured = time.perf_counter() - started
             again = observed(sampler, classes_B, uniforms_BT)
-            single = observed(
-                make(speed=with_settings(Speed(), graphs=False)), classes_B, uniforms_BT
-            )
+            alone = make(model, speed=with_settings(ALL_ON, graphs=False))
+            single = observed(alone, classes_B, uniforms_BT)
             few = observed(sampler, classes_B[:3], uniforms_BT[:3])
             grown = observed(sampler, classes_B.repeat(2), uniforms_BT.repeat(2, 1))
             compared = {
@@ -153,8 +163,7 @@ def graphs(sheet: Sheet) -> None:
             }
             if precision == "float32" and sheet.device.type == "cuda":
                 _, exact, _ = model_and_schedule(name, CPU, precision)
-                there = Sampler(exact, schedule, guidance=guidance)
-                seen = observed(there, classes_B.cpu(), uniforms_BT.cpu())
+                seen = observed(make(exact), classes_B.cpu(), uniforms_BT.cpu())
                 compared["cpu"] = seen, (first[0].cpu(), first[1].cpu())
             what = f"{name} {precision}{' guided' if guidance.weight else ''}"
             sheet.say(what, steps=schedule.steps, first_batch_s=captured)
@@ -246,8 +255,8 @@ def sampling(sheet: Sheet) -> None:
     parts = [Sampling(name, n, GUIDANCE, sheet.half, decoded=d).part() for name, n, d in wanted]
     sheet.time(parts)
     preset, model, schedule = model_and_schedule(run, sheet.device, sheet.half)
-    sampler, batch = Sampler(model, schedule, guidance=GUIDANCE), drawn(model, one)
-    host, whole = _host_and_whole(lambda: sampler.draw(*batch), sheet.device)
+    sampler, batch = sampler_for(model, schedule, guidance=GUIDANCE), drawn(model, one)
+    host, whole = _host_and_whole(lambda: sampler.sample(*batch), sheet.device)
     sheet.say(f"{run} b{one}-guided", host_ms=1e3 * host, whole_ms=1e3 * whole)
 
 
@@ -312,11 +321,6 @@ def metrics(sheet: Sheet) -> None:
 
 def systems(sheet: Sheet) -> None:
     """The other systems of the table: one image, decoded or not, and a batch."""
-    if find_spec("pcb.systems") is None:
-        sheet.say("skipped", why="pcb.systems is not there")
-        return
-    from pcb.systems.catalogue import CATALOGUE
-
     by_steps = sorted(CATALOGUE.values(), key=lambda system: system.steps)
     batches = ((2, True),) if sheet.tiny else ((1, False), (1, True), (64, False))
     sheet.time(

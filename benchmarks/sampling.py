@@ -1,16 +1,19 @@
-"""Parts of the stage `sample`: whole batches, decoded or not, single steps, random numbers.
+"""Parts of the stage `sample`: batches, decoded or not, single steps; the table's other systems.
 
 Weights are random: time does not depend on them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import torch
 from msgspec.structs import replace
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import Phase, Precision
 from benchmarks.measure import BASELINE, FAST, Case, Part, Scope
@@ -23,10 +26,17 @@ from pcb.model.transformer import Transformer
 from pcb.order.schedule import Schedule, schedule_from_blocks
 from pcb.preflight import flops
 from pcb.runtime.device import DTYPES
-from pcb.sample.draw import labels, uniforms
-from pcb.sample.drawing import StepLogits
+from pcb.sample.decoder import Block
+from pcb.sample.filter import Filter
 from pcb.sample.guidance import Guidance
-from pcb.sample.sampler import Sampler
+from pcb.sample.pyramid import sampler_for
+from pcb.sample.sampler import Measured, Sampler
+from pcb.sample.uniforms import labels, uniforms
+from pcb.systems.catalogue import CATALOGUE
+from pcb.systems.kinds import KINDS
+from pcb.systems.var_decoding import VARDecoder
+from pcb.systems.var_quantizer import VARTokenizerConfig
+from pcb.systems.var_tokenizer import VARTokenizer
 from pcb.tokenizer.quantize import normalise
 
 GUIDANCE = Guidance(weight=1.5, start_step=5)
@@ -40,6 +50,22 @@ RUNS = {
 }
 _COMPARED = 8
 """Images whose logits are compared, all steps of them in memory."""
+
+_SMALL = {
+    "width": 64,
+    "hidden_width": 256,
+    "heads": 4,
+    "blocks": 2,
+    "self_blocks": 1,
+    "cross_blocks": 1,
+    "codes": 64,
+    "classes": 10,
+    "grid": (6, 6),
+    "scales": (1, 2, 3),
+    "code_width": 32,
+}
+"""For a trial run on a CPU, in place of what a description says."""
+_SMALL_STEPS = 12
 
 
 def parts(scope: Scope) -> Iterator[Part]:
@@ -65,6 +91,10 @@ def parts(scope: Scope) -> Iterator[Part]:
     else:
         yield Sampling("mini", 2, GUIDANCE).part()
     yield Part(name="sampling/uniforms", item="images", make=_uniforms)
+    for name in CATALOGUE if scope == "full" else ():
+        for batch in (1, 64, 256):
+            yield System(name, batch).part()
+            yield System(name, batch, decoded=True).part()
 
 
 @dataclass(frozen=True)
@@ -100,11 +130,9 @@ class Sampling:
         """Make model and samplers ready."""
         preset, model, schedule = model_and_schedule(self.run, device, self.precision)
         codes, classes_B, uniforms_BT = preset.tokenizer.autoencoder, *drawn(model, self.batch)
+        make = partial(sampler_for, model, schedule, guidance=self.guidance)
         speeds = _speeds(self.each, device)
-        samplers = {
-            name: Sampler(model, schedule, guidance=self.guidance, speed=speed)
-            for name, speed in speeds.items()
-        }
+        samplers = {name: make(speed=speed) for name, speed in speeds.items()}
         guided_from = self.guidance.start_step if self.guidance.weight else None
         value_bytes = model.head.weight.element_size()
         phases = sampling_phases(
@@ -123,7 +151,7 @@ class Sampling:
             phases=phases if self.step is None else [phases[self._phase(guided_from)]],
             differences=None
             if self.step is not None
-            else lambda: _differences(samplers, classes_B, uniforms_BT),
+            else partial(_differences, make, speeds, model),
             graphed=device.type == "cuda",
         )
 
@@ -137,11 +165,11 @@ class Sampling:
         """Return what draws the batch, and decodes it, or takes its step over and over."""
         step = self.step
         if decode is not None:
-            return lambda: decode(sampler.draw(classes_B, uniforms_BT))
+            return lambda: decode(sampler.sample(classes_B, uniforms_BT))
         if step is None:
-            return lambda: sampler.draw(classes_B, uniforms_BT)
-        drawing = sampler.begin(classes_B, uniforms_BT)
-        return lambda: sampler.step(drawing, step)
+            return lambda: sampler.sample(classes_B, uniforms_BT)
+        sampler.begin(classes_B, uniforms_BT)
+        return lambda: sampler.step(step)
 
     def _phase(self, guided_from: int | None) -> int:
         """Return which of a batch's phases is the step's."""
@@ -245,30 +273,36 @@ def _speeds(each: bool, device: torch.device) -> dict[str, Speed]:
 
 
 def _differences(
-    samplers: dict[str, Sampler], classes_B: Tensor, uniforms_BT: Tensor
+    make: Callable[..., Sampler], speeds: Mapping[str, Speed], model: Transformer
 ) -> dict[str, dict[str, float]]:
-    """Compare some images' codes and logits with the first sampler's, from the same numbers."""
-    some = slice(0, _COMPARED)
-    seen = {name: observed(s, classes_B[some], uniforms_BT[some]) for name, s in samplers.items()}
+    """Compare some images' codes and logits with the first way's, from the same numbers."""
+    some = drawn(model, _COMPARED)
+    seen = {
+        name: observed(make(speed=speed, measure=codes_and_logits), *some)
+        for name, speed in speeds.items()
+    }
     first = next(iter(seen.values()))
     return {name: apart(first, other) for name, other in seen.items()}
 
 
-Observed = tuple[Tensor, Tensor]
-"""Codes (B, T) and logits (B, T, V) of all tokens in the order in which they are drawn."""
+Observed = tuple[Tensor, ...]
+"""Codes (B, T) and logits (B, T, V) of all tokens in the order in which they are sampled."""
+
+
+def codes_and_logits(block: Block) -> Measured:
+    """Return what `observed` wants to see of every block."""
+    return block.codes_Bn, block.logits_BnV
 
 
 def observed(sampler: Sampler, classes_B: Tensor, uniforms_BT: Tensor) -> Observed:
-    """Draw a batch; return what was seen of it."""
-    codes: list[Tensor] = []
-    logits: list[Tensor] = []
+    """Sample a batch; return what was seen of it by a sampler that measures `codes_and_logits`."""
+    steps: list[Measured] = []
 
-    def observe(step: StepLogits) -> None:
-        codes.append(step.codes_Bn.clone())
-        logits.append(step.logits_BnV.float().clone())
+    def observe(_: int, measured: Measured) -> None:
+        steps.append(tuple(part.clone() for part in measured))
 
-    sampler.draw(classes_B, uniforms_BT, observe)
-    return torch.cat(codes, dim=1), torch.cat(logits, dim=1)
+    sampler.sample(classes_B, uniforms_BT, observe=observe)
+    return tuple(torch.cat(parts, dim=1) for parts in zip(*steps, strict=True))
 
 
 def apart(one: Observed, other: Observed) -> dict[str, float]:
@@ -288,3 +322,81 @@ def _uniforms(_: torch.device) -> Case:
     """Make the random numbers of some images, which a CPU does."""
     sizes, images = load_preset("paper").sizes("l-2x"), np.arange(250)
     return Case(variants={FAST: lambda: uniforms(0, images, sizes)}, items=len(images))
+
+
+@dataclass(frozen=True)
+class System:
+    """A batch of another system's images, at its published size and setting, decoded or not.
+
+    small: whether all sizes shrink, for a trial run.
+    """
+
+    name: str
+    batch: int
+    decoded: bool = False
+    precision: Precision = "bfloat16"
+    small: bool = False
+
+    def part(self) -> Part:
+        """Return the part by its name."""
+        name = f"systems/{self.name}/b{self.batch}{'-decoded' if self.decoded else ''}"
+        return Part(name=name, item="images", make=self.make, precision=self.precision)
+
+    def make(self, device: torch.device) -> Case:
+        """Make model and decoder ready, and count model calls and operations of an image."""
+        system = CATALOGUE[self.name]
+        kind, steps, size = KINDS[system.kind], system.schedule_steps, dict(system.description)
+        if self.small:
+            size |= {key: value for key, value in _SMALL.items() if key in size}
+            steps = steps and _SMALL_STEPS
+        torch.manual_seed(0)
+        with torch.device(device):
+            model = kind.build(size, self.name)
+        model.to(DTYPES[self.precision]).eval().requires_grad_(False)
+        tokenizer = self._tokenizer(system.kind, size, device)
+        decoder = kind.decoder(model, system.guidance, steps, tokenizer)
+        filter = Filter(temperature=system.temperature, top_k=system.top_k, top_p=system.top_p)
+        classes_B = torch.arange(self.batch, device=device) % int(size["classes"])
+        uniforms_BT, orders_BT = torch.rand(self.batch, decoder.tokens, device=device), None
+        if kind.orders is not None:
+            orders_BT = torch.from_numpy(kind.orders(model, steps, 0, np.arange(self.batch)))
+        samplers = {FAST: Sampler(decoder, filter=filter)}
+        singly = Sampler(decoder, filter=filter, graphs=False)
+        if device.type == "cuda":
+            samplers[BASELINE] = singly
+        with FlopCounterMode(display=False) as counter:
+            singly.sample(classes_B, uniforms_BT, orders_BT)
+
+        @torch.inference_mode()
+        def sample(sampler: Sampler) -> Tensor:
+            codes_BT = sampler.sample(classes_B, uniforms_BT, orders_BT)
+            if not self.decoded:
+                return codes_BT
+            if isinstance(decoder, VARDecoder):
+                return to_uint8(tokenizer.decode_sum(decoder.sum_BDhw[: self.batch]))
+            side = math.isqrt(decoder.tokens)
+            return to_uint8(tokenizer.decode(codes_BT.view(-1, side, side)))
+
+        return Case(
+            variants={name: partial(sample, sampler) for name, sampler in samplers.items()},
+            items=self.batch,
+            facts={
+                "model calls": decoder.steps,
+                "GFLOP per image": counter.get_total_flops() / self.batch / 1e9,
+            },
+            graphed=device.type == "cuda",
+        )
+
+    def _tokenizer(self, kind: str, size: Mapping[str, Any], device: torch.device) -> Any:
+        """Return a tokenizer of random weights: VAR's own, LlamaGen's for the others."""
+        if kind != "VAR":
+            channels = 32 if self.small else Autoencoder().channels
+            codes = Autoencoder(codebook_size=size["codes"], channels=channels)
+            return random_tokenizer(codes, device)
+        config = VARTokenizerConfig(
+            codes=size["codes"],
+            code_width=size["code_width"],
+            scales=size["scales"],
+            base_width=32 if self.small else VARTokenizerConfig().base_width,
+        )
+        return VARTokenizer(config).to(device).eval().requires_grad_(False)

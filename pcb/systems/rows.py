@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pcb.runtime.device import send
-from pcb.sample.drawing import MIN_CPU_ROWS
+from pcb.sample.rows import MIN_CPU_ROWS
 from pcb.systems.guidance import mix
 
 
