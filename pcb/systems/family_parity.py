@@ -23,11 +23,14 @@ from pcb.systems.nar import Nar, both_heads
 from pcb.systems.randar import RandAr
 from pcb.systems.recording import CONFIG, WEIGHTS, Recording
 
-INPUTS = frozenset({"labels", "codes", "order", "filter_in", "resize_in"})
-"""Random orders are given to a model; fixed ones are compared."""
 _MASK_STEP = 8
 """Recorded masks of decoding have a multiple of so many positions."""
 Quantities = Iterator[tuple[str, Tensor]]
+
+
+def is_input(name: str) -> bool:
+    """Whether a recorded array is given to a model. Of orders random ones are; others compare."""
+    return name in {"labels", "codes", "order", "filter_in", "resize_in"}
 
 
 def quantities(recording: Recording) -> Quantities:
