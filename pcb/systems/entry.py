@@ -27,9 +27,9 @@ class Row:
     of: str
     """Where the row was published and, where there are several, which it is."""
     fid: float
-    inception_score: float
-    precision: float
-    recall: float
+    inception_score: float | None = None
+    precision: float | None = None
+    recall: float | None = None
     seconds: float | None = None
     timed: str | None = None
     """How the seconds were measured, as far as is known."""
@@ -74,6 +74,8 @@ class System:
     top_p: float = 1.0
     tokenizer: str = "llamagen"
     """The published file that decodes its codes (`pcb.catalogue`)."""
+    tokenizer_weights: Weights | None = None
+    """The file of a tokenizer that no other system has."""
     weights: Weights | None = None
     """None where there is no file: see `release`."""
     release: str

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pcb.errors import UserError
-from pcb.systems import family_parity
+from pcb.systems import arpg_parity, family_parity, lpd_parity, var_parity
 from pcb.systems.recording import CONFIG, Recording, read_recording
 
 TOLERANCE = 1e-4
@@ -49,7 +49,15 @@ class Recomputation:
 
 
 _FAMILY = Recomputation(quantities=family_parity.quantities, is_input=family_parity.is_input)
-SYSTEMS = {"LlamaGen": _FAMILY, "PAR": _FAMILY, "RandAR": _FAMILY, "NAR": _FAMILY}
+SYSTEMS = {
+    "LlamaGen": _FAMILY,
+    "PAR": _FAMILY,
+    "RandAR": _FAMILY,
+    "NAR": _FAMILY,
+    "ARPG": Recomputation(quantities=arpg_parity.quantities, is_input=arpg_parity.is_input),
+    "LPD": Recomputation(quantities=lpd_parity.quantities, is_input=lpd_parity.is_input),
+    "VAR": Recomputation(quantities=var_parity.quantities, is_input=var_parity.is_input),
+}
 """By the name under `peer`."""
 
 
