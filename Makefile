@@ -6,10 +6,11 @@ LAUNCHER ?= debug
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# As one word of the shell, whatever is in it.
+quoted = '$(subst ','\'',$(1))'
 # No PRESET: the one that params.yaml names.
-SET_PRESET := $(if $(PRESET),PCB_PRESET=$(PRESET))
-PROFILE := $(if $(filter slurm,$(LAUNCHER)),slurm,default)
-SNAKEMAKE := PCB_LAUNCHER=$(LAUNCHER) $(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE)
+SET_PRESET := $(if $(PRESET),PCB_PRESET=$(call quoted,$(PRESET)))
+WORKFLOW := PCB_LAUNCHER=$(call quoted,$(LAUNCHER)) $(BIN)/python -m pcb workflow
 
 .PHONY: help reproduce smoke report restore publish readme verify-metrics bench bench-check test lint format install lock clean
 
@@ -17,10 +18,10 @@ help:  ## list these targets
 	@grep -E '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 reproduce: $(INSTALLED)  ## run everything from data to report; the same command again resumes
-	$(SET_PRESET) $(SNAKEMAKE)
+	$(SET_PRESET) $(WORKFLOW)
 
 smoke: $(INSTALLED)  ## run every stage in about a minute; the numbers mean nothing
-	PCB_PRESET=smoke $(SNAKEMAKE)
+	PCB_PRESET=smoke $(WORKFLOW)
 
 report: $(INSTALLED)  ## make only the tables, figures and the page again
 	$(SET_PRESET) $(BIN)/python -m pcb report --force

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -17,10 +18,11 @@ from pcb.config.speed import BASELINE as NO_SPEED
 from pcb.data.arrays import to_uint8
 from pcb.order.schedule import schedule_from_blocks
 from pcb.runtime.device import DTYPES
-from pcb.sample.draw import uniforms
-from pcb.sample.drawing import StepLogits
+from pcb.sample.decoder import Block
 from pcb.sample.guidance import Guidance
-from pcb.sample.sampler import Sampler
+from pcb.sample.pyramid import sampler_for
+from pcb.sample.sampler import Measured, Sampler
+from pcb.sample.uniforms import uniforms
 
 GUIDANCE = Guidance(weight=1.5, start_step=5)
 _RUNS = {
@@ -97,10 +99,9 @@ class _Sampling:
         model = random_model(settings, name, schedule.sizes).to(device).eval().requires_grad_(False)
         model.round_to(DTYPES[self.precision])
         classes_B, uniforms_BT = what_is_drawn(model, self.batch)
-        samplers = {
-            name: Sampler(model, schedule, guidance=self.guidance, speed=speed)
-            for name, speed in _speeds(self.each, device).items()
-        }
+        make = partial(sampler_for, model, schedule, guidance=self.guidance)
+        speeds = _speeds(self.each, device)
+        samplers = {name: make(speed=speed) for name, speed in speeds.items()}
         guided_from = self.guidance.start_step if self.guidance.weight else None
         phases = sampling_phases(
             run,
@@ -128,7 +129,14 @@ class _Sampling:
             },
             differences=None
             if self.step is not None
-            else lambda: _differences(samplers, classes_B, uniforms_BT),
+            else lambda: _differences(
+                {
+                    name: make(speed=speed, measure=_codes_and_logits)
+                    for name, speed in speeds.items()
+                },
+                classes_B,
+                uniforms_BT,
+            ),
         )
 
     def _call(
@@ -141,11 +149,11 @@ class _Sampling:
         """Return what draws the batch, and decodes it, or takes its step over and over."""
         step = self.step
         if decode is not None:
-            return lambda: decode(sampler.draw(classes_B, uniforms_BT))
+            return lambda: decode(sampler.sample(classes_B, uniforms_BT))
         if step is None:
-            return lambda: sampler.draw(classes_B, uniforms_BT)
-        drawing = sampler.begin(classes_B, uniforms_BT)
-        return lambda: sampler.step(drawing, step)
+            return lambda: sampler.sample(classes_B, uniforms_BT)
+        sampler.begin(classes_B, uniforms_BT)
+        return lambda: sampler.step(step)
 
     def _phase(self, guided_from: int | None) -> slice:
         """Return which of a batch's phases is the step's."""
@@ -199,17 +207,19 @@ def _differences(
     return found
 
 
-def _seen(sampler: Sampler, classes_B: Tensor, uniforms_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """Return codes and logits of all tokens in the order in which they are drawn."""
-    codes: list[Tensor] = []
-    logits: list[Tensor] = []
+def _codes_and_logits(block: Block) -> Measured:
+    return block.codes_Bn, block.logits_BnV
 
-    def observe(step: StepLogits) -> None:
-        codes.append(step.codes_Bn.clone())
-        logits.append(step.logits_BnV.float().clone())
 
-    sampler.draw(classes_B, uniforms_BT, observe)
-    return torch.cat(codes, dim=1), torch.cat(logits, dim=1)
+def _seen(sampler: Sampler, classes_B: Tensor, uniforms_BT: Tensor) -> list[Tensor]:
+    """Return codes and logits of all tokens in the order in which they are sampled."""
+    steps: list[Measured] = []
+
+    def observe(_step: int, measured: Measured) -> None:
+        steps.append(tuple(part.clone() for part in measured))
+
+    sampler.sample(classes_B, uniforms_BT, observe=observe)
+    return [torch.cat(parts, dim=1) for parts in zip(*steps, strict=True)]
 
 
 def _uniforms(device: torch.device) -> Case:

@@ -17,7 +17,7 @@ from pcb.metrics.frechet import frechet_distance
 from pcb.metrics.precision_recall import precision_recall
 from pcb.metrics.statistics import statistics_of
 from pcb.order.schedule import num_tokens, schedule_from_blocks
-from pcb.sample.sampler import Sampler
+from pcb.sample.pyramid import sampler_for
 
 _GRIDS = (8, 16, 32, 64)
 _MODEL, _BLOCKS = "s-2x", 4
@@ -98,8 +98,8 @@ def _sampling(grid: int, images: int, device: torch.device) -> Case:
     schedule = schedule_from_blocks(preset.models[_MODEL].model.sizes(grid), _BLOCKS)
     model = random_model(preset, _MODEL, schedule.sizes).to(device).eval().requires_grad_(False)
     classes_B, uniforms_BT = what_is_drawn(model, images)
-    sampler = Sampler(model, schedule)
-    return Case(variants={FAST: lambda: sampler.draw(classes_B, uniforms_BT)}, items=images)
+    sampler = sampler_for(model, schedule)
+    return Case(variants={FAST: lambda: sampler.sample(classes_B, uniforms_BT)}, items=images)
 
 
 def _scoring(images: int, device: torch.device) -> Case:

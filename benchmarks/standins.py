@@ -13,7 +13,7 @@ from pcb.config import Autoencoder, Preset
 from pcb.data.arrays import save_array
 from pcb.model.transformer import Transformer
 from pcb.runtime.device import DTYPES
-from pcb.sample.draw import labels, uniforms
+from pcb.sample.uniforms import labels, uniforms
 from pcb.tokenizer.cache import LABELS, TokenCache, token_shard
 from pcb.tokenizer.quantize import normalise
 from pcb.tokenizer.vq import Tokenizer

@@ -20,8 +20,9 @@ ORDER = (
     "tokenizer launch",
     "model",
     "metrics report",
-    "train sample systems",
+    "train sample",
     "external",
+    "systems",
     "stages preflight",
     "cli",
 )

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pcb
-from pcb.cli import check, jobs, keep, make, measure, outside, show
+from pcb.cli import check, jobs, keep, make, measure, outside, show, workflow
 from pcb.cli.verb import Formatter
 from pcb.errors import UserError
 from pcb.runtime.atomic import explain_disk_error
+from pcb.runtime.surroundings import prepare_surroundings
 
 EXAMPLES = """\
 examples:
@@ -48,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pcb {pcb.__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     make.add_verbs(verbs)
+    workflow.add_verbs(verbs)
     show.add_verbs(verbs)
     outside.add_verbs(verbs)
     jobs.add_verbs(verbs)
@@ -64,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> int:
     """Parse, call what the parser has set as `run`, and return the exit status."""
+    prepare_surroundings()
     parsed = parser.parse_args(arguments)
     try:
         status: int = parsed.run(parsed)

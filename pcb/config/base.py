@@ -10,7 +10,9 @@ Positive = Annotated[int, Meta(ge=1)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
 NonNegativeFloat = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]*$")]
+NAME = r"[a-z0-9][a-z0-9_.-]*"
+"""Names of presets and models, which folders and files are called by."""
+NAME_LENGTH = 100
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

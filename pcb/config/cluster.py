@@ -1,8 +1,11 @@
 """Where and how jobs run: facts of a cluster. None of this enters a key."""
 
-from typing import Literal
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pcb.config.base import Count, Positive, PositiveFloat, Settings
+from pcb.errors import UserError
 
 StageName = Literal[
     "data", "tokenizer", "reference", "tokens", "train", "sample", "metrics", "report"
@@ -25,7 +28,8 @@ class Resources(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True)
     memory_gb: PositiveFloat | None = None
     """A node; None leaves it to the cluster."""
     hours: PositiveFloat = 1.0
-    """Time limit. A job that reaches it saves, is requeued and resumes."""
+    """Time limit: a number of hours, or hours:minutes as in `4:30`, with seconds as in `24:00:00`,
+    with days as in `1-12:00:00`. A job that reaches it saves, is requeued and resumes."""
     array: Positive = 1
     """Jobs among which the shards of one task are dealt out."""
     chunk: Positive = 1
@@ -67,3 +71,29 @@ class Cluster(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def resources(self, stage: str) -> Resources:
         """Return what a stage asks for."""
         return next((own for name, own in self.stages.items() if name == stage), self.default)
+
+
+_TIME = re.compile(r"(?:(\d{1,3})-)?(\d{1,4}):([0-5]\d)(?::([0-5]\d))?")
+
+
+def hours_of(tree: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return settings of a cluster, not yet checked, with times such as `4:30` as numbers of hours.
+
+    Raises UserError, which begins with `place`, for a word under `hours` that is no time.
+    """
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found[key] = hours_of(value, f"{place}.{key}")
+        elif key == "hours" and isinstance(value, str):
+            time = _TIME.fullmatch(value)
+            if time is None:
+                raise UserError(
+                    f"{place}.hours = {value!r}: expected a number of hours, or a time as in 4:30 "
+                    "(hours:minutes), 24:00:00 or 1-12:00:00 (days-hours:minutes:seconds)"
+                )
+            days, hours, minutes, seconds = (int(part or 0) for part in time.groups())
+            found[key] = 24 * days + hours + minutes / 60 + seconds / 3600
+        else:
+            found[key] = value
+    return found

@@ -3,6 +3,7 @@
 from typing import Literal, get_args
 
 from pcb.config.base import Settings
+from pcb.errors import UserError
 
 ReleasedModel = Literal["checkerboard-L-2x", "checkerboard-L-4x"]
 """What a model of a preset may name under `released`."""
@@ -34,3 +35,12 @@ class Files(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Validation images: a folder a class, or one flat folder with its ground-truth file."""
     own: dict[str, str] = {}
     """Name of a file that `pcb fetch` knows -> path of one's own to take instead, as it is."""
+
+
+def check_own(files: Files, place: str) -> None:
+    """Refuse a file of one's own under a name that nobody knows. Raises UserError with `place`."""
+    for name in files.own:
+        if name not in EXTERNAL_FILES:
+            raise UserError(
+                f"{place}.own: no file {name!r} is known; there are {', '.join(EXTERNAL_FILES)}"
+            )

@@ -1,23 +1,35 @@
-"""Reading params.yaml: the one loader, presets, overrides, and errors that name the place.
-
-YAML 1.1 and 1.2 disagree on ``1e-4`` (a string here, a number there), and DVC writes such numbers
-back in that form; this loader reads them as numbers, so Snakemake, DVC and the package agree.
-"""
+"""Reading params.yaml: the one loader, presets, overrides, and errors that name the place."""
 
 import os
 import re
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-import yaml
 
 from pcb.config import Cluster, Files, ModelRun, Preset, Settings
+from pcb.config.base import NAME, NAME_LENGTH
 from pcb.config.checks import check_consistency
-from pcb.config.files import EXTERNAL_FILES
+from pcb.config.cluster import hours_of
+from pcb.config.convert import convert, plain
+from pcb.config.files import check_own
+from pcb.config.read_yaml import read_yaml
 from pcb.errors import UserError
+
+__all__ = [
+    "active_preset",
+    "check_name",
+    "convert",
+    "load_cluster",
+    "load_files",
+    "load_params",
+    "load_preset",
+    "merge",
+    "parse_preset",
+    "plain",
+    "resolve",
+]
 
 PARAMS_FILE = Path("params.yaml")
 LOCAL_FILE = "params.local.yaml"
@@ -25,65 +37,70 @@ LOCAL_FILE = "params.local.yaml"
 MACHINE = ("cluster", "files")
 PRESET_VARIABLE = "PCB_PRESET"
 INTERRUPT_VARIABLE = "PCB_ON_INTERRUPT"
-T = TypeVar("T")
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's numbers and booleans, refusing a key that stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = {key for key in keys if keys.count(key) > 1}
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key {sorted(map(str, twice))[0]!r} stands twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
 
 
 def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
-    """Read a params file: ``{"preset": name, "presets": {name: settings}}``, not yet checked.
+    """Read a params file: ``{"preset": name, "presets": {name: settings}}``.
 
-    `cluster` and `files` are those of the file with what the untracked local one overrides.
+    Presets are not yet checked, but for their names. `cluster` and `files` are those of the file
+    with what the untracked local one overrides. Raises UserError for a file that cannot be read, a
+    wrong name, and anything wrong in these two.
     """
-    params = _read(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file; run pcb in the project's root")
+    params = read_yaml(path)
     if not isinstance(params, dict) or not isinstance(params.get("presets"), dict):
         raise UserError(f"{path}: expected a mapping with `preset` and `presets`")
-    known = ("preset", "presets", *MACHINE)
-    unknown = sorted(set(params) - set(known))
-    if unknown:
-        raise UserError(f"{path}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
+    _check_keys(params, ("preset", "presets", *MACHINE), str(path))
+    for name in params["presets"]:
+        check_name(name, f"{path}: presets")
+    if not isinstance(params.get("preset", ""), str):
+        raise UserError(f"{path}: preset = {params['preset']!r}: expected the name of a preset")
     local = path.with_name(LOCAL_FILE)
-    own = _read(local) if local.exists() else {}
-    if not isinstance(own, dict) or set(own) - set(MACHINE):
+    own = (read_yaml(local) if local.exists() else None) or {}
+    if not isinstance(own, dict):
         raise UserError(f"{local}: expected {' and '.join(f'`{key}`' for key in MACHINE)} alone")
+    _check_keys(own, MACHINE, str(local))
     for key in MACHINE:
-        params[key] = merge(params.get(key) or {}, own.get(key) or {})
+        params[key] = _machine(key, {path: params.get(key), local: own.get(key)})
     return params
 
 
-def _read(path: Path) -> Any:
-    """Read a YAML file."""
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run pcb in the project's root") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+def _check_keys(tree: Mapping[str, Any], known: tuple[str, ...], place: str) -> None:
+    """Refuse keys at the top of a file that it does not have."""
+    unknown = sorted(set(tree) - set(known))
+    if unknown:
+        raise UserError(f"{place}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
+
+
+def _machine(key: str, files: Mapping[Path, Any]) -> dict[str, Any]:
+    """Merge what files say of `cluster` or `files`, each checked alone so that it is the one named.
+
+    Raises UserError; settings that are wrong only together name all files.
+    """
+    merged: dict[str, Any] = {}
+    said = {path: tree for path, tree in files.items() if tree is not None}
+    for path, tree in said.items():
+        place = f"{path}: {key}"
+        if not isinstance(tree, Mapping):
+            raise UserError(f"{place} = {tree!r}: expected a mapping")
+        tree = hours_of(tree, place) if key == "cluster" else dict(tree)
+        _CHECKS[key](merge({}, tree), place)
+        merged = merge(merged, tree)
+    _CHECKS[key](merged, f"{' with '.join(map(str, said))}: {key}")
+    return merged
+
+
+def check_name(name: str, place: str) -> None:
+    """Refuse a name of a preset or a model that cannot be one of a folder on every system.
+
+    Raises UserError that begins with `place`.
+    """
+    if not re.fullmatch(NAME, name) or len(name) > NAME_LENGTH or name == "all":
+        raise UserError(
+            f"{place}: {name!r} cannot be a name, which has 1 to {NAME_LENGTH} of the characters "
+            "a-z, 0-9, `_`, `.` and `-`, begins with a letter or a digit and is not `all`"
+        )
 
 
 def load_cluster(path: Path = PARAMS_FILE) -> Cluster:
@@ -92,15 +109,16 @@ def load_cluster(path: Path = PARAMS_FILE) -> Cluster:
     Raises UserError naming the file and the key's path.
     """
     tree = load_params(path)["cluster"]
+    place = f"{path}: cluster"
     choice = os.environ.get(INTERRUPT_VARIABLE)
     if choice:
-        tree = {**tree, "on_interrupt": choice}
-    return convert(tree, Cluster, f"{path}: cluster")
+        tree, place = {**tree, "on_interrupt": choice}, f"{INTERRUPT_VARIABLE}: cluster"
+    return _cluster(tree, place)
 
 
 def load_files(path: Path = PARAMS_FILE) -> Files:
     """Read where files from outside lie on this machine. Raises UserError as `load_preset`."""
-    return _files(load_params(path), str(path))
+    return _files(load_params(path)["files"], f"{path}: files")
 
 
 def active_preset(params: Mapping[str, Any]) -> str:
@@ -126,7 +144,7 @@ def parse_preset(params: Mapping[str, Any], name: str, source: str = "params.yam
     runs = _runs(tree, place)
     head = {key: value for key, value in tree.items() if key not in ("model", "training")}
     preset = convert({**head, "models": {}}, Preset, place)
-    files = _files(params, source)
+    files = _files(params.get("files") or {}, f"{source}: files")
     preset = msgspec.structs.replace(preset, models=runs, files=files)
     check_consistency(preset, place)
     return preset
@@ -140,8 +158,12 @@ def resolve(presets: Mapping[str, Any], name: str, source: str) -> dict[str, Any
     while current is not None:
         if current in seen:
             raise UserError(f"{source}: presets {' -> '.join([*seen, current])} extend in a circle")
-        if not isinstance(presets.get(current), dict):
+        if not isinstance(current, str) or current not in presets:
             raise UserError(f"{source}: no preset {current!r}; there are {', '.join(presets)}")
+        if not isinstance(presets[current], Mapping):
+            raise UserError(
+                f"{source}: presets.{current} = {presets[current]!r}: expected a mapping"
+            )
         seen.append(current)
         chain.append({k: v for k, v in presets[current].items() if k != "extends"})
         current = presets[current].get("extends")
@@ -157,19 +179,12 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
     for key, value in override.items():
         if value is None:
             merged.pop(key, None)
-        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = merge(merged[key], value)
+        elif isinstance(value, Mapping):
+            before = merged.get(key)
+            merged[key] = merge(before if isinstance(before, Mapping) else {}, value)
         else:
             merged[key] = value
     return merged
-
-
-def convert(tree: Any, kind: type[T], place: str) -> T:
-    """Turn plain data into settings of this kind; `place` begins the path in an error."""
-    try:
-        return msgspec.convert(tree, kind)
-    except msgspec.ValidationError as error:
-        raise UserError(_explain(error, tree, kind, place)) from None
 
 
 def _runs(tree: Mapping[str, Any], place: str) -> dict[str, ModelRun]:
@@ -178,7 +193,11 @@ def _runs(tree: Mapping[str, Any], place: str) -> dict[str, ModelRun]:
     if not isinstance(models, Mapping) or not models:
         raise UserError(f"{place}.models: expected at least one named model, got {models!r}")
     runs = {}
+    for key in ("model", "training"):
+        if key in tree and not isinstance(tree[key], Mapping):
+            raise UserError(f"{place}.{key} = {tree[key]!r}: expected a mapping")
     for name, entry in models.items():
+        check_name(name, f"{place}.models")
         if not isinstance(entry, Mapping):
             raise UserError(f"{place}.models.{name} = {entry!r}: expected a mapping")
         # What was released is not trained, so it does not take over how the others are.
@@ -190,68 +209,19 @@ def _runs(tree: Mapping[str, Any], place: str) -> dict[str, ModelRun]:
     return runs
 
 
-def _files(params: Mapping[str, Any], source: str) -> Files:
+def _cluster(tree: Mapping[str, Any], place: str) -> Cluster:
+    """Check facts of a cluster."""
+    return convert(tree, Cluster, place)
+
+
+def _files(tree: Mapping[str, Any], place: str) -> Files:
     """Check where files from outside lie."""
-    files = convert(params.get("files") or {}, Files, f"{source}: files")
-    for name in files.own:
-        if name not in EXTERNAL_FILES:
-            raise UserError(
-                f"{source}: files.own: no file {name!r} is known; "
-                f"there are {', '.join(EXTERNAL_FILES)}"
-            )
+    files = convert(tree, Files, place)
+    check_own(files, place)
     return files
 
 
-def _explain(error: msgspec.ValidationError, tree: Any, kind: Any, place: str) -> str:
-    """Say where the wrong setting stands, what it is, and what was expected."""
-    text, _, where = str(error).partition(" - at `$")
-    path = re.findall(r"[^.\[\]`]+", where)
-    value, shown = tree, place
-    for part in path:
-        shown += f"[{part}]" if part.isdigit() else f".{part}"
-        value = _descend(value, part)
-    unknown = re.match(r"Object contains unknown field `(.+)`", text)
-    if unknown:
-        known = _known_fields(kind, path)
-        close = get_close_matches(unknown[1], known, n=1)
-        hint = f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}"
-        return f"{shown}: unknown key `{unknown[1]}`; {hint}"
-    expected = text[:1].lower() + text[1:]
-    return f"{shown} = {value!r}: {expected}" if path else f"{shown}: {expected}"
-
-
-def _descend(value: Any, part: str) -> Any:
-    """Follow one step of an error's path through plain data."""
-    if isinstance(value, Mapping):
-        return value.get(part)
-    if isinstance(value, list | tuple) and part.isdigit() and int(part) < len(value):
-        return value[int(part)]
-    return value
-
-
-def _known_fields(kind: Any, path: list[str]) -> list[str]:
-    """Return the field names of the settings that an error's path leads to."""
-    info: Any = msgspec.inspect.type_info(kind)
-    for part in path:
-        info = _inner(info, part)
-    fields = getattr(info, "fields", ())
-    return [field.encode_name for field in fields]
-
-
-def _inner(info: Any, part: str) -> Any:
-    """Follow one step of an error's path through type information."""
-    for field in getattr(info, "fields", ()):
-        if field.encode_name == part:
-            info = field.type
-            break
-    else:
-        info = getattr(info, "item_type", None) or getattr(info, "value_type", info)
-    if isinstance(info, msgspec.inspect.UnionType):
-        structs = [t for t in info.types if isinstance(t, msgspec.inspect.StructType)]
-        info = structs[0] if structs else info
-    return info
-
-
-def plain(settings: Settings | tuple[Any, ...]) -> Any:
-    """Return settings as plain data (dicts, lists, numbers, strings), defaults included."""
-    return msgspec.to_builtins(settings)
+_CHECKS: Mapping[str, Callable[[Mapping[str, Any], str], Settings]] = {
+    "cluster": _cluster,
+    "files": _files,
+}

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pcb.config.base import Count, Name, Positive, PositiveFloat, Settings
+from pcb.config.base import Count, Positive, PositiveFloat, Settings
 from pcb.config.files import Files
 from pcb.config.images import Data
 from pcb.config.model import ModelRun
@@ -48,7 +48,7 @@ class Preset(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data: Data
     tokenizer: Tokenizer
     tokens: Tokens = Tokens()
-    models: dict[Name, ModelRun]
+    models: dict[str, ModelRun]
     sampling: Sampling
     sweep: tuple[Sweep, ...]
     classifier: Classifier | None = None

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from pcb.config.base import Count, Name, NonNegativeFloat, Positive, Settings
+from pcb.config.base import Count, NonNegativeFloat, Positive, Settings
 from pcb.order.schedule import Schedule, schedule_from_blocks, schedule_from_total
 
 
@@ -54,7 +54,7 @@ class SweepPoint(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Sweep(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A product of models, block settings and guidance weights."""
 
-    models: tuple[Name, ...]
+    models: tuple[str, ...]
     blocks: tuple[Positive | tuple[Positive, ...], ...] = ()
     total_steps: tuple[Positive, ...] = ()
     cfg: tuple[NonNegativeFloat, ...] = (0.0,)

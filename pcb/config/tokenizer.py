@@ -11,7 +11,7 @@ class Autoencoder(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Architecture of the VQ autoencoder (LlamaGen's VQ-16 by default; method section 3)."""
 
     channels: Positive = 128
-    channel_multipliers: tuple[Positive, ...] = (1, 1, 2, 2, 4)
+    channel_multipliers: Annotated[tuple[Positive, ...], Meta(min_length=1)] = (1, 1, 2, 2, 4)
     residual_blocks: Positive = 2
     """A level of the encoder; a level of the decoder has one more."""
     latent_channels: Positive = 256

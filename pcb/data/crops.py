@@ -5,6 +5,7 @@ there. Camera orientation (EXIF) is left alone, as there.
 """
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,11 @@ from PIL import Image, UnidentifiedImageError
 
 # What PIL knows without loading more, which it cannot do in several threads at once.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP")
+
+
+def ignore_metadata_warnings() -> None:
+    """Let Pillow say nothing of EXIF data and sizes: it names no file, and neither is read here."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class UnreadableImageError(Exception):

@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pcb.data.crops import UnreadableImageError, centre_square, crop, decode_rgb
+from pcb.data.crops import (
+    UnreadableImageError,
+    centre_square,
+    crop,
+    decode_rgb,
+    ignore_metadata_warnings,
+)
 from pcb.data.index import Index
 from pcb.data.tree import read_file
 from pcb.errors import UserError
@@ -31,6 +37,7 @@ class FileImages:
 
         Labels and files come from the index, whose paths stand below `root`.
         """
+        ignore_metadata_warnings()
         self.root = root
         self.index = index
         self.side = side

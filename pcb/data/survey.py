@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pcb.config import Files, ImageNet
-from pcb.data.crops import UnreadableImageError, decode_rgb, open_image
+from pcb.data.crops import (
+    UnreadableImageError,
+    decode_rgb,
+    ignore_metadata_warnings,
+    open_image,
+)
 from pcb.data.images import TRAIN_INDEX, VALIDATION_INDEX
 from pcb.data.index import COLUMNS, write_rows
 from pcb.data.tree import (
@@ -58,6 +63,7 @@ def survey(
     Raises UserError if classes or images are not as many as the settings say, or too many are
     refused.
     """
+    ignore_metadata_warnings()
     chunks: dict[str, list[Path]] = {TRAIN_INDEX: [], VALIDATION_INDEX: []}
     with ThreadPoolExecutor(workers) as pool:
         trees = _find(files, settings, pool)

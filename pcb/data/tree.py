@@ -1,11 +1,13 @@
 """Where the images of a tree of ImageNet's form lie, and reading their bytes. No torch.
 
-Training images stand in a folder a class, or in a tar a class, which is read where it lies;
-validation images in a folder a class, or in one folder with a file that says their classes
-(`pcb.data.validation_labels`). Labels count the sorted names of the classes from 0 on.
+Training images stand in a folder a class, in a tar a class, which is read where it lies, or in one
+folder with names that say the classes; validation images in a folder a class, or in one folder
+with a file (`pcb.data.validation_labels`) or names that say their classes. Labels count the sorted
+names of the classes from 0 on.
 """
 
 import os
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
@@ -64,11 +66,14 @@ def read_file(root: Path, file: File) -> bytes:
 
 
 def class_names(root: Path) -> list[str]:
-    """Return the sorted names of a tree's classes, be they folders or tars.
+    """Return the sorted names of a tree's classes, be they folders, tars or parts of file names.
 
-    Raises UserError if there are none, or both folders and tars.
+    Raises UserError if there are none, both folders and tars, or a file whose name says no class.
     """
-    folders, tars = _folders(root), [path.stem for path in _entries(root) if path.suffix == TAR]
+    folders, tars = _folders(root), _tars(root)
+    flat = [] if folders or tars else _images(root)
+    if flat:
+        return sorted({_named_class(root, name) for name in flat})
     if folders and tars:
         raise UserError(
             f"{root}: holds folders ({folders[0]}, ...) and tars ({tars[0]}{TAR}, ...); "
@@ -84,6 +89,10 @@ def training_files(root: Path, classes: Sequence[str], pool: Executor) -> list[F
 
     Raises UserError naming a class without images, or a tar that cannot be read.
     """
+    if not _folders(root) and not _tars(root):
+        known = {name: label for label, name in enumerate(classes)}
+        flat = [File(path=name, label=known[_named_class(root, name)]) for name in _images(root)]
+        return sorted(flat, key=lambda file: (file.label, file.path))
     files: list[File] = []
     for label, own in enumerate(pool.map(partial(_class_files, root), classes)):
         if not own:
@@ -100,7 +109,7 @@ def validation_files(root: Path, classes: Sequence[str]) -> list[File]:
     """
     flat = _images(root)
     if flat:
-        labels = validation_labels(root, flat, classes)
+        labels = validation_labels(root, flat, classes, class_in_name)
         return [File(path=name, label=labels[name]) for name in flat]
     known = {name: label for label, name in enumerate(classes)}
     folders = _folders(root)
@@ -132,31 +141,84 @@ def _members(root: Path, tar: str) -> Iterator[tuple[str, int, int | None]]:
             for member in archive:
                 name = Path(member.name).name
                 if member.isreg() and _is_image(name):
+                    _check_name(root / tar, name)
                     yield f"{tar}/{name}", member.offset_data, member.size
     except (tarfile.TarError, OSError) as error:
         raise UserError(f"{root / tar}: not a readable, plain tar ({error})") from None
 
 
+def class_in_name(name: str) -> str | None:
+    """Return the class that a file's name says, None if it says none.
+
+    It stands behind an underscore at the end, as in the archives of the Hugging Face hub
+    (``ILSVRC2012_val_00000293_n01440764.JPEG``), or begins the name (``n01440764_10026.JPEG``).
+    """
+    stem = name.rpartition(".")[0]
+    found = re.search(r"_(n\d{8})$", stem) or re.match(r"(n\d{8})_", stem)
+    return found[1] if found else None
+
+
+def _named_class(root: Path, name: str) -> str:
+    found = class_in_name(name)
+    if found is None:
+        raise UserError(
+            f"{root / name}: its name says no class; expected a folder or a tar a class, or names "
+            "that end in the class, such as n01440764_10026_n01440764.JPEG (docs/imagenet.md)"
+        )
+    return found
+
+
 def _images(folder: Path) -> list[str]:
-    """Return the sorted names of the images in a folder."""
-    return [path.name for path in _entries(folder) if _is_image(path.name)]
+    """Return the sorted names of the images in a folder; folders and hidden files are none."""
+    images = (entry for entry in _scan(folder) if _is_image(entry.name))
+    names = [entry.name for entry in images if not _is_folder(entry)]
+    for name in names:
+        _check_name(folder, name)
+    return names
 
 
 def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def _folders(folder: Path) -> list[str]:
-    """Return the sorted names of the folders in a folder."""
-    return [p.name for p in _entries(folder) if not p.name.startswith(".") and p.is_dir()]
-
-
-def _entries(folder: Path) -> list[Path]:
-    """Return what a folder holds, sorted."""
+def _check_name(folder: Path, name: str) -> None:
+    """Refuse a name that no index can hold: one that is not UTF-8."""
     try:
-        return [folder / name for name in sorted(os.listdir(folder))]
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{folder}: the file name {name!a} is not UTF-8; rename the file") from None
+
+
+def _tars(folder: Path) -> list[str]:
+    """Return the sorted names, without suffix, of the tars in a folder."""
+    tars = (entry for entry in _scan(folder) if entry.name.endswith(TAR) and not _is_folder(entry))
+    return [entry.name.removesuffix(TAR) for entry in tars]
+
+
+def _folders(folder: Path) -> list[str]:
+    """Return the sorted names of the folders in a folder, links to folders among them."""
+    folders = [entry.name for entry in _scan(folder) if _is_folder(entry)]
+    for name in folders:
+        _check_name(folder, name)
+    return folders
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Say whether an entry is a folder or a link to one; a link into a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what a folder holds and does not hide, sorted by name."""
+    try:
+        with os.scandir(folder) as entries:
+            seen = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
+    return sorted(seen, key=lambda entry: entry.name)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -6,10 +6,12 @@ here or in ``ILSVRC2012_devkit_t12/data``; ``val.txt``, lines of a name and a cl
 """
 
 import csv
+import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from pcb.config.read_yaml import read_text
 from pcb.errors import UserError
 
 KAGGLE = "LOC_val_solution.csv"
@@ -19,8 +21,15 @@ KIT = "ILSVRC2012_devkit_t12/data"
 TEXT = "val.txt"
 
 
-def validation_labels(root: Path, names: Sequence[str], classes: Sequence[str]) -> dict[str, int]:
+def validation_labels(
+    root: Path,
+    names: Sequence[str],
+    classes: Sequence[str],
+    named: Callable[[str], str | None],
+) -> dict[str, int]:
     """Return the label of each image of a folder; `classes` are the sorted names of all classes.
+
+    Without any of the files, `named` returns the class that an image's name says, or None.
 
     Raises UserError if no file says them, or the one that does leaves an image out or names a
     class that there is not.
@@ -36,6 +45,8 @@ def validation_labels(root: Path, names: Sequence[str], classes: Sequence[str]) 
         source, found = root / TEXT, _text(root / TEXT)
         known |= {str(label): label for label in range(len(classes))}
         said = {name: found.get(name) for name in names}
+    elif named(names[0]) is not None:
+        source, said = root, {name: named(name) for name in names}
     else:
         raise UserError(
             f"{root}: no file says the classes of these images; put one there: {KAGGLE}, "
@@ -57,8 +68,7 @@ def _kaggle(path: Path) -> dict[str, str]:
 
     A prediction string holds a class and a box for each object; all are of one class.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
+    rows = list(csv.reader(io.StringIO(read_text(path), newline="")))
     if not rows or rows[0] != ["ImageId", "PredictionString"]:
         raise UserError(f"{path}: expected the columns ImageId,PredictionString")
     return {row[0]: row[1].split()[0] for row in rows[1:] if len(row) > 1 and row[1].split()}
@@ -88,7 +98,7 @@ def _devkit(kit: Path) -> dict[int, str]:
         ) from None
     except (MatReadError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{kit / META}: not the development kit's table ({error})") from None
-    lines = (kit / TRUTH).read_text(encoding="utf-8").split()
+    lines = read_text(kit / TRUTH).split()
     try:
         return {k: numbers[int(line)] for k, line in enumerate(lines, start=1)}
     except (ValueError, KeyError) as error:
@@ -104,7 +114,7 @@ def _number(name: str) -> int:
 def _text(path: Path) -> dict[str, str]:
     """Return the class or label of each image by its name."""
     found = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text(path).splitlines():
         words = line.split()
         if words and len(words) != 2:
             raise UserError(f"{path}: expected a name and a class in each line, found {line!r}")

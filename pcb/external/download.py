@@ -157,10 +157,10 @@ def _length(response: Any) -> int:
     """Return the bytes of the body. Raises Refused for a body that cannot be the file."""
     if response.headers.get_content_type() == "text/html":
         raise Refused("the server answers with a web page")
-    try:
-        return int(response.headers["Content-Length"])
-    except (TypeError, ValueError):
-        raise Refused("the server does not say how long the file is") from None
+    length = response.headers["Content-Length"]
+    if length is None or not length.strip().isascii() or not length.strip().isdecimal():
+        raise Refused("the server does not say how long the file is")
+    return int(length)
 
 
 def _read(response: Any) -> bytes:

@@ -96,7 +96,7 @@ class _Fetcher:
             raise UserError(
                 f"{path}: the download broke off ({error}); the same command goes on from there"
             ) from None
-        wrong = wrong_hash(source, file_record(part).sha256)
+        wrong = damage_of(source, part)
         if wrong is not None:
             discard(part)
             raise UserError(f"{path}: {source.url} gave another file: {wrong}")

@@ -6,6 +6,7 @@ files are remembered (`pcb.pipeline.integrity`), so that they are read once. No 
 """
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from pcb.config.paths import LOCKS, PINS
 from pcb.runtime.hashing import file_record
 from pcb.runtime.atomic import write_atomic
+from pcb.runtime.file_kind import standin
 from pcb.external.catalogue import CATALOGUE, Source
 from pcb.errors import UserError
 from pcb.runtime.lock import hold
@@ -29,15 +31,26 @@ def external_file(files: Files, name: str) -> Path:
     Raises UserError that says what is wrong with it, where it is published and how to get it.
     """
     own = own_file(files, name)
-    if own is not None:
-        return own
     source = source_of(name)
+    if own is not None:
+        what = standin(own)
+        if what not in (None, "empty"):  # Whoever reads an empty file says so.
+            raise UserError(f"files.own.{name} = {own}: {what}; {way_out(source)}")
+        wrong = wrong_hash(source, file_record(own).sha256)
+        if wrong is not None:
+            _say_once(f"{own}: not the published {name}, but taken as it is: {wrong}")
+        return own
     path = published_path(files, source)
     damage = damage_of(source, path)
     if damage is not None:
         raise UserError(f"{path}: {damage}; {way_out(source)}")
     pin(source, path)
     return path
+
+
+@cache
+def _say_once(text: str) -> None:
+    print(text, flush=True)
 
 
 def external_sha256(files: Files, name: str) -> str:
@@ -79,6 +92,9 @@ def damage_of(source: Source, path: Path) -> str | None:
         return "no such file"
     if not path.is_file():
         return "is not a file"
+    what = standin(path)
+    if what is not None:
+        return f"is not the file: {what}"
     expected = expected_size(source)
     if expected is not None and size != expected:
         return f"has {size} bytes where {expected} are expected"

@@ -13,7 +13,8 @@ from pcb.config import Autoencoder
 from pcb.tokenizer.load import tokenizer_from_state
 from pcb.runtime.weights import check_tensors
 from pcb.tokenizer.quantize import normalise
-from pcb.external.autoencoder import tensors_of
+from pcb.external.autoencoder import tensors_under
+from pcb.runtime.torch_files import in_float32
 from pcb.tokenizer.vq import Tokenizer
 
 CODES = 16384
@@ -31,7 +32,9 @@ def load_llamagen(path: Path, settings: Autoencoder) -> Tokenizer:
 
     Raises UserError naming the file and LlamaGen's names of the tensors that do not fit.
     """
-    tensors = dict(tensors_of(path, "model", "LlamaGen's VQ tokenizer"))
+    tensors = in_float32(
+        tensors_under(path, "model", "LlamaGen's VQ tokenizer"), str(path)
+    )
     tensors.pop(_USAGE, None)
     own = msgspec.structs.replace(settings, codebook_size=CODES)
     check_tensors(llamagen_tensors(own), tensors, str(path))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,57 +16,30 @@ from pcb.errors import UserError
 from pcb.model.transformer import Transformer
 from pcb.config.loader import convert
 from pcb.config import Model, Preset
+from pcb.runtime.torch_files import in_float32
 from pcb.runtime.weights import check_state
 from pcb.tokenizer.quantize import normalise
 from pcb.external.autoencoder import (
     CODEBOOK,
     load_released_autoencoder,
+    read_autoencoder_settings,
     read_checkpoint,
-    read_yaml,
-    released_autoencoder_settings,
+    read_config,
     tensors_in,
+    value_at,
 )
+from pcb.external.tensor_names import rename
 from pcb.tokenizer.vq import Tokenizer
 
-# (pattern of a released name, name here). The autoencoder's own names are kept as they are.
-TRANSFORMER_NAMES = (
-    (r"empty_token_emb", "empty_code"),
-    (r"empty_token_pos", "empty_position"),
-    (r"class_embeddings\.weight", "class_embedding.weight"),
-    (r"embed_positions\.weight", "position_embedding.weight"),
-    (r"embed_codevecs_mlp\.net\.(\d+)\.(weight|bias)", r"code_mlp.\1.\2"),
-    (r"src_latents_proj\.(weight|bias)", r"source_projection.\1"),
-    (r"combine_inputs\.(weight|bias)", r"combine.\1"),
-    (r"lm_head\.(weight|bias)", r"head.\1"),
-    (r"head_mlp\.net\.(\d+)\.(weight|bias)", r"head_mlp.\1.\2"),
-    (r"llama\.norm\.weight", "norm.weight"),
-    (r"llama\.rotary_emb\.mixing_coeffs", "rotary.mixing"),
-    (
-        r"llama\.rotary_emb\.position_embeddings\.parametrizations\.weight\.original",
-        "rotary.phases",
-    ),
-    (r"llama\.layers\.(\d+)\.attention\.wqkv\.weight", r"layers.\1.attention.qkv.weight"),
-    (r"llama\.layers\.(\d+)\.attention\.wo\.weight", r"layers.\1.attention.out.weight"),
-    (r"llama\.layers\.(\d+)\.feed_forward\.w1\.weight", r"layers.\1.mlp.gate.weight"),
-    (r"llama\.layers\.(\d+)\.feed_forward\.w3\.weight", r"layers.\1.mlp.up.weight"),
-    (r"llama\.layers\.(\d+)\.feed_forward\.w2\.weight", r"layers.\1.mlp.down.weight"),
-    (r"llama\.layers\.(\d+)\.attention_norm\.weight", r"layers.\1.attention_norm.norm.weight"),
-    (r"llama\.layers\.(\d+)\.ffn_norm\.weight", r"layers.\1.mlp_norm.norm.weight"),
-    (
-        r"llama\.layers\.(\d+)\.input_modulation\.adaLN_modulation\.1\.(weight|bias)",
-        r"layers.\1.attention_norm.modulation.\2",
-    ),
-    (
-        r"llama\.layers\.(\d+)\.post_attention_modulation\.adaLN_modulation\.1\.(weight|bias)",
-        r"layers.\1.mlp_norm.modulation.\2",
-    ),
-)
 AUTOENCODER_PREFIX = "autoenc."
 CLASSES = "class_embeddings.weight"
 HIDDEN_MULTIPLE = 256
 """The released code rounds the width of SwiGLU up to a multiple of this."""
 NORM_EPSILON = 1e-6
 CONFIG, CHECKPOINT = "config.yaml", "checkpoint-last.pth"
+_LARGEST_IMAGE = 4096
+"""Pixels a side beyond which a configuration is taken to be mistaken."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +67,7 @@ def load_released(folder: Path) -> Released:
     Raises UserError that names the file, and for weights that do not fit their tensors.
     """
     config = ReleasedConfig.read(folder / CONFIG)
-    autoencoder = released_autoencoder_settings(read_yaml(config.autoencoder_config))
+    autoencoder = read_autoencoder_settings(config.autoencoder_config)
     tokenizer = load_released_autoencoder(config.autoencoder_checkpoint, autoencoder)
     checkpoint = folder / CHECKPOINT
     content = read_checkpoint(checkpoint)
@@ -137,8 +110,8 @@ def _weights_in(
 def _classes_in(content: Mapping[str, Any], checkpoint: Path) -> int:
     """Return how many classes a released model knows: one fewer than it has embeddings of."""
     tensors = tensors_in(content, "model", checkpoint, "a released model")
-    if CLASSES not in tensors:
-        raise UserError(f"{checkpoint}: no {CLASSES}; is it a released model?")
+    if CLASSES not in tensors or tensors[CLASSES].dim() != 2:
+        raise UserError(f"{checkpoint}: no {CLASSES} of two dimensions; is it a released model?")
     return len(tensors[CLASSES]) - 1
 
 
@@ -147,14 +120,12 @@ def transformer_tensors(
 ) -> dict[str, Tensor]:
     """Rename a released model's tensors; its copy of the autoencoder must be the given one."""
     _check_codebook(tensors.get(AUTOENCODER_PREFIX + CODEBOOK), tokenizer, source)
-    renamed = {
-        rename(name): tensor
-        for name, tensor in tensors.items()
-        if not name.startswith(AUTOENCODER_PREFIX)
-    }
-    if "rotary.phases" in renamed:
-        rows = renamed["rotary.phases"]
-        renamed["rotary.phases"] = rows.view(len(rows), -1, 2)
+    own = {k: x for k, x in tensors.items() if not k.startswith(AUTOENCODER_PREFIX)}
+    renamed = {rename(name): x for name, x in in_float32(own, str(source)).items()}
+    rows = renamed.get("rotary.phases")
+    # Of another shape, it keeps that, for whoever refuses it.
+    if rows is not None and rows.dim() == 2 and rows.shape[1] % 2 == 0:
+        renamed["rotary.phases"] = rows.reshape(len(rows), -1, 2)
     return {"codebook_VC": tokenizer.codebook, **renamed}
 
 
@@ -165,102 +136,105 @@ def _check_codebook(codebook: Tensor | None, tokenizer: Tokenizer, source: Path)
             f"{source}: no {AUTOENCODER_PREFIX}{CODEBOOK}, the codebook of its training"
         )
     same = codebook.shape == tokenizer.codebook.shape and torch.allclose(
-        normalise(codebook, dim=-1), tokenizer.codebook, atol=1e-6
+        normalise(codebook.float(), dim=-1), tokenizer.codebook, atol=_tolerance(codebook.dtype)
     )
     if not same:
         raise UserError(f"{source}: trained with another codebook than the tokenizer's")
 
 
-def rename(released: str) -> str:
-    """Return this package's name of a released tensor; an unknown name stays as it is."""
-    for pattern, name in TRANSFORMER_NAMES:
-        if re.fullmatch(pattern, released):
-            return re.sub(pattern, name, released)
-    return released
+def _tolerance(kind: torch.dtype) -> float:
+    """Return how far equal codes of length one may be apart once one was written in this type."""
+    return max(1e-6, torch.finfo(kind).eps) if kind.is_floating_point else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasedConfig:
-    """A released config.yaml: its `model` section."""
+    """A released config.yaml: its `model` section. Every property raises UserError for its key."""
 
     path: Path
-    model: Mapping[str, Any]
+    config: Mapping[str, Any]
 
     @classmethod
     def read(cls, path: Path) -> "ReleasedConfig":
         """Read the file, or raise UserError."""
-        return cls(path=path, model=read_yaml(path)["model"])
+        return cls(path=path, config=read_config(path))
+
+    @property
+    def _model(self) -> Mapping[str, Any]:
+        """The file's section `model`."""
+        section: Mapping[str, Any] = self.config["model"]
+        return section
+
+    def _at(self, kind: type[T], *keys: str, default: T | None = None) -> T:
+        """Return what stands under these keys of `model`."""
+        return value_at(self.config, kind, self.path, "model", *keys, default=default)
 
     @property
     def image_size(self) -> int:
         """Pixels a side."""
-        return int(self._at("img_size"))
+        size = self._at(int, "img_size")
+        if not 1 <= size <= _LARGEST_IMAGE:
+            raise UserError(f"{self.path}: model.img_size = {size}: expected 1 to {_LARGEST_IMAGE}")
+        return size
 
     @property
     def num_classes(self) -> int | None:
-        """Classes, without "no class", if the file says so; the published ones do not."""
-        found = self.model.get("num_classes")
-        return None if found is None else int(found)
+        """Classes, without the null class, if the file says so; the published ones do not."""
+        if self._model.get("num_classes") is None:
+            return None
+        classes = self._at(int, "num_classes")
+        if classes < 1:
+            raise UserError(f"{self.path}: model.num_classes = {classes}: expected at least 1")
+        return classes
 
     @property
     def autoencoder_checkpoint(self) -> Path:
         """Path of the autoencoder's weights."""
-        return self._find(self._at("autoenc", "checkpoint_path"))
+        return self._find(self._at(str, "autoenc", "checkpoint_path"))
 
     @property
     def autoencoder_config(self) -> Path:
         """Path of the autoencoder's own configuration."""
-        return self._find(self._at("autoenc", "config_path"))
-
-    def _at(self, *keys: str) -> Any:
-        """Return what stands under these keys, or raise UserError."""
-        value: Any = self.model
-        for key in keys:
-            if not isinstance(value, Mapping) or key not in value:
-                raise UserError(
-                    f"{self.path}: no model.{'.'.join(keys)}; is it a released model's?"
-                )
-            value = value[key]
-        return value
+        return self._find(self._at(str, "autoenc", "config_path"))
 
     def _find(self, named: str) -> Path:
         """Return a file that the config names: inside its folder or, as in the release, beside."""
         folder = self.path.parent
         ends = (Path(named), Path(*Path(named).parts[-2:]))
         places = [base / end for end in ends for base in (folder, folder.parent)]
-        return next((place for place in places if place.exists()), places[0])
+        return next((place for place in places if place.is_file()), places[0])
 
     def settings(self) -> Model:
         """Return the transformer's architecture; what the file leaves out is as in the release.
 
         Raises UserError for an architecture that is not built here.
         """
-        single = self.model.get("single_scale", False)
-        width = self._at("llama_config", "hidden_size")
-        layers = self._at("llama_config", "num_hidden_layers")
-        mixing = self.model.get("num_mixing_layers", 2)
-        hidden = self._at("llama_config", "intermediate_size")
+        single = self._at(bool, "single_scale", default=False)
+        width = self._at(int, "llama_config", "hidden_size")
+        layers = self._at(int, "llama_config", "num_hidden_layers")
+        hidden = self._at(int, "llama_config", "intermediate_size")
+        every = self._model.get("num_mixing_layers", 2) in (None, "all")
         settings = {
-            "scale_ratio": "single" if single else float(self.model.get("scale_ratio", 2)),
-            "min_size": self.model.get("scale_min_size", 1),
+            "scale_ratio": "single" if single else self._at(float, "scale_ratio", default=2.0),
+            "min_size": self._at(int, "scale_min_size", default=1),
             "width": width,
             "layers": layers,
-            "heads": self._at("llama_config", "num_attention_heads"),
+            "heads": self._at(int, "llama_config", "num_attention_heads"),
             "hidden": -(-hidden // HIDDEN_MULTIPLE) * HIDDEN_MULTIPLE,
-            "mixing_layers": layers if mixing in (None, "all") else mixing,
-            "head_mlp": self.model.get("use_head_mlp", True),
+            "mixing_layers": layers if every else self._at(int, "num_mixing_layers", default=2),
+            "head_mlp": self._at(bool, "use_head_mlp", default=True),
         }
         self._check_built()
         return convert(settings, Model, f"{self.path}: model")
 
     def _check_built(self) -> None:
         """Refuse what the released code has and this package has not."""
-        if not self.model.get("class_cond", False):
+        if not self._at(bool, "class_cond", default=False):
             raise UserError(
                 f"{self.path}: model.class_cond is not true: a model without class token and "
                 f"adaptive norms is not built here; take one that is conditioned on classes"
             )
-        epsilon = float(self._at("llama_config").get("rms_norm_eps", NORM_EPSILON))
+        epsilon = self._at(float, "llama_config", "rms_norm_eps", default=NORM_EPSILON)
         if epsilon != NORM_EPSILON:
             raise UserError(
                 f"{self.path}: model.llama_config.rms_norm_eps = {epsilon:g}: it is fixed at "
@@ -273,6 +247,11 @@ class ReleasedConfig:
         num_classes: those of the weights that it will take, where the file does not say.
         """
         settings = self.settings()
+        if self.image_size % tokenizer.stride:
+            raise UserError(
+                f"{self.path}: model.img_size = {self.image_size}: expected a multiple of the "
+                f"autoencoder's stride {tokenizer.stride}"
+            )
         sizes = settings.sizes(self.image_size // tokenizer.stride)
         classes = num_classes if self.num_classes is None else self.num_classes
         return Transformer(settings, sizes, classes, tokenizer.codebook)

@@ -11,7 +11,7 @@ from pcb.config import Compute, Metrics
 from pcb.config.loader import plain
 from pcb.config.paths import EVALUATIONS
 from pcb.errors import UserError
-from pcb.metrics.adm import adm_target
+from pcb.metrics.adm import adm_target, check_statistics
 from pcb.metrics.fidelity import scores
 from pcb.metrics.image_files import ImageFiles, open_images
 from pcb.metrics.inception import load_inception
@@ -44,6 +44,7 @@ def evaluate(
     # Everything is opened before anything is computed.
     given, against = open_images(samples), open_images(reference)
     _check(given, against, count)
+    check_statistics(reference)
     settings = protocol(count, against.count, torch_fidelity=torch_fidelity)
     labelled = given.labels is not None and _warn(label_warning(given.labels, settings.splits))
     device = pick_device(Compute())
@@ -108,6 +109,7 @@ def _check(given: ImageFiles, against: ImageFiles, count: int) -> None:
         raise UserError(
             f"{given.path}: holds {given.count} images where {count} are expected; scores of "
             f"another number are not comparable: give {count}, or say --count {given.count}"
+            f"{f' (beside them stand {given.left_out})' if given.left_out else ''}"
         )
     if given.size != against.size:
         sizes = [f"{height}x{width}" for height, width in (given.size, against.size)]

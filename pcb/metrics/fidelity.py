@@ -3,6 +3,8 @@
 Both extractors are scored by the same functions. Generated images are torch-fidelity's input 1.
 """
 
+import math
+
 import torch
 from torch_fidelity.metric_fid import (
     KEY_METRIC_FID,
@@ -26,6 +28,7 @@ from torch_fidelity.metric_prc import (
 )
 
 from pcb.config import Metrics
+from pcb.errors import UserError
 from pcb.metrics.features import Features
 from pcb.metrics.frechet import frechet_distance, resampled_deviation
 from pcb.metrics.inception_score import inception_score
@@ -42,7 +45,8 @@ def scores(
 
     Those of torch-fidelity itself stand beside them as `torch_fidelity_*` if the settings ask.
 
-    Raises ValueError if a metric is not defined for so few images.
+    Raises ValueError if a metric is not defined for so few images, UserError for one that is not
+    finite.
     """
     settings.check_counts(len(features.pool), len(target.features))
     generated, reference = features.pool.to(device), target.features.to(device)
@@ -66,6 +70,12 @@ def scores(
     if settings.torch_fidelity:
         own = torch_fidelity_scores(features, target, settings, device)
         found |= {f"torch_fidelity_{name}": value for name, value in own.items()}
+    wrong = [name for name, value in found.items() if not math.isfinite(value)]
+    if wrong:
+        raise UserError(
+            f"{', '.join(wrong)}: not finite, so no result; look at the images and at the model's "
+            "training log"
+        )
     return found
 
 

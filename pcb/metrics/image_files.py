@@ -5,7 +5,6 @@ Letters: n images, B of a batch, H W pixels.
 
 import math
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,15 +15,15 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pcb.errors import UserError
-from pcb.runtime.atomic import whole_files
+from pcb.metrics.png_headers import png_files, png_size
 from pcb.runtime.hashing import content_hash, file_record
+from pcb.runtime.npz import ZIP_ERRORS, npz_errors_explained
 
 IMAGES = "arr_0"
 LABELS = "arr_1"
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError)
 _SKIPPED = 1 << 24
 """Bytes read at a time where they are not wanted."""
 
@@ -47,13 +46,15 @@ class ImageFiles:
     labels: NDArray[Any] | None
     """(n,) class of each image, where the file says it."""
     batches: Batches
-    marks: Callable[[], Any]
-    """Returns plain data that is other for other images."""
+    marks: Callable[[int, int], Any]
+    """Returns plain data that is other for other images, of those from a number to another."""
+    left_out: str = ""
+    """What else the folder holds, in words."""
 
     @cached_property
     def identity(self) -> str:
         """Hash of the images, of a folder's by their names, sizes and times; found out once."""
-        return content_hash(self.marks())
+        return content_hash(self.marks(0, self.count))
 
 
 def open_images(path: Path) -> ImageFiles:
@@ -66,7 +67,7 @@ def open_images(path: Path) -> ImageFiles:
         raise UserError(f"{path}: no such file or folder")
     if path.is_dir():
         return _open_folder(path)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return _open_npz(path)
     raise UserError(f"{path}: neither a folder of PNG files nor an .npz in ADM's form")
 
@@ -74,18 +75,22 @@ def open_images(path: Path) -> ImageFiles:
 def _open_npz(path: Path) -> ImageFiles:
     """Open `arr_0` without reading it: 50,000 images of 256x256 are 9.8 GB."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{IMAGES}.npy") as member:
-            shape, dtype, in_order = _read_header(member)
-        with np.load(path, allow_pickle=False) as file:
-            labels = file[LABELS] if LABELS in file.files else None
+        with npz_errors_explained(path):
+            with zipfile.ZipFile(path) as archive, archive.open(f"{IMAGES}.npy") as member:
+                shape, dtype, in_order = _read_header(member)
+            with np.load(path, allow_pickle=False) as file:
+                labels = file[LABELS] if LABELS in file.files else None
     except KeyError:
         raise UserError(f"{path}: no array `{IMAGES}` in it, which holds ADM's images") from None
-    except _DAMAGED as error:
-        raise UserError(f"{path}: not a readable .npz ({error})") from None
-    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or not in_order:
+    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3:
         raise UserError(
             f"{path}: {IMAGES} is {dtype} {list(shape)} where uint8 [n, height, width, 3] is "
             "expected"
+        )
+    if not in_order:
+        raise UserError(
+            f"{path}: {IMAGES} is uint8 {list(shape)} column by column (Fortran order), so that no "
+            "image can be read by itself; save `np.ascontiguousarray(images)` instead"
         )
     if labels is not None and labels.shape != shape[:1]:
         raise UserError(f"{path}: {LABELS} has shape {list(labels.shape)}, expected [{shape[0]}]")
@@ -98,8 +103,9 @@ def _open_npz(path: Path) -> ImageFiles:
                 part = (min(size, shape[0] - first), *shape[1:])
                 yield np.frombuffer(_read(member, math.prod(part), path), np.uint8).reshape(part)
 
-    def marks() -> str:
-        return file_record(path).sha256
+    def marks(start: int, stop: int) -> Any:
+        whole = file_record(path).sha256
+        return whole if stop - start == shape[0] else [whole, start, stop]
 
     return ImageFiles(path, shape[0], shape[1:3], labels, batches, marks)
 
@@ -116,7 +122,7 @@ def _read(member: IO[bytes], count: int, path: Path) -> bytes:
     """Read so many bytes, or raise UserError."""
     try:
         data = member.read(count)
-    except _DAMAGED as error:
+    except ZIP_ERRORS as error:
         raise UserError(f"{path}: damaged ({error}); fetch or make it again") from None
     if len(data) < count:
         raise UserError(f"{path}: {IMAGES} ends too early; fetch or make it again")
@@ -130,31 +136,32 @@ def _skip(member: IO[bytes], count: int, path: Path) -> None:
 
 
 def _open_folder(folder: Path) -> ImageFiles:
-    """List the PNG files; the first one says how large all are."""
-    paths = whole_files(folder, "**/*.png")
+    """List the PNG files and look at the headers of all; the first one says how large they are."""
+    paths, others = png_files(folder)
     if not paths:
         raise UserError(f"{folder}: no .png file in it")
-    shape = _read_png(paths[0]).shape[:2]
-
-    def read(path: Path) -> NDArray[np.uint8]:
-        pixels = _read_png(path)
-        if pixels.shape[:2] != shape:
+    # Reading waits for the disk, outside Python's lock.
+    with ThreadPoolExecutor() as pool:
+        sizes = list(pool.map(png_size, paths))
+    shape = sizes[0]
+    for path, size in zip(paths, sizes, strict=True):
+        if size != shape:
             raise UserError(
-                f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels, but {paths[0].name} has "
+                f"{path}: {size[1]}x{size[0]} pixels, but {paths[0].name} has "
                 f"{shape[1]}x{shape[0]}; all must have one size"
             )
-        return pixels
 
     def batches(size: int, start: int = 0) -> Iterator[NDArray[np.uint8]]:
         # Pillow decodes outside Python's lock.
         with ThreadPoolExecutor() as pool:
             for first in range(start, len(paths), size):
-                yield np.stack(list(pool.map(read, paths[first : first + size])))
+                yield np.stack(list(pool.map(_read_png, paths[first : first + size])))
 
-    def marks() -> list[tuple[str, int, int]]:
-        return [_mark(path, folder) for path in paths]
+    def marks(start: int, stop: int) -> list[tuple[str, int, int]]:
+        return [_mark(path, folder) for path in paths[start:stop]]
 
-    return ImageFiles(folder, len(paths), shape, None, batches, marks)
+    left_out = f"{others} files that are no .png" if others else ""
+    return ImageFiles(folder, len(paths), shape, None, batches, marks, left_out)
 
 
 def _mark(path: Path, folder: Path) -> tuple[str, int, int]:
@@ -169,9 +176,9 @@ def _mark(path: Path, folder: Path) -> tuple[str, int, int]:
 def _read_png(path: Path) -> NDArray[np.uint8]:
     """Return uint8 (H, W, 3)."""
     try:
-        with Image.open(path) as image:
-            if image.mode != "RGB":
-                raise UserError(f"{path}: mode {image.mode} where 8-bit RGB is expected")
-            return np.asarray(image)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        with Image.open(path, formats=["PNG"]) as image:
+            return np.asarray(image.convert("RGB"))
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises nearly anything for a broken file.
         raise UserError(f"{path}: not a readable image ({error})") from None

@@ -6,7 +6,7 @@ in float32, without TF32 (`pcb.runtime.device.set_tf32`).
 Letters: B images, S spatial features.
 """
 
-import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,6 +15,8 @@ from torch_fidelity.utils import create_feature_extractor
 
 from pcb.errors import UserError
 from pcb.metrics.features import Extractor, Layers
+from pcb.runtime.torch_files import read_torch, tensors_of
+from pcb.runtime.weights import check_finite
 
 NETWORK = "inception-v3-compat"
 """Its name in torch-fidelity."""
@@ -22,6 +24,8 @@ LAYERS = ["2048", "logits_unbiased"]
 """Pool features, and logits without bias: what ADM's Inception score reads."""
 CHANNELS = 7
 """sFID reads so many channels of `mixed_6/conv`, on 17 x 17 places: 2,023 numbers."""
+WIDTHS = {"mu": 2048, "mu_s": CHANNELS * 17 * 17}
+"""Features of a layer, by the name that ADM's files give its mean."""
 
 
 def load_inception(path: Path, device: torch.device) -> Extractor:
@@ -29,7 +33,7 @@ def load_inception(path: Path, device: torch.device) -> Extractor:
 
     Raises UserError naming the file if it is missing, damaged or of another network.
     """
-    _check_pickle(path)
+    _check_file(path)
     try:
         network = create_feature_extractor(
             NETWORK,
@@ -66,12 +70,11 @@ class Inception:
         self._seen.append(output[:, :CHANNELS].permute(0, 2, 3, 1).flatten(1))
 
 
-def _check_pickle(path: Path) -> None:
-    """Refuse a file that holds anything but tensors: torch-fidelity would run what it holds."""
-    try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `pcb fetch inception` gets it") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: not readable weights ({reason})") from None
+def _check_file(path: Path) -> None:
+    """Refuse a file of anything but finite tensors: torch-fidelity would run what it holds."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file; `pcb fetch inception` gets it")
+    content = read_torch(path, "not readable weights")
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: not torch-fidelity's Inception weights (no mapping of tensors)")
+    check_finite(tensors_of(content, str(path)), str(path))

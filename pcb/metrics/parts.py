@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,10 +27,11 @@ from pcb.metrics.features import (
     save_features,
 )
 from pcb.metrics.image_files import ImageFiles
+from pcb.runtime.atomic import atomic, write_atomic
 from pcb.runtime.device import send
 from pcb.runtime.environment import FEATURE_PACKAGES, package_versions
 from pcb.runtime.hashing import content_hash
-from pcb.runtime.lock import hold
+from pcb.runtime.lock import hold, is_held
 from pcb.runtime.progress import Progress
 
 PART_IMAGES = 5000
@@ -46,20 +48,26 @@ class Part:
     images: int
     batches: Callable[[], Iterable[Tensor]]
     """Returns the images as uint8 (B, 3, H, W) on the extractor's device."""
+    depends_on: str = ""
+    """Hash of these images and of how they are seen, where the path's own name is no such hash."""
 
     @property
     def origin(self) -> str:
         """What its file says of where it belongs: a copy from elsewhere says something else."""
-        return f"{self.path.parent.name}/{self.path.name}"
+        return self.depends_on or f"{self.path.parent.name}/{self.path.name}"
 
     def is_whole(self) -> bool:
         """Say whether its file can be used; delete one that is unreadable, or of elsewhere."""
+        if self.is_held_by(self.path):
+            return True
+        self.path.unlink(missing_ok=True)
+        return False
+
+    def is_held_by(self, path: Path) -> bool:
+        """Say whether a file holds this part, whole."""
         try:
-            load_features(self.path, self.origin)
-        except FileNotFoundError:
-            return False
+            load_features(path, self.origin)
         except Exception:  # Damage shows in as many ways as a zip file has fields.
-            self.path.unlink()
             return False
         return True
 
@@ -99,16 +107,44 @@ class Extraction:
     """Holds a folder of parts for each image set."""
 
     def run(self, images: ImageFiles, progress: Progress) -> Features:
-        """Return the features of all images; parts that are there are not extracted again."""
+        """Return the features of all images; parts that are there are not extracted again.
+
+        A part is there as long as its own images are unchanged, whatever became of the others.
+        """
         with self._locked(images):
+            write_atomic(self._record(images), self._place(images))
             parts = self._parts(images)
+            for part in parts:
+                self._take_over(part)
             fill_parts(parts, self.extractor, progress)
-            return read_parts(parts)
+            found = read_parts(parts)
+            self._drop_outdated(images)
+            return found
 
     def forget(self, images: ImageFiles) -> None:
         """Delete an image set's parts."""
         with self._locked(images):
             shutil.rmtree(self._home(images), ignore_errors=True)
+            self._record(images).unlink(missing_ok=True)
+
+    def _take_over(self, part: Part) -> None:
+        """Copy a part that stands with an earlier state of its image set, if one does."""
+        if part.is_held_by(part.path):
+            return
+        for other in sorted(self.folder.glob(f"*/{part.path.name}")):
+            if part.is_held_by(other):
+                with atomic(part.path) as hidden:
+                    shutil.copyfile(other, hidden)
+                return
+
+    def _drop_outdated(self, images: ImageFiles) -> None:
+        """Delete the parts of earlier states of an image set, all of which is there now."""
+        own, place = self._record(images), self._place(images)
+        for record in self.folder.glob("*.images"):
+            outdated = record != own and record.read_text(encoding="utf-8") == place
+            if outdated and not is_held(record.with_suffix(".lock")):
+                shutil.rmtree(record.with_suffix(""), ignore_errors=True)
+                record.unlink(missing_ok=True)
 
     def _parts(self, images: ImageFiles) -> list[Part]:
         """Return all parts."""
@@ -119,6 +155,9 @@ class Extraction:
                 path=home / f"{number:05d}.npz",
                 images=min(size, images.count - start),
                 batches=partial(reader.batches, start, size // self.batch),
+                depends_on=self._hash(
+                    [number, images.marks(start, min(start + size, images.count))]
+                ),
             )
             for number, start in enumerate(range(0, images.count, size))
         ]
@@ -129,17 +168,29 @@ class Extraction:
 
     def _home(self, images: ImageFiles) -> Path:
         """Return the folder of an image set's parts."""
+        return self.folder / self._hash(images.identity)
+
+    def _record(self, images: ImageFiles) -> Path:
+        """Return the file that says which place's images a folder of parts is of."""
+        return self._home(images).with_suffix(".images")
+
+    def _place(self, images: ImageFiles) -> str:
+        """Return what that file says: the same for whatever images stand there."""
+        return self._hash(str(images.path.resolve()))
+
+    def _hash(self, images: Any) -> str:
+        """Return a hash of images, as plain data says which, and of how they are seen."""
         versions = package_versions()
         depends_on = {
             "version": VERSION,
-            "images": images.identity,
+            "images": images,
             "weights": self.weights,
             "batch": self.batch,
             "part": self._part_images,
             "device": self.device.type,
             "packages": [versions.get(name) for name in FEATURE_PACKAGES],
         }
-        return self.folder / content_hash(depends_on)
+        return content_hash(depends_on)
 
     def _locked(self, images: ImageFiles) -> AbstractContextManager[None]:
         """Keep others from the same parts; whoever waited finds them made."""

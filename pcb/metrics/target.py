@@ -5,21 +5,29 @@ are ADM's: `mu`, `sigma` of pool features and, where the extractor has spatial o
 `sigma_s`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pcb.data.arrays import save_array, save_arrays
 from pcb.errors import UserError
 from pcb.metrics.statistics import Statistics
+from pcb.runtime.npz import npz_errors_explained
+from pcb.runtime.weights import check_finite
 
 FEATURES = "reference_features.npy"
 STATISTICS = "reference_statistics.npz"
 _NAMES = ("mu", "sigma")
 _SPATIAL_NAMES = ("mu_s", "sigma_s")
+_SYMMETRY = 1e-5
+"""Most that a covariance may differ from its transpose, of its largest entry: float32's rounding.
+"""
 
 
 @dataclass(frozen=True)
@@ -35,11 +43,12 @@ class Target:
 
 
 def save_target(folder: Path, target: Target) -> None:
-    """Write both files."""
+    """Write both files. Raises UserError for numbers that are not finite."""
     arrays = dict(zip(_NAMES, (target.pool.mean, target.pool.covariance), strict=True))
     if target.spatial is not None:
         own = (target.spatial.mean, target.spatial.covariance)
         arrays |= dict(zip(_SPATIAL_NAMES, own, strict=True))
+    check_finite(arrays, str(folder / STATISTICS))
     save_arrays(folder / STATISTICS, arrays)
     save_array(folder / FEATURES, target.features.numpy())
 
@@ -55,20 +64,37 @@ def read_statistics(path: Path) -> tuple[Statistics, Statistics | None]:
 
     Raises UserError naming the file if they are missing or of the wrong shape.
     """
-    with np.load(path, allow_pickle=False) as file:
+    with npz_errors_explained(path), np.load(path, allow_pickle=False) as file:
         if not set(_NAMES) <= set(file.files):
             raise UserError(
                 f"{path}: holds {', '.join(file.files)} but not {' and '.join(_NAMES)}, the "
                 "statistics that FID compares with"
             )
-        pool = Statistics(*(file[name].astype(np.float64) for name in _NAMES))
+        pool = _statistics(path, file, _NAMES)
         spatial = None
         if set(_SPATIAL_NAMES) <= set(file.files):
-            spatial = Statistics(*(file[name].astype(np.float64) for name in _SPATIAL_NAMES))
-    for found in (pool, spatial):
-        if found is not None and found.covariance.shape != (len(found.mean),) * 2:
-            raise UserError(
-                f"{path}: a covariance of shape {list(found.covariance.shape)} beside a mean of "
-                f"{len(found.mean)} numbers; fetch it again"
-            )
+            spatial = _statistics(path, file, _SPATIAL_NAMES)
     return pool, spatial
+
+
+def _statistics(path: Path, file: Mapping[str, NDArray[Any]], names: tuple[str, str]) -> Statistics:
+    """Return a mean and covariance of these names, checked to be such."""
+    arrays = {name: file[name] for name in names}
+    if any(array.dtype.kind != "f" for array in arrays.values()):
+        kinds = " and ".join(f"{name} {array.dtype}" for name, array in arrays.items())
+        raise UserError(f"{path}: {kinds} where floating numbers are expected; fetch it again")
+    check_finite(arrays, str(path))
+    mean, covariance = (array.astype(np.float64) for array in arrays.values())
+    if mean.ndim != 1 or covariance.shape != (len(mean),) * 2:
+        raise UserError(
+            f"{path}: a covariance of shape {list(covariance.shape)} beside a mean of shape "
+            f"{list(mean.shape)} in {' and '.join(names)}; fetch it again"
+        )
+    largest = np.abs(covariance).max(initial=0)
+    skew = np.abs(covariance - covariance.T).max(initial=0)
+    if skew > _SYMMETRY * largest or covariance.diagonal().min(initial=0) < 0:
+        raise UserError(
+            f"{path}: {names[1]} is no covariance (not symmetric, or a variance below 0); fetch it "
+            "again"
+        )
+    return Statistics(mean, covariance)

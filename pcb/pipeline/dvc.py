@@ -16,6 +16,7 @@ from pcb.pipeline.resolved import settings_file, write_settings
 from pcb.pipeline.tasks import Pipeline
 from pcb.pipeline.verify import DAMAGED, NOT_MADE, OK, STALE, Finding, audit, print_findings
 from pcb.pipeline.workflow import hold_workflow
+from pcb.runtime.surroundings import own_folder
 
 LOCK = Path("dvc.lock")
 
@@ -142,6 +143,8 @@ def _dvc(*arguments: str, check: bool = True) -> str:
     command = [sys.executable, "-m", "dvc", *arguments]
     environment = {k: v for k, v in os.environ.items() if k != PRESET_VARIABLE}
     environment["DVC_NO_ANALYTICS"] = "1"
+    # DVC's own place for it is one for all users of a machine, and belongs to the first of them.
+    environment.setdefault("DVC_SITE_CACHE_DIR", str(own_folder() / "dvc"))
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     if arguments[0] != "cache":
         print(done.stdout, end="", flush=True)

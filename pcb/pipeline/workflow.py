@@ -133,6 +133,13 @@ def hold_workflow() -> None:
         ) from None
 
 
+_WORDS = ("pcb: ", "Traceback (most recent call last)")
+"""How the words of a process that fails begin."""
+_WARNING = "pcb: warning: "
+_TAIL = 100
+"""Lines at the end of a log among which such words stand."""
+
+
 def recap(snakemake_logs: Sequence[Path]) -> str:
     """Return which tasks failed, each with the last line of its log, from Snakemake's own logs."""
     text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in snakemake_logs)
@@ -144,8 +151,16 @@ def recap(snakemake_logs: Sequence[Path]) -> str:
 
 
 def _last_line(path: Path) -> str:
+    """Return the last line of a failed task's log, and say so where it is none of an error.
+
+    Whoever fails says why; whoever is killed says nothing.
+    """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         return "(no log)"
-    return next((line for line in reversed(lines) if line.strip()), "(empty log)")
+    last = next((line for line in reversed(lines) if line.strip()), None)
+    if any(line.startswith(_WORDS) and not line.startswith(_WARNING) for line in lines[-_TAIL:]):
+        return str(last)
+    came_to = "before it said anything" if last is None else f"at: {last.strip()}"
+    return f"killed, perhaps for want of memory, {came_to}"

@@ -45,7 +45,14 @@ _UNDATED: dict[str, dict[str, str | None]] = {
 KINDS = tuple(_UNDATED)
 """The formats in which every figure is written."""
 
-SETTINGS: dict[Any, Any] = {
+_NO_STYLE = ("backend", "interactive", "tk.", "toolbar", "webagg.", "savefig.directory")
+"""Beginnings of the names of Matplotlib's settings that are of windows, not of figures."""
+_DEFAULTS = {
+    name: value
+    for name, value in matplotlib.rcParamsDefault.items()
+    if not name.startswith(_NO_STYLE)
+}
+SETTINGS: dict[Any, Any] = _DEFAULTS | {
     "pdf.fonttype": 42,
     "axes.edgecolor": SOFT,
     "axes.facecolor": "none",
@@ -75,7 +82,10 @@ SETTINGS: dict[Any, Any] = {
     "ytick.color": SOFT,
     "ytick.labelcolor": INK,
 }
-"""For `matplotlib.rc_context`, which every function that draws is decorated with."""
+"""For `matplotlib.rc_context`, which every function that draws is decorated with.
+
+All that a figure depends on is in it, so that nobody's own matplotlibrc changes one.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

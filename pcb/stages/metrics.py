@@ -25,7 +25,7 @@ from pcb.metrics.target import load_target
 from pcb.pipeline.job import Job
 from pcb.runtime.atomic import whole_files, write_atomic
 from pcb.runtime.device import DTYPES, compute_exactly, pick_device, send
-from pcb.sample.draw import labels
+from pcb.sample.uniforms import labels
 from pcb.tokenizer.load import load_tokenizer
 from pcb.tokenizer.vq import Tokenizer
 

@@ -12,8 +12,7 @@ from pcb.data.images import Images, first_images, open_images
 from pcb.errors import UserError
 from pcb.external.autoencoder import (
     load_released_autoencoder,
-    read_yaml,
-    released_autoencoder_settings,
+    read_autoencoder_settings,
 )
 from pcb.external.files import external_file, external_sha256
 from pcb.external.llamagen import load_llamagen
@@ -172,7 +171,7 @@ def _release(job: Job) -> dict[str, Any]:
     """Take the authors' weights as they are: without images, nothing can be measured."""
     files, settings = job.preset.files, job.preset.tokenizer.autoencoder
     config = external_file(files, "autoenc-config")
-    described = released_autoencoder_settings(read_yaml(config))
+    described = read_autoencoder_settings(config)
     for name in described.__struct_fields__:
         value, expected = getattr(described, name), getattr(settings, name)
         if value != expected:

@@ -12,10 +12,11 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from pcb.config import Compute
 from pcb.errors import UserError
-from pcb.model.layers import Attending
+from pcb.model.inputs import Inputs
+from pcb.model.layers import AttentionContext
 from pcb.model.mask import tiled_mask
 from pcb.model.sequence import Sequence
-from pcb.model.transformer import Inputs, Transformer
+from pcb.model.transformer import Transformer
 from pcb.runtime.device import can_compile
 from pcb.train.loss import cross_entropies, token_losses
 
@@ -59,7 +60,7 @@ class ModelLoss(nn.Module):
 
         The gradient of its mean holds that of the head MLP's L2 term, which the values leave out.
         """
-        hidden_BTD = self.model.hidden(inputs, Attending(mask=mask))
+        hidden_BTD = self.model.hidden(inputs, AttentionContext(mask=mask))
         weight_VD, bias_V = self.model.head.weight, self.model.head.bias
         added_VD = self.model.head_mlp_weight()
         if added_VD is not None:

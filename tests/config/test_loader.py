@@ -1,6 +1,7 @@
 """params.yaml: one loader for YAML's two dialects, presets, and errors that name the place."""
 
 import copy
+import json
 import math
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pytest
 from pcb.config.loader import (
     PARAMS_FILE,
     active_preset,
+    load_cluster,
+    load_files,
     load_params,
     load_preset,
     merge,
@@ -193,6 +196,115 @@ def test_released_model_does_not_take_over_the_training_of_others():
     models = parse_preset(params, "paper-pretrained").models
     assert models["own"].training is not None
     assert models["checkerboard-l-2x"].training is None
+
+
+def written(tmp_path, text, local=None):
+    """A params.yaml of this text, or of one preset without settings, and a local one beside it."""
+    path = tmp_path / "params.yaml"
+    path.write_text(text or "preset: x\npresets: {x: {}}\n")
+    if local is not None:
+        (tmp_path / "params.local.yaml").write_text(local)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Ratio2", "a/b", "../up", "..", ".hidden", "-x", "a b", "a\n", "", "all", "é", "x" * 101],
+)
+def test_names_are_checked_when_the_file_is_read(params, tmp_path, name):
+    tree = changed(params, ("mini", "models", name), {"model": {"scale_ratio": 2}})
+    with pytest.raises(UserError, match=r"presets\.mini\.models: .* cannot be a name, which has"):
+        parse_preset(tree, "mini")
+    path = written(tmp_path, f"preset: x\npresets: {{x: {{}}, {json.dumps(name)}: {{}}}}\n")
+    with pytest.raises(UserError, match=r"presets: .* cannot be a name, which has"):
+        load_params(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("preset: [x]\npresets: {x: {}}", r"preset = \['x'\]: expected the name of a preset"),
+        ("preset: x\npresets: [x]", "expected a mapping with `preset` and `presets`"),
+        ("preset: x\npresets: {x: [1]}", r"presets\.x = \[1\]: expected a mapping"),
+        ("preset: x\npresets: {x: null}", r"presets\.x = None: expected a mapping"),
+        ("preset: x\npresets: {x: {extends: [y]}}", r"no preset \['y'\]; there are x"),
+        ("preset: x\npresets: {x: {models: [a]}}", r"models: expected at least one named model"),
+        ("preset: x\npresets: {x: {models: {a: [1]}}}", r"models\.a = \[1\]: expected a mapping"),
+        (
+            "preset: x\npresets: {x: {model: [1], models: {a: {model: {}}}}}",
+            r"presets\.x\.model = \[1\]: expected a mapping",
+        ),
+        ("preset: x\npresets: {x: {}}\ncluster: [1]", r"cluster = \[1\]: expected a mapping"),
+        ("preset: x\npresets: {x: {}}\nfiles: text", r"files = 'text': expected a mapping"),
+        ("# nothing", "expected a mapping with `preset` and `presets`"),
+    ],
+)
+def test_lists_where_mappings_belong_are_one_line(tmp_path, text, message):
+    path = written(tmp_path, text)
+    with pytest.raises(UserError, match=message) as raised:
+        load_preset("x", path)
+    assert str(raised.value).startswith(str(path)) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("local", ["", "# mine\n", "cluster:\n", "files: {imagenet: null}\n"])
+def test_a_local_file_may_say_nothing(tmp_path, local):
+    assert load_files(written(tmp_path, "", local)).imagenet is None
+
+
+@pytest.mark.parametrize(
+    ("local", "message"),
+    [
+        ("preset: x", "unknown key 'preset'; known: cluster, files"),
+        ("[1]", "expected `cluster` and `files` alone"),
+        ("cluster: [1]", r"cluster = \[1\]: expected a mapping"),
+        (
+            "cluster: {stages: {data: {cpus: 2}, train: {gpus: -1}}}",
+            r"cluster\.stages\.train\.gpus = -1: expected `int` >= 0",
+        ),
+        (
+            "cluster: {stages: {trian: {gpus: 1}}}",
+            r"cluster\.stages: unknown key `trian`; did you mean `train`\?",
+        ),
+        (
+            "cluster: {stages: {train: {gpu: 1}}}",
+            r"cluster\.stages\.train: unknown key `gpu`; did you mean `gpus`\?",
+        ),
+        ("cluster: {sbatch: {a: 1, b: [2]}}", r"cluster\.sbatch\.b = \[2\]: expected"),
+        ("files: {own: {x: y}}", r"files\.own: no file 'x' is known"),
+        ("cluster: {partition: 010}", 'line 1: 010 means different things .* "010" for a word'),
+    ],
+)
+def test_errors_of_the_local_file_name_it_and_the_stage(tmp_path, local, message):
+    path = written(tmp_path, "", local)
+    with pytest.raises(UserError, match=message) as raised:
+        load_preset("x", path)
+    assert str(raised.value).startswith(str(tmp_path / "params.local.yaml"))
+
+
+def test_what_is_wrong_only_together_names_both_files(tmp_path):
+    text = "preset: x\npresets: {x: {}}\ncluster: {stages: {sample: {chunk: 2}}}\n"
+    path = written(tmp_path, text, "cluster: {stages: {sample: {array: 2}}}\n")
+    with pytest.raises(UserError, match=r"params\.yaml with .*params\.local\.yaml: cluster.*array"):
+        load_cluster(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "hours"),
+    [
+        ("4", 4), ("0.5", 0.5), ("4:00", 4), ("0:30", 0.5), ("24:00:00", 24), ("'1:30'", 1.5),
+        ("1-12:00:00", 36), ("0:00:36", 0.01),
+    ],
+)  # fmt: skip
+def test_a_time_limit_is_hours_or_hours_and_minutes(tmp_path, text, hours):
+    path = written(tmp_path, "", f"cluster: {{stages: {{train: {{hours: {text}}}}}}}\n")
+    assert load_cluster(path).resources("train").hours == pytest.approx(hours)
+
+
+@pytest.mark.parametrize("text", ["4:60", "4h", "1:2:3:4", "-1", "0:00", "1e999", ".inf"])
+def test_a_time_limit_of_another_form_is_refused(tmp_path, text):
+    path = written(tmp_path, "", f"cluster: {{stages: {{train: {{hours: {text}}}}}}}\n")
+    with pytest.raises(UserError, match=r"local\.yaml(: cluster.*hours = |, line 1: 1e999)"):
+        load_cluster(path)
 
 
 def test_merge_leaves_its_arguments_alone():

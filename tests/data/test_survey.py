@@ -184,3 +184,16 @@ def test_a_file_that_may_not_be_read_stops_the_stage(trees, tmp_path):
     os.symlink(place, place)
     with pytest.raises(UserError, match="loop.JPEG: cannot be read .Too many levels"):
         survey(tmp_path / "data", imagenet_preset(tmp_path / "train"))
+
+
+def test_odd_metadata_is_no_noise(tmp_path, recwarn):
+    """EXIF that ends too early: Pillow would warn, without the file's name."""
+    tree = write_tree(tmp_path / "train", oddities=False)
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0" + b"\x12\x01\x03\0"
+    for name in tree.images:
+        image = Image.open(tmp_path / "train" / name)
+        image.load()
+        image.save(tmp_path / "train" / name, format="JPEG", exif=exif)
+    facts = survey(tmp_path / "data", imagenet_preset(tmp_path / "train", None))
+    assert facts["refused"] == 0
+    assert [str(warning.message) for warning in recwarn] == []

@@ -1,5 +1,6 @@
 """Trees of ImageNet's form: which files there are, of which class, and what they hold."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -168,4 +169,73 @@ def test_validation_folders_must_be_classes_of_the_training(tmp_path):
     (tmp_path / wnid(9)).mkdir()
     (tmp_path / wnid(9) / "a.JPEG").write_bytes(jpeg(natural_image(0, (8, 8))))
     with fails(f"holds {wnid(9)}; expected folders"):
+        validation_files(tmp_path, CLASSES)
+
+
+HUB = {"train": "{0}_{1}_{0}.JPEG", "val": "ILSVRC2012_val_{1:08d}_{0}.JPEG", "old": "{0}_{1}.JPEG"}
+
+
+@pytest.mark.parametrize("kind", HUB)
+def test_one_folder_whose_names_say_the_classes(tmp_path, kind):
+    """As the hub's archives of training and validation images leave them."""
+    names = [HUB[kind].format(wnid(k % 3), 100 - k) for k in range(7)]
+    for name in names:
+        (tmp_path / name).write_bytes(jpeg(natural_image(0, (40, 30))))
+    found = training(tmp_path)
+    assert class_names(tmp_path) == CLASSES
+    assert sorted(file.path for file in found) == sorted(names)
+    assert [file.label for file in found] == [0, 0, 0, 1, 1, 2, 2]
+    assert all(HUB[kind].split("{1")[0].format(wnid(f.label)) in f.path for f in found)
+    held_out = validation_files(tmp_path, CLASSES)
+    assert {f.path: f.label for f in held_out} == {f.path: f.label for f in found}
+    (tmp_path / "cat.JPEG").touch()
+    with pytest.raises(UserError, match=r"cat\.JPEG: its name says no class"):
+        class_names(tmp_path)
+    with pytest.raises(UserError, match=r"says nothing of cat\.JPEG|no file says the classes"):
+        validation_files(tmp_path, CLASSES)
+
+
+def test_a_class_of_a_name_must_be_one_of_the_training(tmp_path):
+    (tmp_path / "ILSVRC2012_val_00000001_n09999999.JPEG").touch()
+    with pytest.raises(UserError, match="is of class n09999999, which the training images lack"):
+        validation_files(tmp_path, CLASSES)
+
+
+def test_links_to_folders_are_classes_and_folders_are_no_images(tmp_path):
+    tree = write_tree(tmp_path / "real", oddities=False)
+    (tmp_path / "links").mkdir()
+    for name in CLASSES:
+        (tmp_path / "links" / name).symlink_to(tmp_path / "real" / name)
+    (tmp_path / "real" / CLASSES[0] / "folder.png").mkdir()
+    assert [file.path for file in training(tmp_path / "links")] == list(tree.images)
+
+
+def test_a_hidden_tar_or_a_folder_named_as_one_is_no_class(tmp_path):
+    write_tree(tmp_path, oddities=False, layout="tars")
+    (tmp_path / f"._{CLASSES[0]}.tar").write_bytes(b"a sidecar of another system")
+    assert class_names(tmp_path) == CLASSES
+
+
+@pytest.mark.parametrize("place", ["image", "class"])
+def test_a_name_that_is_not_utf_8_is_one_line(tmp_path, place):
+    write_tree(tmp_path, oddities=False)
+    odd = os.fsdecode(b"caf\xe9")
+    if place == "image":
+        (tmp_path / CLASSES[0] / f"{odd}.JPEG").write_bytes(jpeg(natural_image(0, (40, 30))))
+    else:
+        (tmp_path / odd).mkdir()
+    with pytest.raises(UserError, match=r"the file name 'caf\\udce9.*' is not UTF-8") as caught:
+        training(tmp_path)
+    str(caught.value).encode()
+
+
+@pytest.mark.parametrize("layout", ["kaggle", "text"])
+def test_lists_with_a_byte_order_mark_are_read_and_other_encodings_named(tmp_path, layout):
+    tree = write_validation(tmp_path, layout=layout)
+    path = tmp_path / {"kaggle": "LOC_val_solution.csv", "text": "val.txt"}[layout]
+    text = path.read_text()
+    path.write_text(text.replace("\n", "\r\n"), encoding="utf-8-sig", newline="")
+    assert tuple(file.label for file in validation_files(tmp_path, CLASSES)) == tree.labels
+    path.write_text(text, encoding="utf-16")
+    with pytest.raises(UserError, match="UTF-16 text; save it as UTF-8"):
         validation_files(tmp_path, CLASSES)

@@ -346,3 +346,22 @@ def test_command_lists_what_is_known(
     assert re.search(rf"present +262\.1 kB +{TARGET}  {server.url}", lines[NAME])
     assert re.search(r"own +1 bytes +mine ", lines["autoenc"])
     assert "missing" in lines["inception"]
+
+
+@pytest.mark.parametrize("length", ["-5", "-0", "1e3", "12 34", "\u0663", "", "0x10"])
+def test_length_that_is_no_number_of_bytes_is_refused_at_once(
+    server: Serving, capsys: pytest.CaptureFixture[str], length: str
+) -> None:
+    server.length = False
+    server.headers["Content-Length"] = length.encode().decode("latin-1")
+    assert "the server does not say how long the file is" in error_of(capsys)
+    assert len(server.asked) == 1
+
+
+def test_pointer_instead_of_a_file_without_published_hash_is_refused(
+    server: Serving, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(monkeypatch, server.url, sha256=None)
+    server.content = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+    assert "gave another file: is not the file: a Git-LFS pointer" in error_of(capsys)
+    assert not PINS.exists()

@@ -15,7 +15,6 @@ from pcb.errors import UserError
 from pcb.external import catalogue, files
 from pcb.external.catalogue import CATALOGUE, Source, needed_files
 from pcb.external.files import external_file, external_sha256
-from pcb.pipeline import integrity as verify
 from pcb.runtime import hashing
 from tests.units import ROOT
 
@@ -179,3 +178,32 @@ def test_own_file_of_no_known_name_is_refused() -> None:
     params["files"] = {"own": {"lamagen": "x"}}
     with pytest.raises(UserError, match=r"files\.own: no file 'lamagen' is known; there are"):
         parse_preset(params, "mini")
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+
+
+def test_what_stands_in_for_a_file_is_named_with_what_mends_it_and_never_pinned(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = publish(monkeypatch, "llamagen")
+    for content, what in ((POINTER, "a Git-LFS pointer"), (b"<!doctype html>", "a web page")):
+        path = put(source, content)
+        with pytest.raises(UserError, match=f"is not the file: {what}.*`pcb fetch llamagen`"):
+            external_file(Files(), "llamagen")
+        own = Files(own={"llamagen": str(path)})
+        with pytest.raises(UserError, match=f"files.own.llamagen = .*: {what}.*`pcb fetch llama"):
+            external_file(own, "llamagen")
+    assert not PINS.exists()
+
+
+def test_own_file_that_is_not_the_published_one_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(monkeypatch, "autoenc", sha256=SHA256)
+    Path("mine.pt").write_bytes(b"Weights")
+    external_file(Files(own={"autoenc": "mine.pt"}), "autoenc")
+    assert "mine.pt: not the published autoenc, but taken as it is: its" in capsys.readouterr().out
+    Path("same.pt").write_bytes(CONTENT)
+    external_file(Files(own={"autoenc": "same.pt"}), "autoenc")
+    assert capsys.readouterr().out == ""

@@ -12,7 +12,8 @@ import yaml
 from pcb.errors import UserError
 from pcb.external.autoencoder import read_checkpoint
 from pcb.external.parity import compare, main
-from pcb.external.released import TRANSFORMER_NAMES, load_released
+from pcb.external.released import load_released
+from pcb.external.tensor_names import TRANSFORMER_NAMES
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 FOLDERS = ["tiny-2x", "tiny-3x", "class-row-2x"]
@@ -155,3 +156,106 @@ def test_recorded_arrays_are_never_pickles(copy):
 def test_released_names_are_one_to_one():
     names = [ours for _, ours in TRANSFORMER_NAMES]
     assert len(names) == len(set(names))
+
+
+def released(copy):
+    """Load a folder that does not fit; return the one line that says why."""
+    with pytest.raises(UserError) as caught:
+        load_released(copy)
+    assert "\n" not in str(caught.value)
+    assert str(copy) in str(caught.value)
+    return str(caught.value)
+
+
+LLAMA = {
+    "hidden_size": 64,
+    "intermediate_size": 256,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"img_size": "big"}, "model.img_size = 'big': expected `int`, got `str`"),
+        ({"img_size": None}, "model.img_size = None: expected `int`"),
+        ({"img_size": 0}, "model.img_size = 0: expected 1 to 4096"),
+        ({"img_size": 10**9}, "model.img_size = 1000000000: expected 1 to 4096"),
+        ({"img_size": 33}, "model.img_size = 33: expected a multiple of the autoencoder's stride 4"),
+        ({"img_size": [32]}, "model.img_size = [32]: expected `int`, got `array`"),
+        ({"num_classes": -1}, "model.num_classes = -1: expected at least 1"),
+        ({"num_classes": 2.5}, "model.num_classes = 2.5: expected `int`"),
+        ({"class_cond": "yes"}, "model.class_cond = 'yes': expected `bool`"),
+        ({"scale_ratio": "two"}, "model.scale_ratio = 'two': expected `float`"),
+        ({"scale_ratio": 1}, "model.scale_ratio = 1.0: expected `float` > 1"),
+        ({"scale_ratio": [2]}, "model.scale_ratio = [2]: expected `float`"),
+        ({"scale_min_size": 0}, "model.min_size = 0: expected `int` >= 1"),
+        ({"num_mixing_layers": 9}, "9 mixing layers in a model of 3"),
+        ({"use_head_mlp": 1}, "model.use_head_mlp = 1: expected `bool`"),
+        ({"llama_config": [1]}, "model.llama_config = [1]: expected a mapping"),
+        ({"llama_config": {**LLAMA, "hidden_size": 63}}, "width 63 must be an even multiple"),
+        ({"llama_config": {**LLAMA, "num_hidden_layers": "3"}}, "num_hidden_layers = '3': expected"),
+        ({"autoenc": "autoenc"}, "model.autoenc = 'autoenc': expected a mapping"),
+        ({"autoenc": {"checkpoint_path": 3, "config_path": 4}}, "config_path = 4: expected `str`"),
+        ({"autoenc": {"checkpoint_path": "x"}}, "no model.autoenc.config_path; is it a released"),
+    ],
+)
+def test_every_wrong_value_of_the_config_is_one_line(copy, changes, message):
+    edit_config(copy, **changes)
+    assert message in released(copy)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: 1", "expected a mapping with `model`"),
+        ("model: {}", "no model.params.ddconfig.ch; is it"),
+        ("model: {params: [1]}", "model.params = [1]: expected a mapping"),
+        ("model: {params: {embed_dim: 8, n_embed: x, ddconfig: {}}}", "n_embed = 'x': expected"),
+        ("model: {params: {embed_dim: 8, n_embed: 9, ddconfig: {ch: 33}}}", "norm_groups 32 must"),
+        (
+            "model: {params: {embed_dim: 8, n_embed: 9, ddconfig: {ch_mult: []}}}",
+            "autoencoder.channel_multipliers = []: expected `array` of length >= 1",
+        ),
+        ("<!doctype html><html>", "a web page, not a configuration"),
+    ],
+)
+def test_every_wrong_value_of_the_autoencoders_config_is_one_line(copy, text, message):
+    (copy / "autoenc" / "autoencoder_config.yaml").write_text(text)
+    assert message in released(copy)
+
+
+ROWS = "llama.rotary_emb.position_embeddings.parametrizations.weight.original"
+CODES = "autoenc.quantize.embedding.parametrizations.weight.original"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("lm_head.bias", 3, "'lm_head.bias' is a int where a tensor belongs"),
+        ("lm_head.bias", np.float64(3), "'lm_head.bias' is a float64 where a tensor belongs"),
+        ("lm_head.bias", torch.arange(64), "head.bias int64 for float32"),
+        ("lm_head.bias", torch.full((64,), float("nan")), "not finite (NaN or infinity) in head.bi"),
+        (ROWS, torch.zeros(()), "rotary.phases [] for"),
+        (ROWS, torch.zeros(3, 5), "rotary.phases [3, 5] for"),
+        (CODES, torch.zeros(3), "trained with another codebook"),
+        (CODES, torch.zeros(64, 8, dtype=torch.int64), "trained with another codebook"),
+    ],
+)
+def test_odd_values_of_a_checkpoint_are_one_line(copy, name, value, message):
+    edit_tensors(copy, lambda tensors: tensors.update({name: value}))
+    assert message in released(copy)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_is_converted_and_said(copy, kind, capsys):
+    def halve(tensors):
+        tensors.update({k: x.to(kind) for k, x in tensors.items() if x.is_floating_point()})
+
+    edit_tensors(copy, halve)
+    model = load_released(copy).transformer
+    assert "converted to float32" in capsys.readouterr().out
+    whole = load_released(REFERENCE / "tiny-2x").transformer
+    assert all(x.dtype == torch.float32 for x in model.state_dict().values() if x.is_floating_point())
+    assert torch.equal(model.head.bias, whole.head.bias.to(kind).float())

@@ -212,3 +212,34 @@ def test_a_number_that_the_protocol_cannot_take_is_refused(monkeypatch, count, m
     monkeypatch.setattr(evaluation, "SPLIT_IMAGES", 5000)
     with pytest.raises(UserError, match=message):
         protocol(count, 10_000, torch_fidelity=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mu_s": None, "sigma_s": None}, "its statistics have no mu_s and sigma_s"),
+        ({"sigma": None}, "but not mu and sigma"),
+        ({"mu": lambda x: x * np.nan}, "not finite .* in mu;"),
+        ({"sigma_s": lambda x: np.where(x > 0, np.inf, x)}, "not finite .* in sigma_s;"),
+        ({"sigma": lambda x: np.triu(x)}, "sigma is no covariance"),
+        ({"sigma": lambda x: -x}, "sigma is no covariance"),
+        ({"sigma_s": lambda x: x[:3]}, r"shape \[3, 5\] beside a mean of shape \[5\]"),
+        ({"mu": lambda x: x[None]}, r"mean of shape \[1, 3\]"),
+        ({"mu": lambda x: x.astype(str)}, "where floating numbers are expected"),
+    ],
+)
+def test_the_references_statistics_are_looked_at_before_anything_is_computed(
+    folder, score, monkeypatch, capsys, change, message
+):
+    np.savez(folder / "images.npz", random_images(10))
+    with np.load(folder / "reference.npz") as file:
+        arrays = dict(file)
+    for name, edit in change.items():
+        array = arrays.pop(name)
+        if edit is not None:
+            arrays[name] = edit(array)
+    np.savez(folder / "reference.npz", **arrays)
+    monkeypatch.setattr(evaluation, "load_inception", lambda *arguments: 1 / 0)
+    arguments = ["evaluate", "--images", "images.npz", "--inception", "inception.pth"]
+    assert main([*arguments, "--reference", "reference.npz", "--count", "10"]) == 1
+    assert re.search(rf"reference\.npz: .*{message}", one_line(capsys))

@@ -1,6 +1,7 @@
 """Images from outside: what is read, in which order, and what is refused in one line."""
 
 import os
+import zlib
 
 import numpy as np
 import pytest
@@ -140,3 +141,110 @@ def test_png_files_of_another_form_are_refused(tmp_path):
     last.write_bytes(last.read_bytes()[:40])
     with pytest.raises(UserError, match=r"3\.png: not a readable image"):
         list(open_images(tmp_path).batches(4))
+
+
+def put(path, pixels=PIXELS[0]):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, format="PNG")
+    return path
+
+
+def test_every_case_of_letters_counts_and_nothing_hidden_and_links_are_followed(tmp_path):
+    folder = tmp_path / "images"
+    for name in ("a/0.png", "a/1.PNG", "b/2.Png", "x.png/3.png"):
+        put(folder / name)
+    for name in (".hidden/4.png", "a/._1.PNG", ".5.png", "a/.thumbnails/6.png"):
+        put(folder / name)
+    put(tmp_path / "elsewhere" / "7.png")
+    (folder / "c").symlink_to(tmp_path / "elsewhere")
+    (folder / "d").symlink_to(tmp_path / "elsewhere")
+    (folder / "8.png").symlink_to(tmp_path / "elsewhere" / "7.png")
+    (folder / "a" / "round").symlink_to(folder)
+    (folder / "words.txt").write_text("")
+    images = open_images(folder)
+    assert images.count == 7
+    assert images.left_out == "1 files that are no .png"
+    assert len(np.concatenate(list(images.batches(3)))) == 7
+
+
+def header(path, change):
+    """Change the header of a PNG, and make its checksum right again."""
+    data = bytearray(path.read_bytes())
+    change(data)
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    path.write_bytes(data)
+
+
+def huge(data):
+    data[16:24] = (2**31 - 1).to_bytes(4, "big") * 2
+
+
+def flat(data):
+    data[16:20] = bytes(4)
+
+
+def deep(data):
+    data[24] = 16
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:20]), "no PNG, or cut short"),
+        (lambda path: path.write_bytes(b""), "empty"),
+        (lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec"), "Git-LFS"),
+        (lambda path: Image.fromarray(PIXELS[0]).save(path, format="JPEG"), "a JPEG"),
+        (lambda path: header(path, huge), r"2147483647x2147483647 pixels, but 0\.png has 16x16"),
+        (lambda path: header(path, flat), "its header is damaged"),
+        (lambda path: header(path, deep), "mode RGB of 16 bits a channel where 8-bit RGB"),
+        (lambda path: path.unlink() or path.symlink_to("nowhere"), "no file, or a link to none"),
+        (lambda path: path.unlink() or os.mkfifo(path), "no file"),
+        (
+            lambda path: Image.fromarray(PIXELS[0]).convert("RGBA").save(path, format="PNG"),
+            "mode RGBA where 8-bit RGB",
+        ),
+    ],
+)
+def test_the_last_header_is_looked_at_before_any_image_is_decoded(tmp_path, spoil, message):
+    for number in range(3):
+        put(tmp_path / f"{number}.png")
+    spoil(tmp_path / "2.png")
+    with pytest.raises(UserError, match=rf"2\.png: .*{message}") as caught:
+        open_images(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_huge_first_header_is_one_line(tmp_path):
+    header(put(tmp_path / "0.png"), huge)
+    images = open_images(tmp_path)
+    with pytest.raises(UserError, match=r"0\.png: not a readable image"):
+        list(images.batches(1))
+
+
+def member(path, offset_in_entry, value):
+    """Change a field of the first member, in its own header and in the table of contents."""
+    data = bytearray(path.read_bytes())
+    for signature, shift in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+        place = data.index(signature) + offset_in_entry + shift
+        data[place : place + 2] = value.to_bytes(2, "little")
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: member(path, 8, 9), "arr_0.npy in it is compressed by Deflate64"),
+        (lambda path: member(path, 8, 77), "arr_0.npy in it is compressed by method 77"),
+        (lambda path: member(path, 6, 1), "arr_0.npy in it is encrypted"),
+        (lambda path: path.write_bytes(b"<!DOCTYPE html>"), "a web page"),
+        (lambda path: path.write_bytes(b""), "empty"),
+        (lambda path: np.savez(path, np.asfortranarray(PIXELS)), "column by column"),
+    ],
+)
+def test_archives_that_cannot_be_read_say_why(tmp_path, spoil, message):
+    path = tmp_path / "images.npz"
+    np.savez(path, PIXELS)
+    spoil(path)
+    with pytest.raises(UserError, match=rf"images\.npz: .*{message}") as caught:
+        open_images(path)
+    assert "\n" not in str(caught.value)

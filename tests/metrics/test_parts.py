@@ -171,3 +171,27 @@ def test_forgetting_deletes_the_parts_of_these_images_alone(folder):
     extraction.forget(open_images(one))
     assert len(files(one)) == 5
     assert (run(other)[1], run(one)[1]) == (0, COUNT)
+
+
+def test_mending_one_image_loses_the_features_of_its_part_alone(folder):
+    path = write(folder / "images")
+    before = run(path)[0]
+    Image.fromarray(random_images(1, seed=9)[0]).save(path / "005.png")
+    found, seen = run(path)
+    assert seen == PART
+    whole = extract(Extractor(), tensors(open_images(path), BATCH, CPU), lambda n: None)
+    assert torch.equal(found.pool, whole.pool)
+    assert not torch.equal(found.pool, before.pool)
+    # What is no longer anybody's is gone.
+    assert len(files(path)) == 5
+    assert run(path)[1] == 0
+
+
+def test_an_image_that_goes_moves_those_behind_it(folder):
+    path = write(folder / "images")
+    run(path)
+    (path / "009.png").unlink()
+    found, seen = run(path)
+    assert seen == COUNT - 1 - 2 * PART
+    whole = extract(Extractor(), tensors(open_images(path), BATCH, CPU), lambda n: None)
+    assert torch.equal(found.pool, whole.pool)

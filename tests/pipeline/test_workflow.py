@@ -88,6 +88,28 @@ def test_recap_names_each_failed_log_and_its_last_line(folder: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "train/a: iterations 5/10 50%  1.2/s\n",
+            "killed, perhaps for want of memory, at: train/a:",
+        ),
+        ("", "killed, perhaps for want of memory, before it said anything"),
+        ("pcb: warning: odd\ntrain/a: 5/10\n", "killed, perhaps for want of memory, at: train/a"),
+        ("train/a: 5/10\nTraceback (most recent call last):\n  x\nKeyError: 1\n", "KeyError: 1"),
+        ("pcb: job 3 failed\n  log: a\n  alone: pcb train a\n", "  alone: pcb train a"),
+    ],
+)
+def test_recap_says_of_a_task_without_last_words_that_it_was_killed(
+    folder: Path, text: str, said: str
+) -> None:
+    log = folder / "snakemake.log"
+    log.write_text("Error in rule train:\n    log: a.log (check log file(s) for error details)\n")
+    (folder / "a.log").write_text(text)
+    assert recap([log]).splitlines()[1].startswith(f"  a.log: {said}")
+
+
 def test_recap_without_failed_rules_points_to_the_log(folder: Path) -> None:
     (folder / "snakemake.log").write_text("something else")
     assert recap([Path("snakemake.log")]) == "pcb: the workflow failed; see snakemake.log"

@@ -1,7 +1,10 @@
 """Figures: deterministic files, one style a ratio, pictures that show what they claim."""
 
 import io
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,7 @@ from pcb.report.rows import Row, make_row
 from pcb.report.strips import sheet, strip
 from pcb.report.style import figure_bytes, inline_svg, ratio_style
 from pcb.tokenizer.vq import Tokenizer
-from tests.units import pipeline_of
+from tests.units import ROOT, pipeline_of
 
 
 @pytest.mark.parametrize("n", [1, 5, 8])
@@ -124,3 +127,46 @@ def test_the_last_frame_is_the_finished_image(mini: Pipeline) -> None:
     assert not np.array_equal(frames[-2], frames[-1])
     grids = split_scales(codes, schedule.sizes)
     assert grids[3][1].flatten().tolist() == codes[1, 1:10].tolist()
+
+
+DRAW = """
+import sys
+from pcb.cli.main import main
+sys.exit(main(["order", "4", "--png", "order.png"]))
+"""
+RC = """
+text.usetex: True
+font.family: monospace
+font.size: 30
+axes.prop_cycle: cycler('color', ['r'])
+lines.linewidth: 9
+figure.dpi: 10
+savefig.bbox: tight
+backend: tkagg
+no such line
+"""
+
+
+def test_figures_do_not_depend_on_ones_own_matplotlib(tmp_path: Path) -> None:
+    """Neither a notebook's backend nor a matplotlibrc, wherever one is found, changes a byte."""
+    found = []
+    for name, variables in (
+        ("plain", {}),
+        ("notebook", {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}),
+        ("unknown", {"MPLBACKEND": "nonsense"}),
+        ("own", {"MATPLOTLIBRC": "own"}),
+    ):
+        folder = tmp_path / name
+        (folder / "own").mkdir(parents=True)
+        for place in (folder, folder / "own"):
+            (place / "matplotlibrc").write_text(RC if name != "plain" else "")
+        done = subprocess.run(
+            [sys.executable, "-c", DRAW],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        found.append((folder / "order.png").read_bytes())
+    assert len(set(found)) == 1

@@ -28,7 +28,7 @@ def model_loss_of(**compute):
 def inputs_of(model_loss, blocks=2):
     torch.manual_seed(blocks)
     inputs, sequence = random_inputs(model_loss.model, batch=4, blocks=blocks)
-    codes_BT = torch.randint(len(model_loss.model.codebook_VC), inputs.source_BTC.shape[:2])
+    codes_BT = torch.randint(len(model_loss.model.codebook_VC), inputs.conditioning_BTC.shape[:2])
     return inputs, codes_BT, sequence
 
 

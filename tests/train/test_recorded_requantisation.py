@@ -11,7 +11,7 @@ from pcb.config import Requantisation
 from pcb.tokenizer.quantize import normalise, rows_of
 from pcb.train.requantise import CodebookObjective, gaussian_codes
 
-RECORDED = Path(__file__).parent / "reference" / "training" / "requantise.npz"
+RECORDED = Path(__file__).parents[1] / "reference" / "training" / "requantise.npz"
 COMMITMENT = 1.001
 """The recorded loss holds a thousandth of itself that has no gradient."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from pcb.data.crops import centre_square, crop, decode_rgb
 
-RECORDED = Path(__file__).parent / "reference" / "training" / "crops.npz"
+RECORDED = Path(__file__).parents[1] / "reference" / "training" / "crops.npz"
 SIDE, SIZE = 281, 256
 
 

@@ -17,7 +17,7 @@ from pcb.train.batches import model_inputs
 from pcb.train.model_loss import ModelLoss
 from tests.train.recorded import FOLDER, arrays_of, batch_of
 
-REFERENCE = Path(__file__).parent / "reference"
+REFERENCE = Path(__file__).parents[1] / "reference"
 
 
 def copied(source: Path, target: Path, **changes: Any) -> Path:

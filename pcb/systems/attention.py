@@ -1,0 +1,57 @@
+"""Attention to the positions of a call and to those cached before it.
+
+Letters: R rows (one or two per image), L positions of this call, M positions attended to, N heads,
+H head dim, C = N * H.
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from pcb.model.cache import Cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What the positions of one call attend to, the same for every layer.
+
+    mask: (L, M) True where row sees column, None where all see all M. cache: None outside decoding.
+    start: the first position's place in the cache; M is then the place after the last one.
+    """
+
+    mask: Tensor | None = None
+    cache: Cache | None = None
+    start: int = 0
+
+    def store(self, layer: int, k_RLNH: Tensor, v_RLNH: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the keys and values to attend to, (R, N, M, H): those cached, then these."""
+        k_RNLH, v_RNLH = k_RLNH.transpose(1, 2), v_RLNH.transpose(1, 2)
+        if self.cache is None:
+            return k_RNLH, v_RNLH
+        return self.cache.update(layer, self.start, k_RNLH, v_RNLH)
+
+    def attend(
+        self,
+        layer: int,
+        q_RLNH: Tensor,
+        k_RLNH: Tensor,
+        v_RLNH: Tensor,
+        scale: float | None = None,
+    ) -> Tensor:
+        """Store keys and values at a layer's place, and return `attend` to all there, (R, L, C)."""
+        return attend(q_RLNH, *self.store(layer, k_RLNH, v_RLNH), self.mask, scale)
+
+
+def attend(
+    q_RLNH: Tensor,
+    k_RNMH: Tensor,
+    v_RNMH: Tensor,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """Return softmax(scale * q k) v, (R, L, C); without a scale it is 1 / sqrt(H)."""
+    out = F.scaled_dot_product_attention(
+        q_RLNH.transpose(1, 2), k_RNMH, v_RNMH, attn_mask=mask, scale=scale
+    )
+    return out.transpose(1, 2).flatten(2)

@@ -1,0 +1,154 @@
+"""What is recorded of LlamaGen, PAR, RandAR and NAR, computed anew.
+
+Letters as in `pcb.systems.stepping`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pcb.errors import UserError
+from pcb.sample.decoder import forced_logits
+from pcb.sample.filter import GREEDY, Filter, filtered
+from pcb.sample.sampler import sample_with_logits
+from pcb.systems.backbone import Backbone, causal, rotary_table
+from pcb.systems.family import FAMILY, empty_model, load_model
+from pcb.systems.guidance import OFF, Constant, Guidance, Linear
+from pcb.systems.images import resized, to_bytes
+from pcb.systems.nar import Nar, both_heads
+from pcb.systems.randar import RandAr
+from pcb.systems.recording import CONFIG, WEIGHTS, Recording
+
+_MASK_STEP = 8
+"""Recorded masks of decoding have a multiple of so many positions."""
+Quantities = Iterator[tuple[str, Tensor]]
+
+
+def is_input(name: str) -> bool:
+    """Whether a recorded array is given to a model. Of orders random ones are; others compare."""
+    return name in {"labels", "codes", "order", "filter_in", "resize_in"}
+
+
+def quantities(recording: Recording) -> Quantities:
+    """Load a folder's model, strictly; yield name and value of all that can be computed."""
+    source = f"{recording.folder / CONFIG}: tiny"
+    model = empty_model(recording.system, recording.part("tiny"), source)
+    load_model(model, recording.folder / WEIGHTS)
+    if not recording.expected:
+        return
+    yield from _positions(model, recording)
+    yield from _teacher_forced(model, recording)
+    for name, run in recording.part("runs").items():
+        yield from _greedy(model, f"greedy_{name}", run, recording)
+    yield from _filters(recording)
+    if "resize_in" in recording:
+        images = resized(recording["resize_in"], recording["resize_out"].shape[-1])
+        yield "resize_out", images
+        yield "resize_uint8", to_bytes(images)
+
+
+def _positions(model: Backbone, recording: Recording) -> Quantities:
+    """Phases and masks of the sequence's positions."""
+    table_LH2, mask_LL = rotary_table(model.size), model.sequence_mask()
+    yield "rope", table_LH2[model.sequence_cells() + 1]
+    yield "mask_train", mask_LL
+    yield "mask_decode", _filled_up(mask_LL)
+    if isinstance(model, RandAr):
+        phases = table_LH2[recording["order"] + 1][:, :, None]
+        yield "position_instruction_tokens", model.instructions(phases)
+    else:
+        decoder = FAMILY[recording.system].decoder(model, OFF, None)
+        yield "order", torch.cat([decoder.cells(step) for step in range(decoder.steps)])
+
+
+def _filled_up(mask_LL: Tensor) -> Tensor:
+    """Return a mask of a multiple of `_MASK_STEP` positions; those at the end are causal."""
+    length = len(mask_LL)
+    mask = causal(-(-length // _MASK_STEP) * _MASK_STEP)
+    mask[:length, :length] = mask_LL
+    return mask
+
+
+def _teacher_forced(model: Backbone, recording: Recording) -> Quantities:
+    """Logits and loss of the recorded codes, and what each block hands on."""
+    labels_B, codes_BT = recording["labels"], recording["codes"]
+    blocks: dict[int, Tensor] = {}
+    hooks = [
+        layer.register_forward_hook(partial(_keep, blocks, i))
+        for i, layer in enumerate(model.layers)
+    ]
+    teacher_forced = FAMILY[recording.system].teacher_forced
+    logits_BTV, codes = teacher_forced(model, labels_B, codes_BT, _orders(model, recording))
+    for hook in hooks:
+        hook.remove()
+    yield "teacher_forced_logits", logits_BTV
+    yield "teacher_forced_loss", F.cross_entropy(logits_BTV.flatten(0, 1), codes.flatten())
+    yield from ((f"teacher_forced_block_{i}", x_BLC) for i, x_BLC in blocks.items())
+    if isinstance(model, Nar):
+        right_BLV, below_BLV = both_heads(model, labels_B, codes_BT)
+        yield "teacher_forced_right_logits", right_BLV
+        yield "teacher_forced_below_logits", below_BLV
+
+
+def _keep(blocks: dict[int, Tensor], i: int, _block: Any, _inputs: Any, x_BLC: Tensor) -> None:
+    blocks[i] = x_BLC
+
+
+def _greedy(
+    model: Backbone, prefix: str, run: Mapping[str, Any], recording: Recording
+) -> Quantities:
+    """The likeliest codes of a run, its order, blocks and scales, and the logits of every step."""
+    guidance = _guidance_of(run.get("guidance"), recording)
+    steps = run.get("steps", recording.part("tiny").get("steps"))
+    steps = None if steps == -1 else steps
+    labels_B, orders_BT = recording["labels"], _orders(model, recording)
+    make = FAMILY[recording.system].decoder
+    decoder = make(model, guidance, steps)
+    numbers = torch.zeros(len(labels_B), model.size.tokens)
+    codes_BT, logits = sample_with_logits(decoder, labels_B, numbers, orders_BT, GREEDY)
+    yield f"{prefix}_codes", codes_BT
+    yield f"{prefix}_block_sizes", torch.tensor(decoder.sizes)
+    yield f"{prefix}_logits", torch.cat(logits, dim=1)
+    firsts = [span.first for span in decoder.spans]
+    yield f"{prefix}_scale_per_step", torch.from_numpy(guidance.scales(decoder.sizes))[firsts]
+    if guidance.on:
+        # A scale of 1 leaves the logits with the class alone, one of 0 those without.
+        for scale, half in ((1.0, "cond"), (0.0, "uncond")):
+            decoder = make(model, Constant(scale), steps)
+            yield f"{prefix}_{half}_logits", forced_logits(decoder, labels_B, codes_BT, orders_BT)
+
+
+def _orders(model: Backbone, recording: Recording) -> Tensor | None:
+    """Return the recorded orders of images, where they are random."""
+    return recording["order"] if isinstance(model, RandAr) else None
+
+
+def _guidance_of(description: Any, recording: Recording) -> Guidance:
+    """Return the schedule of guidance that a run describes."""
+    match description:
+        case "off":
+            return OFF
+        case {"kind": "constant", "scale": int() | float() as scale}:
+            return Constant(scale)
+        case {
+            "kind": "linear in tokens drawn",
+            "from": int() | float() as first,
+            "to": int() | float() as last,
+        }:
+            return Linear(first=first, last=last, count="before block")
+    raise UserError(f"{recording.folder / CONFIG}: guidance {description!r} is not known")
+
+
+def _filters(recording: Recording) -> Quantities:
+    """Probabilities after temperature, top-k and top-p, as a recorded name gives them."""
+    for name in recording.expected:
+        found = re.fullmatch(r"filter_probs_t([\d.]+)_k(\d+)_p([\d.]+)", name)
+        if found:
+            temperature, top_k, top_p = float(found[1]), int(found[2]), float(found[3])
+            filter = Filter(temperature=temperature, top_k=top_k, top_p=top_p)
+            yield name, filtered(recording["filter_in"], filter).softmax(-1)

@@ -1,0 +1,119 @@
+"""Classifier-free guidance: how strong it is for each token.
+
+The scale s mixes logits with the class, c, and without, u, as u + s (c - u): 1 is off. The paper's
+own model counts what is added, s - 1 (`pcb.sample.guidance`). No torch is loaded here.
+
+Letters: n tokens of a block, V codes.
+"""
+
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Guidance(Protocol):
+    """A schedule of guidance."""
+
+    @property
+    def on(self) -> bool:
+        """Whether any token needs the logits without a class."""
+        ...
+
+    def scales(self, sizes: Items[int]) -> NDArray[np.float64]:
+        """Return the scale of every token in drawing order, (T,), for blocks of these sizes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same scale for all tokens."""
+
+    scale: float = 1.0
+
+    @property
+    def on(self) -> bool:
+        """Whether any token needs the logits without a class."""
+        return self.scale != 1
+
+    def scales(self, sizes: Items[int]) -> NDArray[np.float64]:
+        """Return the scale of every token."""
+        return np.full(sum(sizes), self.scale)
+
+
+OFF = Constant()
+
+Count = Literal["before block", "next", "with block", "before token"]
+"""What counts as done for a token: all blocks before its own; one token more; its own block too;
+or the tokens before it, in drawing order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """From `first` to `last`, linear in the share of tokens that is done."""
+
+    last: float
+    first: float = 1.0
+    count: Count
+
+    @property
+    def on(self) -> bool:
+        """Whether any token needs the logits without a class."""
+        return self.first != 1 or self.last != 1
+
+    def scales(self, sizes: Items[int]) -> NDArray[np.float64]:
+        """Return the scale of every token."""
+        tokens, ends = sum(sizes), np.cumsum(sizes)
+        done = {
+            "before block": np.repeat(ends - sizes, sizes),
+            "next": np.repeat(ends - sizes + 1, sizes),
+            "with block": np.repeat(ends, sizes),
+            "before token": np.arange(tokens),
+        }[self.count]
+        return np.asarray(self.first + (self.last - self.first) * done / tokens)
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """1 + added * k / (K - 1) for the k-th of K blocks: off in the first, full in the last."""
+
+    added: float
+
+    @property
+    def on(self) -> bool:
+        """Whether any token needs the logits without a class."""
+        return self.added != 0
+
+    def scales(self, sizes: Items[int]) -> NDArray[np.float64]:
+        """Return the scale of every token."""
+        return np.repeat(np.linspace(1, 1 + self.added, len(sizes)), sizes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """Another schedule in the blocks start..stop alone; off in the others."""
+
+    inside: Guidance
+    start: int = 0
+    stop: int
+
+    @property
+    def on(self) -> bool:
+        """Whether any token needs the logits without a class."""
+        return self.inside.on and self.start < self.stop
+
+    def scales(self, sizes: Items[int]) -> NDArray[np.float64]:
+        """Return the scale of every token."""
+        block = np.repeat(np.arange(len(sizes)), sizes)
+        active = (self.start <= block) & (block < self.stop)
+        return np.where(active, self.inside.scales(sizes), 1.0)
+
+
+def mix(conditional: "Tensor", unconditional: "Tensor", scales_n: "Tensor") -> "Tensor":
+    """Return the guided (..., n, V) logits; `scales_n` on their device, in their dtype."""
+    return unconditional + scales_n[:, None] * (conditional - unconditional)

@@ -1,0 +1,54 @@
+"""Schedules of guidance over blocks of several sizes."""
+
+import numpy as np
+import pytest
+import torch
+
+from pcb.systems.guidance import OFF, Constant, Interval, Linear, Ramp, mix
+
+SIZES = (1, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("guidance", "expected"),
+    [
+        (Constant(2.5), [2.5] * 8),
+        (OFF, [1.0] * 8),
+        (Linear(last=9.0, count="before block"), [1, 2, 2, 2, 5, 5, 5, 5]),
+        (Linear(last=9.0, count="next"), [2, 3, 3, 3, 6, 6, 6, 6]),
+        (Linear(last=9.0, count="with block"), [2, 5, 5, 5, 9, 9, 9, 9]),
+        (Linear(last=9.0, count="before token"), [1, 2, 3, 4, 5, 6, 7, 8]),
+        (Linear(first=5.0, last=1.0, count="before block"), [5, 4.5, 4.5, 4.5, 3, 3, 3, 3]),
+        (Ramp(1.5), [1, 1.75, 1.75, 1.75, 2.5, 2.5, 2.5, 2.5]),
+        (Interval(inside=Constant(3.0), start=1, stop=2), [1, 3, 3, 3, 1, 1, 1, 1]),
+        (Interval(inside=Ramp(2.0), stop=2), [1, 2, 2, 2, 1, 1, 1, 1]),
+    ],
+)
+def test_every_token_has_a_scale(guidance, expected):
+    assert guidance.scales(SIZES).tolist() == expected
+    assert guidance.scales(SIZES).dtype == np.float64
+    assert guidance.on == (guidance is not OFF)
+
+
+@pytest.mark.parametrize(
+    "guidance",
+    [
+        Constant(1.0),
+        Linear(last=1.0, count="next"),
+        Ramp(0.0),
+        Interval(inside=OFF, stop=9),
+        Interval(inside=Constant(2.0), stop=0),
+    ],
+)
+def test_what_is_off_needs_no_logits_without_a_class(guidance):
+    assert not guidance.on
+    assert (guidance.scales(SIZES) == 1).all()
+
+
+def test_a_scale_of_one_leaves_the_class_and_one_of_zero_none():
+    conditional, unconditional = torch.randn(2, 3, 5), torch.randn(2, 3, 5)
+    mixed = mix(conditional, unconditional, torch.tensor([0.0, 1.0, 3.0]))
+    assert torch.equal(mixed[:, 0], unconditional[:, 0])
+    torch.testing.assert_close(mixed[:, 1], conditional[:, 1])
+    expected = 3 * conditional[:, 2] - 2 * unconditional[:, 2]
+    torch.testing.assert_close(mixed[:, 2], expected)
