@@ -57,7 +57,10 @@ class Objective(ABC, Generic[Batch]):
 
     @abstractmethod
     def step(self, iteration: int, batch: Batch) -> Tensor:
-        """Take one optimizer step; return its figures, (F,), of which a row has the means."""
+        """Take one optimizer step; return its figures, (F,), of which a row has the means.
+
+        All are finite as long as training goes well.
+        """
 
     @abstractmethod
     def row(self, iteration: int, means_F: Tensor) -> dict[str, float]:
