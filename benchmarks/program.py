@@ -11,8 +11,9 @@ import torch
 
 from benchmarks.case import FAST, Case, Part, Scope
 from pcb.model.sequence import sequence_of
+from pcb.order.allocation import schedule_from_total
 from pcb.order.checkerboard import drawing_order
-from pcb.order.schedule import scale_sizes, schedule_from_total
+from pcb.order.schedule import scale_sizes
 
 _FINAL, _STEPS = 16, 17
 

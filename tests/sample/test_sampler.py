@@ -7,7 +7,8 @@ import torch
 from pcb.model.layers import Attending
 from pcb.model.sequence import rows_in_order, sequence_of
 from pcb.model.transformer import Inputs
-from pcb.order.schedule import schedule_from_blocks, schedule_from_total
+from pcb.order.allocation import schedule_from_total
+from pcb.order.schedule import schedule_from_blocks
 from pcb.sample.draw import uniforms
 from pcb.sample.guidance import Guidance
 from pcb.sample.sampler import Sampler

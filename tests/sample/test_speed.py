@@ -7,7 +7,8 @@ import torch
 
 from pcb.config import Speed
 from pcb.config.speed import BASELINE
-from pcb.order.schedule import schedule_from_blocks, schedule_from_total
+from pcb.order.allocation import schedule_from_total
+from pcb.order.schedule import schedule_from_blocks
 from pcb.sample.draw import uniforms
 from pcb.sample.guidance import Guidance
 from pcb.sample.prepared import Prepared
