@@ -26,8 +26,9 @@ from pcb.data.imagenet import FileImages
 from pcb.data.index import Index
 from pcb.metrics.features import Extractor, Features, Layers, extract
 from pcb.model.sequence import sequence_of
+from pcb.order.allocation import schedule_from_total
 from pcb.order.checkerboard import drawing_order
-from pcb.order.schedule import scale_sizes, schedule_from_total
+from pcb.order.schedule import scale_sizes
 from pcb.preflight import flops
 from pcb.preflight.rates import Kind
 from pcb.runtime.device import DTYPES

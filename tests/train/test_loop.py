@@ -8,7 +8,6 @@ import torch
 from pcb.config import Compute, Training
 from pcb.errors import UserError
 from pcb.model.weights import load_weights
-from pcb.runtime.device import compute_exactly
 from pcb.runtime.progress import Progress
 from pcb.runtime.weights import save_weights
 from pcb.tokenizer.cache import TokenCache
@@ -20,12 +19,7 @@ from pcb.train.transformer import TransformerObjective
 from tests.models import tiny_model
 from tests.train.tokens import CODES, SIZES, write_tokens
 
-
-@pytest.fixture(autouse=True)
-def exact():
-    compute_exactly(torch.device("cpu"), 1)
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("exact")
 
 
 @pytest.fixture(scope="module")

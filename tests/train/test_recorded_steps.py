@@ -24,9 +24,7 @@ class Recorded:
     per_epoch, iterations = 4, 12
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("exact")
 
 
 def objective(model, **settings):
