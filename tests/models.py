@@ -3,8 +3,9 @@
 import torch
 
 from pcb.config import Autoencoder, Model
+from pcb.model.inputs import Inputs
 from pcb.model.sequence import sequence_of
-from pcb.model.transformer import Inputs, Transformer
+from pcb.model.transformer import Transformer
 from pcb.order.schedule import schedule_from_blocks
 
 TINY_AUTOENCODER = Autoencoder(
@@ -34,13 +35,13 @@ def tiny_model(
 def random_inputs(model, *, batch, blocks=2):
     """Inputs of a whole sequence with random codes, and the sequence."""
     sequence = sequence_of(schedule_from_blocks(model.sizes, blocks))
-    code_dim = model.codebook_VC.shape[1]
+    codes, code_dim = model.codebook_VC.shape
     inputs = Inputs(
         labels_B=torch.randint(model.num_classes + 1, (batch,)),
-        source_BTC=torch.randn(batch, model.tokens, code_dim),
-        before_BTC=torch.randn(batch, model.tokens, code_dim),
+        conditioning_BTC=torch.randn(batch, model.tokens, code_dim),
+        previous_BT=torch.randint(codes, (batch, model.tokens)),
         rows_T=sequence.rows_L[1:],
-        before_rows_T=sequence.before_rows_L[1:],
+        previous_rows_T=sequence.previous_rows_L[1:],
         with_class=True,
     )
     return inputs, sequence

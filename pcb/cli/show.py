@@ -27,9 +27,9 @@ def add_verbs(verbs: Verbs) -> None:
     plan.add_argument(
         "--utilisation",
         type=float,
-        default=0.3,
         metavar="SHARE",
-        help="share of the datasheet's peak where nothing was measured, default %(default)s",
+        help="share of the datasheet's peak for what was not measured on this GPU; default: what "
+        "measurements on other GPUs let expect, as a range",
     )
     add_preset(plan)
     order = add_verb(
@@ -80,9 +80,10 @@ def _plan(arguments: argparse.Namespace) -> int:
     from pcb.preflight.plan import print_plan
     from pcb.preflight.rates import load_device
 
-    if arguments.gpus < 1 or not 0 < arguments.utilisation <= 1:
+    share = arguments.utilisation
+    if arguments.gpus < 1 or not (share is None or 0 < share <= 1):
         raise UserError("plan: --gpus must be at least 1, --utilisation above 0 and at most 1")
-    device = load_device(arguments.gpu, arguments.utilisation)
+    device = load_device(arguments.gpu, share)
     return print_plan(pipeline_of(arguments), device, arguments.gpus)
 
 

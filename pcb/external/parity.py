@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcb.errors import UserError
-from pcb.model.layers import Attending
+from pcb.model.layers import AttentionContext
+from pcb.model.inputs import teacher_forced
 from pcb.external.released import Released, load_released
 from pcb.model.sequence import sequence_of
 from pcb.sample.guidance import Guidance
-from pcb.sample.sampler import Sampler
+from pcb.sample.filter import GREEDY
+from pcb.sample.pyramid import sampler_for
 from pcb.order.schedule import Schedule, schedule_from_blocks
 from pcb.tokenizer.pyramid import conditioning, resize_bilinear
-from pcb.train.batches import Batch, model_inputs
 
 TOLERANCE = 1e-4
 GREEDY_START_STEP = 2
@@ -97,25 +98,24 @@ def _teacher_forced(released: Released, expected: Expected) -> Iterator[Comparis
     sequence = sequence_of(_schedule(released, expected))
     codes = {size: _tensor(expected, f"codes_{size}").long() for size in model.sizes}
     labels_B = _labels(expected)
-    batch = Batch(labels_B=labels_B, codes=codes, replaced=codes, sequences=(sequence,))
-    inputs, codes_BT = model_inputs(batch, model.codebook_VC)
-    logits_BTV = model(inputs, Attending(mask=sequence.mask_LL()))
+    inputs, codes_BT = teacher_forced(sequence, labels_B, codes, model.codebook_VC)
+    logits_BTV = model(inputs, AttentionContext(mask=sequence.mask_LL()))
     yield _close("teacher_forced_logits", logits_BTV, expected)
     loss = F.cross_entropy(logits_BTV.flatten(0, 1), codes_BT.flatten())
     yield _close("teacher_forced_loss", loss, expected)
 
 
 def _greedy(released: Released, expected: Expected) -> Iterator[Comparison]:
-    """Draw the likeliest codes for every recorded guidance weight."""
+    """Take the likeliest codes for every recorded guidance weight."""
     model, sizes = released.transformer, released.transformer.sizes
     found = (re.fullmatch(r"greedy_cfg(.+)_steps", key) for key in expected)
     start = int(expected.get("cfg_start_step", np.array(GREEDY_START_STEP)))
     for text in sorted(match[1] for match in found if match):
         schedule = _schedule(released, expected)
         guidance = Guidance(weight=float(text), start_step=start)
-        sampler = Sampler(model, schedule, guidance=guidance, temperature=0.0)
+        sampler = sampler_for(model, schedule, guidance=guidance, filter=GREEDY)
         labels = _labels(expected)
-        codes_BT = sampler.draw(labels, torch.zeros(len(labels), model.tokens))
+        codes_BT = sampler.sample(labels, torch.zeros(len(labels), model.tokens))
         prefix = f"greedy_cfg{text}"
         yield _exact(f"{prefix}_steps", torch.tensor(schedule.steps), expected)
         grids = codes_BT.split([size * size for size in sizes], dim=1)

@@ -16,7 +16,7 @@ from pcb.model.rotary import rotate
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attending:
+class AttentionContext:
     """What the tokens of one call attend to, the same for every layer.
 
     mask: (L, M) True where row sees column, the same as tiles (`pcb.model.mask`), or None where
@@ -31,8 +31,8 @@ class Attending:
 
 Modulation = tuple[Tensor, Tensor]
 """Shift and scale of one adaptive norm, (B, 1, D) each."""
-Condition = Tensor | tuple[Modulation, Modulation]
-"""The class embedding after SiLU, (B, D), or what a layer's two norms have computed from it."""
+Modulations = tuple[Modulation, Modulation]
+"""Those of a layer's two norms, before attention and before SwiGLU."""
 
 
 class AdaptiveNorm(nn.Module):
@@ -49,9 +49,9 @@ class AdaptiveNorm(nn.Module):
             with torch.no_grad():
                 self.modulation.bias[width:] = 1.0
 
-    def forward(self, x_BLD: Tensor, condition: Tensor | Modulation) -> Tensor:
-        """Return (B, L, D); `condition` is the class embedding after SiLU, or `modulated` of it."""
-        shift, scale = condition if isinstance(condition, tuple) else self.modulated(condition)
+    def forward(self, x_BLD: Tensor, modulation: Modulation) -> Tensor:
+        """Return (B, L, D)."""
+        shift, scale = modulation
         return torch.addcmul(shift, self.norm(x_BLD), scale)
 
     def modulated(self, condition_BD: Tensor) -> Modulation:
@@ -70,18 +70,23 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(
-        self, x_BLD: Tensor, query_phases: Tensor, key_phases: Tensor, attending: Attending, i: int
+        self,
+        x_BLD: Tensor,
+        query_phases: Tensor,
+        key_phases: Tensor,
+        context: AttentionContext,
+        i: int,
     ) -> Tensor:
-        """`i` is the layer's number, its place in the cache."""
+        """Return (B, L, D); `i` is the layer's number, its place in the cache."""
         B, L, D = x_BLD.shape
         qkv = self.qkv(x_BLD).view(B, L, 3, self.heads, D // self.heads)
         q_BLNH, k_BLNH, v_BLNH = qkv.unbind(2)
         q_BNLH = rotate(q_BLNH, query_phases).transpose(1, 2)
         k_BNMH = rotate(k_BLNH, key_phases).transpose(1, 2)
         v_BNMH = v_BLNH.transpose(1, 2)
-        if attending.cache is not None:
-            k_BNMH, v_BNMH = attending.cache.update(i, attending.start, k_BNMH, v_BNMH)
-        out = attend(q_BNLH, k_BNMH, v_BNMH, attending.mask)
+        if context.cache is not None:
+            k_BNMH, v_BNMH = context.cache.update(i, context.start, k_BNMH, v_BNMH)
+        out = attend(q_BNLH, k_BNMH, v_BNMH, context.mask)
         return self.out(out.transpose(1, 2).reshape(B, L, D))
 
 
@@ -112,18 +117,18 @@ class Layer(nn.Module):
     def forward(
         self,
         x_BLD: Tensor,
-        condition: Condition,
+        modulations: Modulations,
         query_phases: Tensor,
         key_phases: Tensor,
-        attending: Attending,
+        context: AttentionContext,
         i: int,
     ) -> Tensor:
-        """Return (B, L, D); the arguments are those of `Attention.forward`."""
-        first, second = condition if isinstance(condition, tuple) else (condition, condition)
+        """Return (B, L, D); the other arguments are those of `Attention.forward`."""
+        first, second = modulations
         h = self.attention_norm(x_BLD, first)
-        x_BLD = x_BLD + self.attention(h, query_phases, key_phases, attending, i)
+        x_BLD = x_BLD + self.attention(h, query_phases, key_phases, context, i)
         return x_BLD + self.mlp(self.mlp_norm(x_BLD, second))
 
-    def modulations(self, condition_BD: Tensor) -> tuple[Modulation, Modulation]:
+    def modulations(self, condition_BD: Tensor) -> Modulations:
         """Return the shifts and scales of both norms for a class embedding after SiLU."""
         return self.attention_norm.modulated(condition_BD), self.mlp_norm.modulated(condition_BD)

@@ -1,4 +1,4 @@
-"""Who sees whom in training, as tiles that FlexAttention skips, and attention by either mask.
+"""Block-causal attention mask for FlexAttention, and attention by it or by a dense mask.
 
 The dense form of the same mask is `Sequence.mask_LL` (method section 4).
 
@@ -39,8 +39,8 @@ def tiled_mask(blocks_L: Tensor) -> BlockMask:
     whole_RC = lowest[:, None] >= highest
     if length % TILE:
         # A tile that sticks out is cut to the sequence by the mask.
-        whole_RC[-1] = False
-        whole_RC[:, -1] = False
+        whole_RC[-1].fill_(False)
+        whole_RC[:, -1].fill_(False)
     seen_R = (highest[:, None] >= lowest).sum(1, dtype=torch.int32)
     whole_R = whole_RC.sum(1, dtype=torch.int32)
     columns = torch.arange(len(starts), device=device, dtype=torch.int32)

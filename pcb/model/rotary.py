@@ -1,14 +1,38 @@
 """Learned rotary phases of every (scale, cell), and how keys mix two of them (method section 4).
 
-Letters: R rows (tokens, class, empty), L positions, N heads, H head dim.
+Letters: R rows (tokens, class, null position), L positions, N heads, H head dim.
 """
 
 import math
 from collections.abc import Sequence as Items
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phases:
+    """Rotary phases of L positions.
+
+    queries: (L, 1, H, 2). mixed_keys: those of the keys of each mixing layer, which every head
+    has of its own: (L, N, H, 2). The keys of later layers have those of the queries.
+    """
+
+    queries: Tensor
+    mixed_keys: tuple[Tensor, ...]
+
+    def keys(self, layer: int) -> Tensor:
+        """Return the phases of a layer's keys."""
+        return self.mixed_keys[layer] if layer < len(self.mixed_keys) else self.queries
+
+    def at(self, positions: slice) -> "Phases":
+        """Return those of some of the positions."""
+        return Phases(
+            queries=self.queries[positions],
+            mixed_keys=tuple(keys[positions] for keys in self.mixed_keys),
+        )
 
 
 class RotaryPhases(nn.Module):
@@ -25,19 +49,16 @@ class RotaryPhases(nn.Module):
         # Of no layer it is empty and gets no gradient, for which ranks would wait.
         self.mixing = nn.Parameter(torch.zeros(mixing_layers, heads), bool(mixing_layers))
 
-    def forward(self, rows_L: Tensor, before_rows_L: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the phases of queries, (L, 1, H, 2), and of the keys of each mixing layer.
-
-        Keys of a mixing layer have phases of their own for every head, (L, N, H, 2); later layers
-        use those of the queries.
-        """
+    def forward(self, rows_L: Tensor, previous_rows_L: Tensor) -> Phases:
+        """Return the phases of tokens with these rows, and with these of previous-block tokens."""
         unit_RH2 = F.normalize(self.phases, dim=-1)
         here = unit_RH2[rows_L][:, None]
         if not len(self.mixing):
-            return here, []
-        before = unit_RH2[before_rows_L][:, None]
+            return Phases(queries=here, mixed_keys=())
+        previous = unit_RH2[previous_rows_L][:, None]
         shares = torch.sigmoid(self.mixing)[:, None, :, None, None]
-        return here, [share * here + (1 - share) * before for share in shares]
+        mixed = tuple(share * here + (1 - share) * previous for share in shares)
+        return Phases(queries=here, mixed_keys=mixed)
 
 
 def rotate(x_BLNH: Tensor, phases: Tensor) -> Tensor:
@@ -53,7 +74,7 @@ def rotate(x_BLNH: Tensor, phases: Tensor) -> Tensor:
 
 
 def initial_angles(sizes: Items[int], head_dim: int) -> Tensor:
-    """Return the (R, H) angles that training starts from; the class and empty rows are 0.
+    """Return the (R, H) angles that training starts from; 0 for the class and the null position.
 
     With H entries, f = H - H // 8 of them, rounded up to even, hold x and y, in cells of the finest
     grid so that coarse cells sit at their fine coordinates; the others hold the scale: one fewer

@@ -2,7 +2,11 @@
 
 The sequence is a class token, then the scales coarse to fine, each in checkerboard order. Every
 (scale, cell) owns a *row* of the position tables, numbered scale by scale and row-major inside a
-scale; two rows more stand for the class token and for "empty".
+scale; two rows more stand for the class token and for the null position, that of a token which is
+not there.
+
+The *previous-block token* of a token is the one with the same place in the block before, within the
+scale; the first block of a scale has none.
 
 Letters: L positions of the sequence, T tokens (L without the class token).
 """
@@ -19,20 +23,20 @@ from pcb.order.checkerboard import drawing_order
 from pcb.order.schedule import Schedule, block_starts
 from pcb.runtime.device import send
 
-NONE_BEFORE = -1
+NO_PREVIOUS = -1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sequence:
     """Index tensors of one schedule, each int64 over the L = T + 1 positions.
 
-    rows_L: row of the position tables. before_L: position of the token one block earlier in the
-    order of the same scale, or NONE_BEFORE. blocks_L: 0 for the class token, then 1 + step.
+    rows_L: row of the position tables. previous_L: position of the previous-block token, or
+    NO_PREVIOUS. blocks_L: 0 for the class token, then 1 + step.
     """
 
     schedule: Schedule
     rows_L: Tensor
-    before_L: Tensor
+    previous_L: Tensor
     blocks_L: Tensor
 
     @property
@@ -41,20 +45,19 @@ class Sequence:
         return self.schedule.tokens
 
     @property
-    def empty_row(self) -> int:
-        """Row that stands for "no token one block earlier"."""
+    def null_row(self) -> int:
+        """Row of the null position."""
         return self.schedule.tokens + 1
 
     @cached_property
-    def before_rows_L(self) -> Tensor:
-        """Row of the token one block earlier; the empty row where a scale has none.
+    def previous_rows_L(self) -> Tensor:
+        """Row of the previous-block token; the null position's where there is none.
 
         The class token stands in no scale: it has its own row.
         """
-        rows = self.rows_L[self.before_L.clamp(min=0)]
-        rows = torch.where(self.before_L == NONE_BEFORE, self.empty_row, rows)
-        rows[0] = self.class_row
-        return rows
+        rows = self.rows_L[self.previous_L.clamp(min=0)]
+        rows = torch.where(self.previous_L == NO_PREVIOUS, self.null_row, rows)
+        return torch.cat([self.rows_L[:1], rows[1:]])
 
     @cached_property
     def steps(self) -> tuple[tuple[int, int], ...]:
@@ -74,30 +77,30 @@ class Sequence:
 
     def to(self, device: torch.device) -> "Sequence":
         """Return the same sequence with its tensors on a device."""
-        indices = (self.rows_L, self.before_L, self.blocks_L)
-        rows, before, blocks = (send(index, device) for index in indices)
-        return Sequence(schedule=self.schedule, rows_L=rows, before_L=before, blocks_L=blocks)
+        indices = (self.rows_L, self.previous_L, self.blocks_L)
+        rows, previous, blocks = (send(index, device) for index in indices)
+        return Sequence(schedule=self.schedule, rows_L=rows, previous_L=previous, blocks_L=blocks)
 
 
 def sequence_of(schedule: Schedule) -> Sequence:
     """Lay out a schedule's tokens.
 
-    The token one block earlier than the j-th of a block is the j-th of the block before, in the
-    same scale; a block larger than the one before leaves its last tokens without one, as when a
-    remainder joins its neighbour in training.
+    The previous-block token of the j-th of a block is the j-th of the block before; a block larger
+    than the one before leaves its last tokens without one, as when a remainder joins its neighbor
+    in training.
     """
     rows = [rows_in_order(schedule.sizes), np.array([schedule.tokens])]
-    before, blocks = [np.array([NONE_BEFORE])], [np.array([0])]
+    previous, blocks = [np.array([NO_PREVIOUS])], [np.array([0])]
     position, step = 1, 1
     for sizes in schedule.blocks:
-        before.append(_before(sizes, position))
+        previous.append(_previous(sizes, position))
         blocks.append(np.repeat(np.arange(step, step + len(sizes)), sizes))
         position += sum(sizes)
         step += len(sizes)
     return Sequence(
         schedule=schedule,
         rows_L=torch.from_numpy(np.concatenate(rows[::-1])),
-        before_L=torch.from_numpy(np.concatenate(before)),
+        previous_L=torch.from_numpy(np.concatenate(previous)),
         blocks_L=torch.from_numpy(np.concatenate(blocks)),
     )
 
@@ -114,11 +117,11 @@ def rows_in_order(sizes: tuple[int, ...]) -> NDArray[np.int64]:
     )
 
 
-def _before(blocks: tuple[int, ...], position: int) -> NDArray[np.int64]:
-    """Positions one block earlier, for a scale whose first token stands at `position`."""
+def _previous(blocks: tuple[int, ...], position: int) -> NDArray[np.int64]:
+    """Positions of the previous-block tokens of a scale whose first token stands at `position`."""
     starts = np.array(block_starts(blocks))
     sizes = np.array(blocks)
     offset = np.arange(sizes.sum()) - np.repeat(starts, sizes)
     start_before = np.repeat(np.concatenate([[0], starts[:-1]]), sizes)
     size_before = np.repeat(np.concatenate([[0], sizes[:-1]]), sizes)
-    return np.where(offset < size_before, position + start_before + offset, NONE_BEFORE)
+    return np.where(offset < size_before, position + start_before + offset, NO_PREVIOUS)

@@ -1,13 +1,13 @@
 """The transformer of the paper's section 4: one forward pass for training and for decoding.
 
-Knows tokens as code vectors and rows of position tables; knows nothing of images, of how a
+Knows tokens as codes, code vectors and rows of position tables; knows nothing of images, of how a
 tokenizer makes codes, or of how the next code is picked.
 
 Letters: B batch, L positions of a call, T tokens of a call, D width, C code dim, V codebook size.
 """
 
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
-from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -16,39 +16,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pcb.config import Model
-from pcb.model.layers import Attending, Attention, Condition, Layer, SwiGLU
-from pcb.model.rotary import RotaryPhases
+from pcb.model.inputs import Inputs
+from pcb.model.layers import Attention, AttentionContext, Layer, Modulations, SwiGLU
+from pcb.model.precomputed import NOTHING, Precomputed
+from pcb.model.rotary import Phases, RotaryPhases
 
 PUBLISHED_STD = 0.02
 """Deviation of the layers' initial weights in the released code."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """What a call of the transformer reads, for T consecutive tokens of the sequence.
-
-    source_BTC: code vectors of the previous scale at these cells, zeros in the first scale.
-    before_BTC: code vectors of the tokens one block earlier; ignored where there is none.
-    rows_T, before_rows_T: rows of the position tables (`pcb.model.sequence`).
-    labels_B: classes; `num_classes` means "no class".
-    with_class: the class token precedes these tokens, at position 0 of the sequence.
-    """
-
-    labels_B: Tensor
-    source_BTC: Tensor
-    before_BTC: Tensor
-    rows_T: Tensor
-    before_rows_T: Tensor
-    with_class: bool
-
-    def of(self, images: slice) -> "Inputs":
-        """Return the inputs of some of the images."""
-        return replace(
-            self,
-            labels_B=self.labels_B[images],
-            source_BTC=self.source_BTC[images],
-            before_BTC=self.before_BTC[images],
-        )
 
 
 class CodeMLP(nn.Sequential):
@@ -77,6 +51,20 @@ def set_gain(linear: nn.Linear, mean_square: float) -> None:
     nn.init.normal_(linear.weight, std=(mean_square * linear.in_features) ** -0.5)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
+
+
+def project_to_float32(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return x weight^T + bias as it is summed up, in float32, where weights have 16 bits.
+
+    bfloat16 has 8 significant bits, and guidance would multiply the error of rounding to them.
+    """
+    if weight.dtype == torch.float32:
+        return F.linear(x, weight, bias)
+    if x.is_cuda:
+        product = torch.mm(x.flatten(0, -2), weight.t(), out_dtype=torch.float32)
+        return product.view(*x.shape[:-1], -1) + bias
+    # Products of 16-bit numbers are exact in float32; a CPU only sums them up so if they are such.
+    return F.linear(x.float(), weight.float(), bias.float())
 
 
 # Nothing in a layer is random.
@@ -109,6 +97,7 @@ class Transformer(nn.Module):
         self.code_mlp = CodeMLP(code_dim, width)
         self.source_projection = nn.Linear(width, width)
         self.combine = nn.Linear(4 * width, width)
+        # What stands for a previous-block token that is not there.
         self.empty_position = nn.Parameter(torch.zeros(width))
         self.empty_code = nn.Parameter(torch.zeros(width))
         self.rotary = RotaryPhases(
@@ -130,70 +119,93 @@ class Transformer(nn.Module):
         return self.tokens
 
     @property
-    def empty_row(self) -> int:
-        """Row that means "no token one block earlier"."""
+    def null_row(self) -> int:
+        """Row of the null position in the rotary table."""
         return self.tokens + 1
 
-    def forward(self, inputs: Inputs, attending: Attending) -> Tensor:
-        """Return the logits of the T tokens, (B, T, V).
+    def forward(
+        self, inputs: Inputs, context: AttentionContext, precomputed: Precomputed = NOTHING
+    ) -> Tensor:
+        """Return the logits of the T tokens, (B, T, V), in float32 unless under autocast.
 
         Training gives all tokens, the class token and the block-causal mask; decoding gives one
-        block, a cache and no mask, since a block sees everything that is cached.
+        block, a cache and no mask, since a block sees everything that is cached. What is
+        precomputed changes nothing but rounding.
         """
-        return self.logits(self.hidden(inputs, attending))
+        return self.logits(self.hidden(inputs, context, precomputed), precomputed.head_VD)
 
-    def hidden(self, inputs: Inputs, attending: Attending) -> Tensor:
+    def hidden(
+        self, inputs: Inputs, context: AttentionContext, precomputed: Precomputed = NOTHING
+    ) -> Tensor:
         """Return what the head reads, (B, T, D): the last layer's output after its norm."""
-        label_BD = self.class_embedding(inputs.labels_B)
+        tables, phases, modulations = (
+            precomputed.tables,
+            precomputed.phases,
+            precomputed.modulations,
+        )
+        x_BLD = self.embed(inputs) if tables is None else tables.embed(inputs, context.start)
         # Under autocast, products are in 16 bits, and what they add up to stays in float32.
-        x_BLD = self.embed(inputs).to(label_BD.dtype)
-        rows_L, before_rows_L = inputs.rows_T, inputs.before_rows_T
+        x_BLD = x_BLD.to(self.class_embedding.weight.dtype)
+        rows_L, previous_rows_L = inputs.rows_T, inputs.previous_rows_T
+        if inputs.with_class or modulations is None:
+            label_BD = self.class_embedding(inputs.labels_B)
         if inputs.with_class:
             x_BLD = torch.cat([label_BD[:, None], x_BLD], dim=1)
-            rows_L = F.pad(rows_L, (1, 0), value=self.class_row)
-            # paper: the class token's key mixes its own row with itself, not with "empty".
-            before_rows_L = F.pad(before_rows_L, (1, 0), value=self.class_row)
-        conditions = [F.silu(label_BD)] * len(self.layers)
-        phases = self.rotary(rows_L, before_rows_L)
-        x_BLD = self.run_layers(x_BLD, conditions, phases, attending)
+            # paper: the class token's key mixes its own row with itself, not the null position.
+            rows_L, previous_rows_L = (
+                F.pad(rows, (1, 0), value=self.class_row) for rows in (rows_L, previous_rows_L)
+            )
+        if phases is None:
+            phases = self.rotary(rows_L, previous_rows_L)
+        else:
+            phases = phases.at(slice(context.start, context.start + x_BLD.shape[1]))
+        if modulations is None:
+            modulations = self.modulations(label_BD)
+        x_BLD = self.run_layers(x_BLD, modulations, phases, context)
         return self.norm(x_BLD[:, 1:] if inputs.with_class else x_BLD)
+
+    def modulations(self, label_BD: Tensor) -> Iterator[Modulations]:
+        """Yield every layer's modulations for these class embeddings.
+
+        Made when a layer takes them, so that its gradients come with those of the layer.
+        """
+        condition_BD = F.silu(label_BD)
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            yield layer.modulations(condition_BD)
 
     def run_layers(
         self,
         x_BLD: Tensor,
-        conditions: Items[Condition],
-        phases: tuple[Tensor, Items[Tensor]],
-        attending: Attending,
+        modulations: Iterable[Modulations],
+        phases: Phases,
+        context: AttentionContext,
     ) -> Tensor:
-        """Return (B, L, D): `x_BLD` after all layers, each with a condition of its own.
-
-        `phases` are those of the queries and of the mixing layers' keys, as `RotaryPhases` returns
-        them.
-        """
-        query_phases, mixed = phases
-        for i, (layer, condition) in enumerate(zip(self.layers, conditions, strict=True)):
-            key_phases = mixed[i] if i < len(mixed) else query_phases
-            call = (x_BLD, condition, query_phases, key_phases, attending, i)
+        """Return (B, L, D): `x_BLD` after all layers."""
+        for i, (layer, modulation) in enumerate(zip(self.layers, modulations, strict=True)):
+            call = (x_BLD, modulation, phases.queries, phases.keys(i), context, i)
             x_BLD = _call_again_for_gradients(layer, *call) if self.recompute else layer(*call)
         return x_BLD
 
     def embed(self, inputs: Inputs) -> Tensor:
-        """Return the (B, T, D) inputs: position, source, position and code one block earlier."""
-        batch = len(inputs.labels_B)
+        """Return the (B, T, D) inputs: position and conditioning, previous position and code."""
+        batch, dtype = len(inputs.labels_B), self.combine.weight.dtype
         here_TD = self.position_embedding(inputs.rows_T)
-        source_BTD = self.source_projection(self.code_mlp(inputs.source_BTC))
-        none_T1 = (inputs.before_rows_T == self.empty_row)[:, None]
-        before_rows_T = inputs.before_rows_T.clamp(max=self.tokens - 1)
-        position_TD = self.position_embedding(before_rows_T)
+        conditioning_BTC = inputs.conditioning_BTC.to(dtype)
+        conditioning_BTD = self.source_projection(self.code_mlp(conditioning_BTC))
+        none_T1 = (inputs.previous_rows_T == self.null_row)[:, None]
+        position_TD = self.position_embedding(inputs.previous_rows_T.clamp(max=self.tokens - 1))
         position_TD = torch.where(none_T1, self.empty_position, position_TD)
-        code_BTD = self.code_mlp(inputs.before_BTC)
+        code_BTD = self.code_mlp(self.codebook_VC[inputs.previous_BT].to(dtype))
         code_BTD = torch.where(none_T1, self.empty_code.to(code_BTD.dtype), code_BTD)
-        parts = [here_TD.expand(batch, -1, -1), source_BTD, position_TD.expand(batch, -1, -1)]
-        return self.combine(torch.cat([*parts, code_BTD], dim=-1))
+        here_BTD, position_BTD = (part.expand(batch, -1, -1) for part in (here_TD, position_TD))
+        parts = [here_BTD, conditioning_BTD, position_BTD, code_BTD]
+        return self.combine(torch.cat(parts, dim=-1))
 
-    def logits(self, hidden_BTD: Tensor) -> Tensor:
-        """Return logits over the codebook."""
-        return F.linear(hidden_BTD, self.head_weight(), self.head.bias)
+    def logits(self, hidden_BTD: Tensor, head_VD: Tensor | None = None) -> Tensor:
+        """Return logits over the codebook; `head_VD` is `head_weight()` if it is known already."""
+        weight_VD = self.head_weight() if head_VD is None else head_VD
+        return project_to_float32(hidden_BTD, weight_VD, self.head.bias)
 
     def head_weight(self) -> Tensor:
         """Return the head's weight, (V, D); the head MLP, if any, adds to it."""

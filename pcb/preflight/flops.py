@@ -23,8 +23,9 @@ def tokens_forward(
 ) -> int:
     """Return the operations of `tokens` tokens that each attend to `attended` positions.
 
-    With two `classes`, an image's own and none, only what enters the layers is shared. The head is
-    in it; AdaLN, which every image takes once a call, is `modulation`.
+    With two `classes`, an image's own and the null class, what enters the layers need be made only
+    once, and counts so. The head is in it; AdaLN, which every image takes once a call, is
+    `modulation`.
     """
     width = model.width
     code_mlp = CODE_MLP * (codes.code_dim + CODE_MLP + width)

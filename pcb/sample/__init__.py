@@ -1,1 +1,1 @@
-"""Drawing images: random numbers, guidance, the sampler and the stage that runs it."""
+"""Tokens from weights: random numbers, filters, guidance, block-parallel decoding."""

@@ -1,4 +1,4 @@
-"""CUDA graphs of a drawing's steps: one call to the GPU in place of hundreds."""
+"""CUDA graphs of a sampler's steps: one call to the GPU in place of hundreds."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -16,7 +16,11 @@ class StepGraphs(Generic[T]):
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        # One stream, since a library keeps a workspace per stream for good, and own, so that other
+        # graphs of the process share none of it.
+        self._stream = torch.cuda.Stream(device)
+        # Steps follow one another, so that all can use the memory of the first.
+        self._pool = torch.cuda.graph_pool_handle()
         self._captured: dict[int, tuple[torch.cuda.CUDAGraph, T]] = {}
 
     def run(self, step: int, take: Callable[[int], T]) -> T:
@@ -29,14 +33,15 @@ class StepGraphs(Generic[T]):
 
     def _capture(self, step: int, take: Callable[[int], T]) -> tuple[torch.cuda.CUDAGraph, T]:
         """Take a step once outside, where libraries allocate what they keep, then record it."""
-        current, aside = torch.cuda.current_stream(self._device), torch.cuda.Stream(self._device)
-        aside.wait_stream(current)
-        with torch.cuda.stream(aside):
+        current = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
             take(step)
-        current.wait_stream(aside)
+        current.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
-        # Steps follow one another, so that all can use the memory of the first.
-        pool = next((graph.pool() for graph, _ in self._captured.values()), None)
-        with torch.cuda.graph(graph, pool=pool):
+        # Threads of this process that make later batches may allocate meanwhile.
+        with torch.cuda.graph(
+            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+        ):
             result = take(step)
         return graph, result

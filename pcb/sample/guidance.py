@@ -17,13 +17,12 @@ class Guidance:
     start_step: int = 0
 
     def active(self, step: int) -> bool:
-        """Whether this step needs the logits without a class."""
+        """Whether this step needs the logits of the null class."""
         return self.weight != 0 and step >= self.start_step
-
-    def needed(self, steps: int) -> bool:
-        """Whether any of so many steps is guided."""
-        return self.weight != 0 and self.start_step < steps
 
     def mix(self, conditional: Tensor, unconditional: Tensor) -> Tensor:
         """Return the guided logits."""
         return conditional + self.weight * (conditional - unconditional)
+
+
+OFF = Guidance()

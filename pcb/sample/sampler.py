@@ -1,6 +1,6 @@
-"""Drawing a batch of images block by block (paper, section 3 and method section 6).
+"""Sampling a batch of images block by block, with any decoder (paper, section 3; method section 6).
 
-Letters: B images, T tokens of the whole sequence.
+Letters: B images, T tokens of the whole sequence, n tokens of a block.
 """
 
 from collections.abc import Callable
@@ -8,91 +8,120 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pcb.config import Speed
-from pcb.model.sequence import sequence_of
-from pcb.model.transformer import Transformer
-from pcb.order.schedule import Schedule
-from pcb.sample.drawing import Drawing, StepLogits
+from pcb.runtime.device import send
+from pcb.sample.decoder import Block, Decoder
+from pcb.sample.filter import EVERYTHING, Filter, sample_codes
 from pcb.sample.graphs import StepGraphs
-from pcb.sample.guidance import Guidance
-from pcb.sample.prepared import Prepared
+
+Measured = tuple[Tensor, ...]
+"""Tensors of B rows each."""
 
 
 class Sampler:
-    """Draws codes of images with one model under one schedule and guidance.
-
-    What depends on the model and the schedule alone is computed when the sampler is made: later
-    changes of the weights are not seen.
-    """
+    """Samples the codes of batch after batch of images, in storage that stays where it is."""
 
     def __init__(
         self,
-        model: Transformer,
-        schedule: Schedule,
+        decoder: Decoder,
         *,
-        guidance: Guidance | None = None,
-        temperature: float = 1.0,
-        speed: Speed | None = None,
+        filter: Filter = EVERYTHING,
+        graphs: bool = True,
+        measure: Callable[[Block], Measured] | None = None,
     ) -> None:
-        """`schedule` must have the model's scales."""
-        assert schedule.sizes == model.sizes, f"{schedule.sizes} for a model of {model.sizes}"
-        self.model = model
-        self.guidance = guidance or Guidance()
-        self.temperature = temperature
-        self.steps = schedule.steps
-        device, speed = model.codebook_VC.device, speed or Speed()
-        with torch.inference_mode():
-            self._prepared = Prepared(model, sequence_of(schedule).to(device), speed)
-        self._with_graphs = speed.graphs and device.type == "cuda"
-        self._drawing: Drawing | None = None
-        self._graphs: StepGraphs[StepLogits] | None = None
+        """`graphs`: whether a GPU records every step. `measure` sees every block as it is made.
+
+        On a GPU `measure` is recorded with the step, and called no more after that.
+        """
+        self.decoder = decoder
+        self._filter, self._measure = filter, measure
+        self._with_graphs = graphs and decoder.device.type == "cuda"
+        self._graphs: StepGraphs[Measured] | None = None
+        self._uniforms_BT = torch.empty(0, decoder.tokens, device=decoder.device)
+        self.codes_BT = torch.empty_like(self._uniforms_BT, dtype=torch.int64)
+        """The codes sampled so far of the batch that was begun last; the next takes their place."""
 
     @torch.inference_mode()
-    def draw(
+    def sample(
         self,
         labels_B: Tensor,
         uniforms_BT: Tensor,
-        observe: Callable[[StepLogits], None] | None = None,
+        orders_BT: Tensor | None = None,
+        observe: Callable[[int, Measured], None] | None = None,
     ) -> Tensor:
         """Return (B, T) int64 codes, scale by scale and row-major, of images of these classes.
 
-        `uniforms_BT` holds one number in [0, 1) a token, in the same order as the codes
-        (`pcb.sample.draw.uniforms`). `observe` is called after every step; what it sees may be
-        overwritten by the next.
+        `uniforms_BT` holds one number in [0, 1) per token, in the same order as the codes
+        (`pcb.sample.uniforms`). `observe` is called after every step with what was measured there;
+        the next step may overwrite it.
         """
-        batch = len(labels_B)
-        drawing = self.begin(labels_B, uniforms_BT)
-        for step in range(self.steps):
-            seen = self.step(drawing, step)
+        self.begin(labels_B, uniforms_BT, orders_BT)
+        images = len(labels_B)
+        for step in range(self.decoder.steps):
+            measured = self.step(step)
             if observe is not None:
-                observe(
-                    StepLogits(
-                        step=step,
-                        logits_BnV=seen.logits_BnV[:batch],
-                        codes_Bn=seen.codes_Bn[:batch],
-                    )
-                )
-        return drawing.row_major()[:batch]
+                observe(step, tuple(part[:images] for part in measured))
+        return self.codes_BT[:images].clone()
 
     @torch.inference_mode()
-    def begin(self, labels_B: Tensor, uniforms_BT: Tensor) -> Drawing:
-        """Return a batch of which nothing is drawn yet. It ends the sampler's batch before it."""
-        batch = len(labels_B)
-        if self._drawing is None or not self._fits(batch, self._drawing):
-            self._drawing = None  # Its memory is free before the next one's is taken.
-            self._drawing = Drawing(self._prepared, self.guidance, self.temperature, batch)
-            self._graphs = StepGraphs(self._drawing.device) if self._with_graphs else None
-        self._drawing.begin(labels_B, uniforms_BT)
-        return self._drawing
+    def begin(self, labels_B: Tensor, uniforms_BT: Tensor, orders_BT: Tensor | None = None) -> None:
+        """Take in a batch, in the place of the one before."""
+        images, most = len(labels_B), len(self.codes_BT)
+        # The last, smaller batch of a shard needs no graphs of its own.
+        if images != most and not (self._graphs is not None and images < most):
+            self._allocate(images)
+        self.decoder.begin(
+            self._filled_up(labels_B), None if orders_BT is None else self._filled_up(orders_BT)
+        )
+        self._uniforms_BT.copy_(send(self._filled_up(uniforms_BT), self.decoder.device))
 
     @torch.inference_mode()
-    def step(self, drawing: Drawing, step: int) -> StepLogits:
-        """Take one step of the batch that was begun last."""
-        return self._graphs.run(step, drawing.step) if self._graphs else drawing.step(step)
+    def step(self, step: int) -> Measured:
+        """Sample the codes of one block of the batch that was begun last; return the measured."""
+        return self._graphs.run(step, self._step) if self._graphs else self._step(step)
 
-    def _fits(self, batch: int, drawing: Drawing) -> bool:
-        """Whether a batch can use the storage of the last one, as it stands.
+    def _step(self, step: int) -> Measured:
+        cells_Bn = self.decoder.cells(step).expand(len(self.codes_BT), -1)
+        logits_BnV = self.decoder.logits(step)
+        uniforms_Bn = self._uniforms_BT.gather(1, cells_Bn)
+        codes_Bn, probabilities_BnV = sample_codes(logits_BnV, uniforms_Bn, self._filter)
+        self.codes_BT.scatter_(1, cells_Bn, codes_Bn)
+        self.decoder.accept(step, codes_Bn)
+        block = Block(logits_BnV=logits_BnV, probabilities_BnV=probabilities_BnV, codes_Bn=codes_Bn)
+        return () if self._measure is None else self._measure(block)
 
-        With graphs a smaller one can too: the last batch of a shard needs none of its own.
-        """
-        return batch == drawing.images or (self._with_graphs and batch < drawing.images)
+    def _allocate(self, images: int) -> None:
+        """Make storage for batches of so many images; first give back what graphs held."""
+        self._graphs = None
+        device, tokens = self.decoder.device, self.decoder.tokens
+        self._uniforms_BT = torch.zeros(images, tokens, device=device)
+        self.codes_BT = torch.zeros(images, tokens, dtype=torch.int64, device=device)
+        if self._with_graphs:
+            self._graphs = StepGraphs(device)
+
+    def _filled_up(self, part_B: Tensor) -> Tensor:
+        """Return a batch's part with copies of its first image up to the storage's size."""
+        missing = len(self.codes_BT) - len(part_B)
+        return (
+            torch.cat([part_B, part_B[:1].expand(missing, *part_B.shape[1:])])
+            if missing
+            else part_B
+        )
+
+
+def sample_with_logits(
+    decoder: Decoder,
+    labels_B: Tensor,
+    uniforms_BT: Tensor,
+    orders_BT: Tensor | None = None,
+    filter: Filter = EVERYTHING,
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the (B, T) codes of one batch, and the (B, n, V) logits of every step."""
+    logits: list[Tensor] = []
+    sampler = Sampler(decoder, filter=filter, graphs=False, measure=lambda b: (b.logits_BnV,))
+    codes_BT = sampler.sample(
+        labels_B,
+        uniforms_BT,
+        orders_BT,
+        observe=lambda _, measured: logits.append(measured[0].clone()),
+    )
+    return codes_BT, logits

@@ -12,21 +12,24 @@ from numpy.typing import NDArray
 
 from pcb.config import Sampling
 from pcb.data.arrays import save_array
+from pcb.model.transformer import Transformer
 from pcb.model.weights import build_model, load_weights
 from pcb.order.schedule import Schedule
 from pcb.pipeline.job import Job
 from pcb.runtime.atomic import atomic
 from pcb.runtime.device import DTYPES, compute_exactly, pick_device
-from pcb.sample.draw import labels, uniforms
-from pcb.sample.drawing import StepLogits
+from pcb.sample.decoder import Block
+from pcb.sample.filter import Filter
 from pcb.sample.guidance import Guidance
-from pcb.sample.sampler import Sampler
+from pcb.sample.pyramid import sampler_for
+from pcb.sample.sampler import Measured, Sampler
+from pcb.sample.uniforms import labels, uniforms
 
 STATISTICS = "stats.csv"
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Draw every shard that is not there yet, then summarize the steps."""
+    """Sample every shard that is not there yet, then summarize the steps."""
     name, point = job.task.model, job.task.sampling_config
     assert name is not None and point is not None
     sampling, device = job.preset.sampling, pick_device(job.preset.compute)
@@ -39,22 +42,25 @@ def run(job: Job) -> dict[str, Any]:
     model.round_to(DTYPES[sampling.precision])
     schedule = point.schedule(job.preset.sizes(name))
     guidance = Guidance(weight=point.cfg, start_step=point.cfg_start_step)
-    sampler = Sampler(
+    sampler = sampler_for(
         model,
         schedule,
         guidance=guidance,
-        temperature=sampling.temperature,
+        filter=Filter(temperature=sampling.temperature),
         speed=job.preset.compute.speed,
+        measure=entropy_and_probability,
     )
     own = [indices for k, indices in enumerate(shards(sampling)) if job.makes(k)]
     with job.progress("images", sum(map(len, own))) as progress:
         for indices in own:
             path = shard_path(job.folder, sampling, indices)
-            # The sums are gone once a set is complete: a shard lost later is drawn with the rest.
+            # The sums are gone once a set is complete: a shard lost later is sampled with the rest.
             if all(p.exists() for p in (path, statistics_path(path), seconds_path(path))):
                 progress.skip(len(indices))
                 continue
-            draw_shard(sampler, sampling, indices, job.folder, job.preset.compute.sampling_batch)
+            sample_shard(
+                sampler, model, sampling, indices, job.folder, job.preset.compute.sampling_batch
+            )
             progress.advance(len(indices))
     if not job.whole:
         return {}
@@ -67,7 +73,7 @@ def run(job: Job) -> dict[str, Any]:
         "steps": schedule.steps,
         "blocks_per_scale": list(schedule.blocks_per_scale),
         "scales": list(schedule.sizes),
-        # Of all processes that drew some, one after the other.
+        # Of all processes that sampled some, one after the other.
         "seconds_per_image": seconds / sampling.images,
         "device": device.type,
         "batch": job.preset.compute.sampling_batch,
@@ -85,20 +91,24 @@ def shard_path(folder: Path, sampling: Sampling, indices: NDArray[np.int64]) -> 
     return folder / f"codes-{int(indices[0]) // sampling.shard_images:05d}.npy"
 
 
-def draw_shard(
-    sampler: Sampler, sampling: Sampling, indices: NDArray[np.int64], folder: Path, batch: int
+def sample_shard(
+    sampler: Sampler,
+    model: Transformer,
+    sampling: Sampling,
+    indices: NDArray[np.int64],
+    folder: Path,
+    batch: int,
 ) -> None:
-    """Draw the images of one shard; its statistics come first, its codes make it complete."""
+    """Sample the images of one shard; its statistics come first, its codes make it complete."""
     started = time.monotonic()
-    model = sampler.model
-    sums = StepSums(sampling.temperature)
+    sums = StepSums()
     parts = []
     for start in range(0, len(indices), batch):
         chosen = indices[start : start + batch]
         classes = labels(model.num_classes, chosen)
         randoms = torch.from_numpy(uniforms(sampling.seed, chosen, model.sizes))
         # They stay where they are: a GPU would wait for Python after every batch.
-        parts.append(sampler.draw(torch.from_numpy(classes), randoms, sums.add))
+        parts.append(sampler.sample(torch.from_numpy(classes), randoms, observe=sums.add))
     path = shard_path(folder, sampling, indices)
     codes = torch.cat(parts).numpy(force=True).astype(np.uint16)
     save_array(statistics_path(path), sums.array())
@@ -116,25 +126,30 @@ def seconds_path(codes: Path) -> Path:
     return codes.with_name(codes.name.replace("codes", ".seconds"))
 
 
+def entropy_and_probability(block: Block) -> Measured:
+    """Return each token's entropy in nats, and the probability of its code, (B, n) each."""
+    chosen = block.probabilities_BnV.gather(-1, block.codes_Bn[..., None]).squeeze(-1)
+    return torch.special.entr(block.probabilities_BnV).sum(-1), chosen
+
+
 class StepSums:
     """Sums over tokens, step by step, of entropy and of the chosen codes' probability."""
 
-    def __init__(self, temperature: float) -> None:
-        self.temperature = temperature or 1.0
-        self.sums: dict[int, torch.Tensor] = {}
+    def __init__(self) -> None:
+        self._tokens: dict[int, int] = {}
+        self._sums: dict[int, torch.Tensor] = {}
 
-    def add(self, seen: StepLogits) -> None:
-        """Take in one step of one batch."""
-        logs_BnV = torch.log_softmax(seen.logits_BnV.float() / self.temperature, dim=-1)
-        entropy = -(logs_BnV.exp() * logs_BnV).sum(-1)
-        chosen = logs_BnV.gather(-1, seen.codes_Bn[..., None]).exp()
-        count = torch.tensor(float(entropy.numel()), dtype=torch.float64, device=entropy.device)
-        row = torch.stack([count, entropy.double().sum(), chosen.double().sum()])
-        self.sums[seen.step] = self.sums[seen.step] + row if seen.step in self.sums else row
+    def add(self, step: int, measured: Measured) -> None:
+        """Take in what was measured at one step of one batch, (B, n) each."""
+        row = torch.stack([part.double().sum() for part in measured])
+        self._sums[step] = self._sums[step] + row if step in self._sums else row
+        self._tokens[step] = self._tokens.get(step, 0) + measured[0].numel()
 
     def array(self) -> NDArray[np.float64]:
         """Return (steps, 3): tokens, sum of entropies in nats, sum of probabilities."""
-        return torch.stack([self.sums[step] for step in sorted(self.sums)]).cpu().numpy()
+        steps = sorted(self._sums)
+        sums = torch.stack([self._sums[step] for step in steps]).numpy(force=True)
+        return np.column_stack([[float(self._tokens[step]) for step in steps], sums])
 
 
 def write_statistics(folder: Path, sampling: Sampling, schedule: Schedule) -> None:

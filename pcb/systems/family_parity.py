@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pcb.errors import UserError
+from pcb.sample.decoder import forced_logits
+from pcb.sample.filter import GREEDY, Filter, filtered
+from pcb.sample.sampler import sample_with_logits
 from pcb.systems.backbone import Backbone, causal, rotary_table
-from pcb.systems.base import decode, forced_logits
 from pcb.systems.family import FAMILY, empty_model, load_model
-from pcb.systems.filter import GREEDY, Filter, filtered
 from pcb.systems.guidance import OFF, Constant, Guidance, Linear
 from pcb.systems.images import resized, to_bytes
 from pcb.systems.nar import Nar, both_heads
@@ -107,15 +108,9 @@ def _greedy(
     steps = None if steps == -1 else steps
     labels_B, orders_BT = recording["labels"], _orders(model, recording)
     make = FAMILY[recording.system].decoder
-    decoder, logits = make(model, guidance, steps), []
-    codes_BT = decode(
-        decoder,
-        labels_B,
-        torch.zeros(len(labels_B), model.size.tokens),
-        orders_BT,
-        GREEDY,
-        observe=lambda block: logits.append(block.logits_BnV.clone()),
-    )
+    decoder = make(model, guidance, steps)
+    numbers = torch.zeros(len(labels_B), model.size.tokens)
+    codes_BT, logits = sample_with_logits(decoder, labels_B, numbers, orders_BT, GREEDY)
     yield f"{prefix}_codes", codes_BT
     yield f"{prefix}_block_sizes", torch.tensor(decoder.sizes)
     yield f"{prefix}_logits", torch.cat(logits, dim=1)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from pcb.errors import UserError
-from pcb.systems.base import Decoder, decode, forced_logits
-from pcb.systems.filter import GREEDY
+from pcb.sample.decoder import Decoder, forced_logits
+from pcb.sample.filter import GREEDY
+from pcb.sample.sampler import sample_with_logits
 from pcb.systems.guidance import OFF, Constant, Guidance
 from pcb.systems.recording import CONFIG, Recording
 
@@ -32,15 +33,8 @@ def greedy(
     `make` returns a decoder with some guidance.
     """
     decoder = make(guidance)
-    guided: list[Tensor] = []
-    codes_BT = decode(
-        decoder,
-        labels_B,
-        torch.zeros(len(labels_B), decoder.tokens),
-        orders_BT,
-        GREEDY,
-        observe=lambda block: guided.append(block.logits_BnV.clone()),
-    )
+    numbers = torch.zeros(len(labels_B), decoder.tokens)
+    codes_BT, guided = sample_with_logits(decoder, labels_B, numbers, orders_BT, GREEDY)
     yield f"{prefix}_codes", codes_BT
     yield from _by_step(prefix, "guided", guided)
     sizes = [logits_BnV.shape[1] for logits_BnV in guided]

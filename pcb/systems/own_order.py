@@ -17,7 +17,7 @@ from pcb.systems.rows import Rows
 
 
 class OwnOrderDecoder(ABC):
-    """A decoder (`pcb.systems.base`) whose subclass says how a step runs the model."""
+    """A decoder (`pcb.sample.decoder`) whose subclass says how a step runs the model."""
 
     def __init__(
         self,

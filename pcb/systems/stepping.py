@@ -33,7 +33,7 @@ class Span:
 
 
 class FamilyDecoder(ABC):
-    """A decoder (`pcb.systems.base`) whose subclass says what a step feeds to the model."""
+    """A decoder (`pcb.sample.decoder`) whose subclass says what a step feeds to the model."""
 
     def __init__(
         self, model: Backbone, guidance: Guidance, sizes: Items[int], *, positions: int

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pcb.errors import UserError
-from pcb.systems.filter import Filter, filtered
+from pcb.sample.filter import Filter, filtered
 from pcb.systems.greedy_parity import Kept, Quantities, greedy, guidance_of
 from pcb.systems.guidance import Guidance, Ramp
 from pcb.systems.recording import CONFIG, WEIGHTS, Recording

@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcb.config import Training
+from pcb.model.inputs import Inputs, teacher_forced
 from pcb.model.sequence import Sequence, sequence_of
-from pcb.model.transformer import Inputs
 from pcb.order.schedule import Schedule, training_block_sizes
 from pcb.runtime.device import send
 from pcb.tokenizer.cache import Codes
-from pcb.tokenizer.pyramid import conditioning
 
 # What a stream of random numbers is for: part of its key, so that streams never meet.
 IMAGES, CROPS, LABELS, CODES, BLOCKS = range(5)
@@ -43,7 +42,7 @@ class Batch:
     labels_B: Tensor
     codes: dict[int, Tensor]
     replaced: dict[int, Tensor]
-    """The codes with some replaced at random: what the next scale's source is made from."""
+    """The codes with some replaced at random: what the next scale is conditioned on."""
     sequences: tuple[Sequence, ...]
 
     @property
@@ -187,19 +186,6 @@ def model_inputs(batch: Batch, codebook_VC: Tensor) -> tuple[Inputs, Tensor]:
 
     Batch and codebook are on one device.
     """
-    sequence = batch.sequence
-    sizes = sequence.schedule.sizes
-    order = sequence.rows_L[1:]
-    sources = conditioning(batch.replaced, codebook_VC, sizes)
-    source_BTC = torch.cat([sources[size].flatten(2) for size in sizes], dim=2)
-    codes_BT = torch.cat([batch.codes[size].flatten(1) for size in sizes], dim=1)[:, order]
-    before = (sequence.before_L[1:] - 1).clamp(min=0)
-    inputs = Inputs(
-        labels_B=batch.labels_B,
-        source_BTC=source_BTC.transpose(1, 2)[:, order],
-        before_BTC=codebook_VC[codes_BT[:, before]],
-        rows_T=order,
-        before_rows_T=sequence.before_rows_L[1:],
-        with_class=True,
+    return teacher_forced(
+        batch.sequence, batch.labels_B, batch.codes, codebook_VC, replaced=batch.replaced
     )
-    return inputs, codes_BT

@@ -228,10 +228,18 @@ class Loop:
         return LEAVE if interrupt.due() else SAVE if late else GO_ON
 
     def _leave(self) -> None:
-        """Take the signal for which a checkpoint was written."""
+        """Take the signal for which a checkpoint was written.
+
+        The first rank's ends its process; that of another may not, as only one is to be requeued.
+        """
         # Ranks go together: none leaves while the first one writes.
+        leaving = self.ranks.of_first(interrupt.due())
         self.ranks.wait()
         interrupt.hand_over()
+        if leaving and not self.ranks.first:
+            # Another step would wait for a rank that is gone.
+            self._release()
+            raise SystemExit(0)
 
     def _release(self) -> None:
         # Before the group goes: as the group's last owner, what averages gradients would wait for

@@ -12,12 +12,16 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from pcb.config import Compute
 from pcb.errors import UserError
-from pcb.model.layers import Attending
+from pcb.model.inputs import Inputs
+from pcb.model.layers import AttentionContext
 from pcb.model.mask import tiled_mask
 from pcb.model.sequence import Sequence
-from pcb.model.transformer import Inputs, Transformer
+from pcb.model.transformer import Transformer
 from pcb.runtime.device import can_compile
 from pcb.train.loss import cross_entropies, token_losses
+
+RECOMPILE_LIMIT = 64
+"""Most graphs of one function in a process; training takes a few."""
 
 
 class ModelLoss(nn.Module):
@@ -56,7 +60,7 @@ class ModelLoss(nn.Module):
 
         The gradient of its mean holds that of the head MLP's L2 term, which the values leave out.
         """
-        hidden_BTD = self.model.hidden(inputs, Attending(mask=mask))
+        hidden_BTD = self.model.hidden(inputs, AttentionContext(mask=mask))
         weight_VD, bias_V = self.model.head.weight, self.model.head.bias
         added_VD = self.model.head_mlp_weight()
         if added_VD is not None:
@@ -80,6 +84,10 @@ class ModelLoss(nn.Module):
         Layer by layer, since all share one graph, and so that each hands its gradients to the
         other ranks while those of the layers before it are computed.
         """
+        # All layers of a process share what is compiled of their code: several models, sizes and
+        # precisions fit. Beyond the limit torch would compute uncompiled without a word.
+        torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
         # It would cut a layer's graph where a bucket of gradients ends, and refuses FlexAttention.
         torch._dynamo.config.optimize_ddp = False
         for layer in self.model.layers:

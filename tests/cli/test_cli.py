@@ -302,6 +302,17 @@ def test_doctor_looks_at_machine_presets_and_results(
     assert "0 of 21 are current" in out
 
 
+def test_doctor_says_why_a_gpu_cannot_be_used(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("SLURM_JOB_GPUS", "0")
+    assert examine(project / "params.yaml") == 1
+    out = capsys.readouterr().out
+    assert re.search(r"LACK  GPU +none; SLURM_JOB_GPUS = 0, but torch .* cannot use a GPU", out)
+
+
 def test_doctor_says_what_a_preset_lacks(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit_params(project, "renderings: 16", "renderings: 0")
     assert examine(project / "params.yaml") == 1

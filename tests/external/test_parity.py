@@ -12,7 +12,8 @@ import yaml
 from pcb.errors import UserError
 from pcb.external.autoencoder import read_checkpoint
 from pcb.external.parity import compare, main
-from pcb.external.released import TRANSFORMER_NAMES, load_released
+from pcb.external.released import load_released
+from pcb.external.tensor_names import TRANSFORMER_NAMES
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 FOLDERS = ["tiny-2x", "tiny-3x", "class-row-2x"]

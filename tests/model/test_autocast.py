@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pcb.model.layers import Attending
+from pcb.model.layers import AttentionContext
 from pcb.model.rotary import rotate
 from tests.models import random_inputs, tiny_model
 
@@ -27,7 +27,7 @@ def gradient(model, precision):
     inputs, sequence = random_inputs(model, batch=4)
     codes = torch.randint(len(model.codebook_VC), (4 * model.tokens,))
     with torch.autocast("cpu", precision, enabled=precision is not torch.float32):
-        hidden = model.hidden(inputs, Attending(mask=sequence.mask_LL()))
+        hidden = model.hidden(inputs, AttentionContext(mask=sequence.mask_LL()))
         logits = model.logits(hidden)
     loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), codes)
     found = torch.autograd.grad(loss, list(model.parameters()))
@@ -42,7 +42,7 @@ def test_what_runs_along_the_layers_stays_float32(precision):
         layer.register_forward_hook(lambda _layer, call, out: seen.append((call[0], out)))
     inputs, sequence = random_inputs(model, batch=2)
     with torch.autocast("cpu", precision), torch.no_grad():
-        model.hidden(inputs, Attending(mask=sequence.mask_LL()))
+        model.hidden(inputs, AttentionContext(mask=sequence.mask_LL()))
     assert len(seen) == LAYERS
     assert {tensor.dtype for pair in seen for tensor in pair} == {torch.float32}
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn.attention import flex_attention as flex
 from torch.nn.attention.flex_attention import create_block_mask
 
-from pcb.model.layers import Attending
+from pcb.model.layers import AttentionContext
 from pcb.model.mask import TILE, attend, tiled_mask
 from pcb.model.sequence import sequence_of
 from pcb.order.schedule import schedule_from_blocks, schedule_from_total
@@ -72,6 +72,6 @@ def test_the_transformer_gives_the_same_by_either_mask():
     model = tiny_model(seed=1)
     inputs, sequence = random_inputs(model, batch=2)
     with torch.no_grad():
-        dense = model(inputs, Attending(mask=sequence.mask_LL()))
-        tiled = model(inputs, Attending(mask=tiled_mask(sequence.blocks_L)))
+        dense = model(inputs, AttentionContext(mask=sequence.mask_LL()))
+        tiled = model(inputs, AttentionContext(mask=tiled_mask(sequence.blocks_L)))
     torch.testing.assert_close(tiled, dense)

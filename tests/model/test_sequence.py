@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pcb.model.sequence import NONE_BEFORE, sequence_of
+from pcb.model.sequence import NO_PREVIOUS, sequence_of
 from pcb.order.checkerboard import progressive_checkerboard
 from pcb.order.schedule import Schedule, schedule_from_blocks, schedule_from_total
 
@@ -20,7 +20,7 @@ SCHEDULES = [
 
 def slow_sequence(schedule):
     """(row, position one block earlier, block) of every position, one at a time."""
-    positions = [(schedule.tokens, NONE_BEFORE, 0)]
+    positions = [(schedule.tokens, NO_PREVIOUS, 0)]
     first_row, step = 0, 0
     for size, blocks in zip(schedule.sizes, schedule.blocks, strict=True):
         ranks = progressive_checkerboard(size).ravel().tolist()
@@ -31,7 +31,7 @@ def slow_sequence(schedule):
             step += 1
             current = []
             for j in range(block):
-                before = previous[j] if j < len(previous) else NONE_BEFORE
+                before = previous[j] if j < len(previous) else NO_PREVIOUS
                 current.append(len(positions))
                 positions.append((first_row + cells[taken + j], before, step))
             taken += block
@@ -45,19 +45,19 @@ def test_equals_the_slow_definition(schedule):
     sequence = sequence_of(schedule)
     rows, before, blocks = zip(*slow_sequence(schedule), strict=True)
     assert sequence.rows_L.tolist() == list(rows)
-    assert sequence.before_L.tolist() == list(before)
+    assert sequence.previous_L.tolist() == list(before)
     assert sequence.blocks_L.tolist() == list(blocks)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_what_one_block_earlier_is_drawn_already(schedule):
     sequence = sequence_of(schedule)
-    has = sequence.before_L != NONE_BEFORE
-    assert (sequence.blocks_L[sequence.before_L[has]] == sequence.blocks_L[has] - 1).all()
-    rows = sequence.before_rows_L
-    assert (rows[has] == sequence.rows_L[sequence.before_L[has]]).all()
+    has = sequence.previous_L != NO_PREVIOUS
+    assert (sequence.blocks_L[sequence.previous_L[has]] == sequence.blocks_L[has] - 1).all()
+    rows = sequence.previous_rows_L
+    assert (rows[has] == sequence.rows_L[sequence.previous_L[has]]).all()
     assert rows[0] == sequence.class_row, "the class token stands in no scale"
-    assert (rows[1:][~has[1:]] == sequence.empty_row).all()
+    assert (rows[1:][~has[1:]] == sequence.null_row).all()
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

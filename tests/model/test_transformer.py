@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from pcb.config import Model
-from pcb.external.released import rename
-from pcb.model.layers import Attending
+from pcb.external.tensor_names import rename
+from pcb.model.inputs import Inputs
+from pcb.model.layers import AttentionContext
 from pcb.model.rotary import RotaryPhases, initial_angles, rotate
-from pcb.model.transformer import Inputs, Transformer
+from pcb.model.transformer import Transformer
 from pcb.order.schedule import scale_sizes
 from tests.models import random_inputs, tiny_model
 
@@ -48,7 +49,7 @@ def test_every_tensor_of_the_released_large_model_has_its_place():
 def test_first_loss_is_ln_of_the_codebook(init):
     model = tiny_model(init=init)
     inputs, sequence = random_inputs(model, batch=2)
-    logits = model(inputs, Attending(mask=sequence.mask_LL()))
+    logits = model(inputs, AttentionContext(mask=sequence.mask_LL()))
     targets = torch.randint(logits.shape[-1], logits.shape[:2])
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
     assert loss.item() == pytest.approx(math.log(logits.shape[-1]), abs=1e-6)
@@ -70,25 +71,27 @@ def test_narrow_start_hands_code_vectors_on_at_their_size():
         assert 0.5 < entry.square().mean().item() < 2
     norm = model.layers[0].attention_norm
     x = torch.randn(2, 5, norm.norm.weight.numel())
-    torch.testing.assert_close(norm(x, torch.randn(2, x.shape[-1])), norm.norm(x))
+    modulation = norm.modulated(torch.randn(2, x.shape[-1]))
+    torch.testing.assert_close(norm(x, modulation), norm.norm(x))
 
 
 def test_intended_start_of_the_adaptive_norm_is_the_plain_norm():
     norm = tiny_model(init="as_intended").layers[0].attention_norm
     x = torch.randn(2, 5, norm.norm.weight.numel())
-    torch.testing.assert_close(norm(x, torch.randn(2, x.shape[-1])), norm.norm(x))
+    modulation = norm.modulated(torch.randn(2, x.shape[-1]))
+    torch.testing.assert_close(norm(x, modulation), norm.norm(x))
 
 
 def test_a_token_depends_on_its_own_and_earlier_blocks_alone():
     model = tiny_model(seed=3)
     inputs, sequence = random_inputs(model, batch=1, blocks=4)
-    attending = Attending(mask=sequence.mask_LL())
-    logits = model(inputs, attending)
+    context = AttentionContext(mask=sequence.mask_LL())
+    logits = model(inputs, context)
     blocks = sequence.blocks_L[1:]
     for t in (3, 10, len(blocks) - 1):
-        source = inputs.source_BTC.clone()
-        source[:, t] += 1
-        moved = model(Inputs(**{**vars(inputs), "source_BTC": source}), attending)
+        latents = inputs.conditioning_BTC.clone()
+        latents[:, t] += 1
+        moved = model(Inputs(**{**vars(inputs), "conditioning_BTC": latents}), context)
         changed = (logits - moved).abs().amax((0, 2)) > 1e-6
         assert (blocks[changed] >= blocks[t]).all()
         assert changed[blocks == blocks[t]].all(), "its whole block sees it"
@@ -101,7 +104,7 @@ def test_every_variant_trains_every_parameter(mixing_layers, head_mlp, sizes):
     model = tiny_model(mixing_layers=mixing_layers, head_mlp=head_mlp, sizes=sizes)
     torch.nn.init.normal_(model.head.weight, std=0.1)
     inputs, sequence = random_inputs(model, batch=2)
-    model(inputs, Attending(mask=sequence.mask_LL())).square().mean().backward()
+    model(inputs, AttentionContext(mask=sequence.mask_LL())).square().mean().backward()
     single = len(sizes) == 1
     for name, parameter in model.named_parameters():
         if single and name == "rotary.mixing":
@@ -144,7 +147,8 @@ def test_mixed_keys_start_half_way_and_phases_have_unit_modulus():
     with torch.no_grad():
         rotary.phases.mul_(3.0)
     rows, before = torch.tensor([1, 2]), torch.tensor([0, 1])
-    here, mixed = rotary(rows, before)
+    phases = rotary(rows, before)
+    here, there = phases.queries, rotary(before, before).queries
     torch.testing.assert_close(here.norm(dim=-1), torch.ones_like(here[..., 0]))
-    there, _ = rotary(before, before)
-    torch.testing.assert_close(mixed[0], ((here + there) / 2).expand_as(mixed[0]))
+    torch.testing.assert_close(phases.keys(0), ((here + there) / 2).expand(-1, 2, -1, -1))
+    assert phases.keys(1) is here, "no mixing layer"

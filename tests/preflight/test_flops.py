@@ -1,19 +1,22 @@
 """Counts of arithmetic against PyTorch's own counter, on tensors without memory."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from pcb.config import Autoencoder, Model, Speed
-from pcb.model.layers import Attending
+from pcb.model.inputs import Inputs
+from pcb.model.layers import AttentionContext
 from pcb.model.sequence import sequence_of
-from pcb.model.transformer import Inputs, Transformer
+from pcb.model.transformer import Transformer
 from pcb.order.schedule import Schedule, schedule_from_blocks
 from pcb.preflight import flops
 from pcb.preflight.size import num_parameters
 from pcb.sample.guidance import Guidance
-from pcb.sample.sampler import Sampler
+from pcb.sample.pyramid import sampler_for
 from pcb.tokenizer.autoencoder import Decoder, Encoder
 from pcb.tokenizer.vq import Tokenizer
 from tests.models import tiny_model
@@ -33,13 +36,12 @@ def counted(run) -> int:
 
 def meta_inputs(model: Transformer, schedule: Schedule, batch: int) -> Inputs:
     sequence = sequence_of(schedule)
-    vectors = torch.empty(batch, model.tokens, 8)
     return Inputs(
         labels_B=torch.zeros(batch, dtype=torch.int64),
-        source_BTC=vectors,
-        before_BTC=vectors,
+        conditioning_BTC=torch.empty(batch, model.tokens, 8),
+        previous_BT=torch.zeros(batch, model.tokens, dtype=torch.int64),
         rows_T=sequence.rows_L[1:].to("meta"),
-        before_rows_T=sequence.before_rows_L[1:].to("meta"),
+        previous_rows_T=sequence.previous_rows_L[1:].to("meta"),
         with_class=True,
     )
 
@@ -53,7 +55,7 @@ def test_forward_is_what_pytorch_counts(settings):
         model = Transformer(settings, sizes, 1000, torch.empty(CODES.codebook_size, CODES.code_dim))
         inputs = meta_inputs(model, schedule_from_blocks(sizes, 4), 2)
         mask = torch.ones(model.tokens + 1, model.tokens + 1, dtype=torch.bool)
-        found = counted(lambda: model(inputs, Attending(mask=mask)))
+        found = counted(lambda: model(inputs, AttentionContext(mask=mask)))
     assert 2 * flops.forward(settings, CODES, sizes) == pytest.approx(found, rel=1e-9)
 
 
@@ -95,12 +97,19 @@ def test_sampling_counts_every_step_once(guided_from):
     schedule = schedule_from_blocks((1, 2, 4), 3)
     guidance = Guidance(weight=0.0 if guided_from is None else 1.0, start_step=guided_from or 0)
     # Every product is made: tables would save those of the inputs, much of a model this narrow.
-    sampler = Sampler(model, schedule, guidance=guidance, speed=Speed(tables=False))
+    sampler = sampler_for(model, schedule, guidance=guidance, speed=Speed(tables=False))
     batch = 16
     found = counted(
-        lambda: sampler.draw(torch.zeros(batch, dtype=torch.int64), torch.rand(batch, model.tokens))
+        lambda: sampler.sample(
+            torch.zeros(batch, dtype=torch.int64), torch.rand(batch, model.tokens)
+        )
     )
     expected = batch * flops.sampling(model.settings, SMALL, schedule, guided_from)
+    if guided_from is not None:
+        # What enters the layers could be shared by both classes, but is made for each.
+        sizes = [size for blocks in schedule.blocks for size in blocks]
+        tokens = partial(flops.tokens_forward, model.settings, SMALL, sum(sizes[guided_from:]), 0)
+        expected += batch * (2 * tokens(classes=1) - tokens(classes=2))
     assert expected == pytest.approx(found, rel=0.1)
 
 

@@ -3,13 +3,12 @@
 import pytest
 import torch
 
-from pcb.config import Speed
+from pcb.model.precomputed import phases_of
 from pcb.model.sequence import sequence_of
 from pcb.order.schedule import schedule_from_blocks
 from pcb.sample.guidance import Guidance
-from pcb.sample.prepared import Prepared
 from tests.models import tiny_model
-from tests.sample.test_sampler import draw, full_pass
+from tests.sample.test_sampler import full_pass, sampled
 
 
 def trained_model(**settings):
@@ -26,25 +25,21 @@ def test_cached_decoding_equals_one_full_pass(sizes, head_mlp, mixing_layers):
     model = trained_model(sizes=sizes, mixing_layers=mixing_layers, head_mlp=head_mlp)
     schedule = schedule_from_blocks(sizes, 2)
     guidance = Guidance(weight=1.5, start_step=1)
-    seen = []
-    codes = draw(model, schedule, range(3), guidance=guidance, observe=seen.append)
+    codes, steps = sampled(model, schedule, range(3), guidance=guidance)
     labels = torch.arange(3)
     expected = full_pass(model, schedule, codes, labels)
     unconditional = full_pass(model, schedule, codes, torch.full((3,), model.num_classes))
     guided = guidance.mix(expected, unconditional)
     expected = torch.cat([expected[:, :1], guided[:, 1:]], dim=1)
-    found = torch.cat([step.logits_BnV for step in seen], dim=1)
+    found = torch.cat([logits for _, logits in steps], dim=1)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize("tables", [True, False])
-def test_the_class_tokens_key_has_the_phase_of_its_query(tables):
+def test_the_class_tokens_key_has_the_phase_of_its_query():
     """It mixes its own row with itself, whatever the mixing weights are."""
     model = trained_model(mixing_layers=2)
-    sequence = sequence_of(schedule_from_blocks(model.sizes, 2))
-    prepared = Prepared(model, sequence, Speed(phases=tables))
-    here, mixed = prepared.phases(0, 2)
-    assert len(mixed) == 2
-    for phases in mixed:
-        torch.testing.assert_close(phases[0], here[0].expand_as(phases[0]))
-        assert not torch.allclose(phases[1], here[1].expand_as(phases[1]), atol=0.1)
+    phases = phases_of(model, sequence_of(schedule_from_blocks(model.sizes, 2)))
+    assert len(phases.mixed_keys) == 2
+    for keys in phases.mixed_keys:
+        torch.testing.assert_close(keys[0], phases.queries[0].expand_as(keys[0]))
+        assert not torch.allclose(keys[1], phases.queries[1].expand_as(keys[1]), atol=0.1)

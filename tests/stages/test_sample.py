@@ -16,6 +16,8 @@ from pcb.pipeline.job import Job
 from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.progress import Progress
 from pcb.runtime.weights import save_weights
+from pcb.sample.decoder import Block
+from pcb.sample.filter import Filter, sample_codes
 from pcb.tokenizer.load import TOKENIZER_FILE
 from pcb.tokenizer.vq import Tokenizer
 
@@ -83,21 +85,21 @@ def test_shards_and_batches_leave_no_trace(inputs, whole, tmp_path, shard_images
 
 
 def test_an_interrupted_run_continues_to_the_same_bytes(inputs, whole, tmp_path, monkeypatch):
-    draw, drawn = stage.draw_shard, []
+    sample, sampled = stage.sample_shard, []
 
-    def draw_or_die(sampler, sampling, indices, folder, batch):
-        if len(drawn) == 2:
+    def sample_or_die(*call):
+        if len(sampled) == 2:
             raise KeyboardInterrupt
-        drawn.append(indices)
-        draw(sampler, sampling, indices, folder, batch)
+        sampled.append(call)
+        sample(*call)
 
-    monkeypatch.setattr(stage, "draw_shard", draw_or_die)
+    monkeypatch.setattr(stage, "sample_shard", sample_or_die)
     with pytest.raises(KeyboardInterrupt):
         stage.run(make_job(inputs, tmp_path))
     assert len(list(tmp_path.glob("codes-*.npy"))) == 2
-    drawn.clear()
+    sampled.clear()
     stage.run(make_job(inputs, tmp_path))
-    assert len(drawn) == 1, "only what was missing is drawn"
+    assert len(sampled) == 1, "only what was missing is sampled"
     # How long a shard took is no part of the result, and goes with the other temporaries.
     for path in set(whole[0].glob("*.*")) - set(whole[0].glob(".seconds-*")):
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
@@ -120,6 +122,23 @@ def test_statistics_cover_every_step_and_token(whole):
     for row in rows:
         assert 0 < float(row["entropy"]) < np.log(256)
         assert 0 < float(row["probability"]) <= 1
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
+def test_statistics_are_those_of_the_logits(temperature):
+    """Sums over two batches, against the logarithms of softmax; greedy codes at temperature 1."""
+    torch.manual_seed(0)
+    sums, parts = stage.StepSums(), []
+    for images in (5, 2):
+        logits = 4 * torch.randn(images, 3, 64)
+        filter = Filter(temperature=temperature)
+        codes, probabilities = sample_codes(logits, torch.rand(images, 3), filter)
+        block = Block(logits_BnV=logits, probabilities_BnV=probabilities, codes_Bn=codes)
+        sums.add(0, stage.entropy_and_probability(block))
+        logs = torch.log_softmax(logits.double() / (temperature or 1), dim=-1)
+        entropy = -(logs.exp() * logs).sum()
+        parts.append([3 * images, entropy, logs.gather(-1, codes[..., None]).exp().sum()])
+    np.testing.assert_allclose(sums.array(), np.array(parts).sum(0, keepdims=True), rtol=1e-6)
 
 
 def test_the_same_image_shares_its_numbers_across_step_counts(inputs, whole, tmp_path):

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from pcb.order.remaining import remaining_blocks
+from pcb.sample.decoder import forced_logits
+from pcb.sample.sampler import sample_with_logits
 from pcb.systems.arpg import ARPG, ARPGConfig, ARPGDecoder, load_arpg
-from pcb.systems.base import decode, forced_logits
 from pcb.systems.guidance import OFF, Constant, Linear
 from pcb.systems.parity import compare
 from pcb.systems.weights import read_config
@@ -110,7 +111,7 @@ def test_a_step_makes_one_call_of_the_tokens_before(model):
     hook = model.layers.self_dec[0].register_forward_pre_hook(
         lambda _, inputs: seen.append(tuple(inputs[0].shape[:2]))
     )
-    decode(decoder, torch.zeros(20, dtype=torch.int64), torch.zeros(20, 256), orders)
+    sample_with_logits(decoder, torch.zeros(20, dtype=torch.int64), torch.zeros(20, 256), orders)
     hook.remove()
     sizes = GOLDEN.sizes("gen256_linear5_block_sizes")
     assert seen == [(40, n) for n in (1, *sizes[:-1])]
@@ -122,13 +123,11 @@ def test_an_image_is_the_same_in_any_batch(model, guidance):
         generators = [np.random.default_rng(int(i)) for i in indices]
         uniforms = np.stack([generator.random(64, np.float32) for generator in generators])
         orders = np.stack([generator.permutation(64) for generator in generators])
-        logits = []
-        decode(
+        _, logits = sample_with_logits(
             decoder_of(model, "gen64_off", guidance),
             torch.from_numpy(indices % CONFIG.classes),
             torch.from_numpy(uniforms),
             torch.from_numpy(orders),
-            observe=lambda block: logits.append(block.logits_BnV.clone()),
         )
         return torch.cat(logits, dim=1)
 

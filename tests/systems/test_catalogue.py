@@ -7,9 +7,9 @@ import sys
 import pytest
 import yaml
 
+from pcb.sample.filter import Filter
 from pcb.systems.catalogue import CATALOGUE
 from pcb.systems.family import FAMILY, empty_model
-from pcb.systems.filter import Filter
 from pcb.systems.guidance import OFF, Constant, Linear
 from tests.systems.family import FOLDERS, PEERS
 from tests.units import ROOT

@@ -7,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pcb.systems.base import decode, forced_logits
+from pcb.sample.decoder import forced_logits
+from pcb.sample.filter import GREEDY, Filter
+from pcb.sample.sampler import sample_with_logits
 from pcb.systems.family import FAMILY, empty_model
-from pcb.systems.filter import GREEDY, Filter
 from pcb.systems.guidance import OFF, Constant, Linear
 from pcb.systems.parity import compare
 from tests.systems.family import FOLDERS, PEERS, decoder_of, orders_of, tiny
@@ -99,7 +100,7 @@ def calls(system, side, steps):
     model.layers[0].register_forward_hook(lambda *_: seen.append(1))
     decoder = decoder_of(system, model, Constant(2.0), steps)
     uniforms = torch.rand(1, model.size.tokens)
-    decode(decoder, torch.tensor([1]), uniforms, orders_of(system, model, 1))
+    sample_with_logits(decoder, torch.tensor([1]), uniforms, orders_of(system, model, 1))
     assert len(seen) == decoder.steps == len(decoder.sizes)
     return list(decoder.sizes)
 
@@ -113,14 +114,12 @@ def test_an_image_is_the_same_in_every_batch_to_the_bit(system, guidance):
     labels, orders = torch.arange(images) % 5, orders_of(system, model, images)
 
     def drawn(decoder, start, stop):
-        logits = []
-        codes = decode(
+        codes, logits = sample_with_logits(
             decoder,
             labels[start:stop],
             uniforms[start:stop],
             None if orders is None else orders[start:stop],
             Filter(temperature=0.9, top_k=20, top_p=0.95),
-            observe=lambda block: logits.append(block.logits_BnV.clone()),
         )
         return codes, torch.cat(logits, dim=1)
 
@@ -161,7 +160,7 @@ def test_a_step_taken_twice_gives_the_same(system):
         assert torch.equal(decoder.logits(step), first)
         for _ in range(2):
             decoder.accept(step, first.argmax(-1))
-    again = decode(
+    again, _ = sample_with_logits(
         decoder_of(system, model, Constant(1.5)),
         labels,
         torch.zeros(2, model.size.tokens),

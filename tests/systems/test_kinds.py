@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from pcb.errors import UserError
-from pcb.systems.base import decode, draw_block, forced_logits
+from pcb.sample.decoder import forced_logits
+from pcb.sample.filter import Filter
+from pcb.sample.sampler import Sampler, sample_with_logits
 from pcb.systems.catalogue import CATALOGUE
-from pcb.systems.filter import Filter
 from pcb.systems.guidance import OFF, Constant, Linear, Ramp
 from pcb.systems.kinds import KINDS
 from pcb.systems.var_quantizer import VARTokenizerConfig
@@ -62,15 +63,14 @@ def test_every_system_of_the_catalogue_has_a_kind():
 def test_codes_of_a_toy_model_cover_every_token(kind):
     model = toy(kind)
     decoder = decoder_of(kind, model, Constant(2.0))
-    cells = []
-    codes = decode(
+    codes, _ = sample_with_logits(
         decoder,
         torch.tensor([0, 1, 2]),
         torch.rand(3, decoder.tokens),
         orders_of(kind, model, [0, 1, 2]),
         Filter(top_k=6, top_p=0.9),
-        observe=lambda block: cells.append(block.cells.expand(3, -1)),
     )
+    cells = [decoder.cells(step).expand(3, -1) for step in range(decoder.steps)]
     assert codes.shape == (3, decoder.tokens) and codes.max() < decoder.vocabulary == 12
     every = torch.arange(decoder.tokens).expand(3, -1)
     assert torch.equal(torch.cat(cells, dim=1).sort(dim=1).values, every)
@@ -93,14 +93,13 @@ def test_a_step_taken_twice_gives_the_same(kind):
     labels, orders = torch.tensor([0, 2]), orders_of(kind, model, [0, 1])
     decoder = decoder_of(kind, model, Constant(1.5))
     uniforms = torch.rand(2, decoder.tokens)
-    once = decode(decoder, labels, uniforms, orders)
-    decoder.begin(labels, orders)
-    twice = torch.zeros_like(once)
+    sampler = Sampler(decoder, measure=lambda block: (block.logits_BnV,))
+    once = sampler.sample(labels, uniforms, orders)
+    sampler.begin(labels, uniforms, orders)
     for step in range(decoder.steps):
-        first = draw_block(decoder, step, uniforms, twice, Filter()).logits_BnV.clone()
-        again = draw_block(decoder, step, uniforms, twice, Filter()).logits_BnV
-        assert torch.equal(first, again)
-    assert torch.equal(once, twice)
+        first = sampler.step(step)[0].clone()
+        assert torch.equal(sampler.step(step)[0], first)
+    assert torch.equal(sampler.codes_BT, once)
 
 
 @pytest.mark.parametrize("kind", PARALLEL)

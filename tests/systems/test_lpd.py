@@ -8,7 +8,8 @@ import torch
 
 from pcb.errors import UserError
 from pcb.order.locality import GROUP_SIZES, group_sizes, image_order, locality_order
-from pcb.systems.base import decode, forced_logits
+from pcb.sample.decoder import forced_logits
+from pcb.sample.sampler import sample_with_logits
 from pcb.systems.guidance import OFF, Linear
 from pcb.systems.lpd import LINEAR, LPD, LPDConfig, LPDDecoder, load_lpd
 from pcb.systems.parity import compare
@@ -57,7 +58,8 @@ def test_a_call_has_the_tokens_before_and_the_queries(model):
         lambda _, inputs: seen.append(tuple(inputs[0].shape[:2]))
     )
     uniforms = torch.zeros(8, 256)
-    decode(decoder, torch.zeros(8, dtype=torch.int64), uniforms, GOLDEN["orders"][:1].expand(8, -1))
+    labels, orders = torch.zeros(8, dtype=torch.int64), GOLDEN["orders"][:1].expand(8, -1)
+    sample_with_logits(decoder, labels, uniforms, orders)
     hook.remove()
     assert len(seen) == decoder.steps == 20
     assert seen == [(16, n) for n in map(sum, zip((1, *SIZES), SIZES, strict=False))]
@@ -109,13 +111,8 @@ def test_an_image_is_the_same_in_any_batch(model, guidance):
         orders = np.stack([image_order(1, int(i), SIZES, 16) for i in indices])
         uniforms = np.stack([np.random.default_rng(i).random(256, np.float32) for i in indices])
         labels = torch.from_numpy(indices % CONFIG.classes)
-        logits = []
-        decode(
-            decoder,
-            labels,
-            torch.from_numpy(uniforms),
-            torch.from_numpy(orders),
-            observe=lambda block: logits.append(block.logits_BnV.clone()),
+        _, logits = sample_with_logits(
+            decoder, labels, torch.from_numpy(uniforms), torch.from_numpy(orders)
         )
         return torch.cat(logits, dim=1)
 

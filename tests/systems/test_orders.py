@@ -7,7 +7,7 @@ from pcb.order.diagonals import diagonal_blocks, diagonal_order
 from pcb.order.random import cosine_blocks, random_orders
 from pcb.order.raster import raster_blocks, raster_order
 from pcb.order.regions import region_blocks, region_order
-from pcb.sample.draw import uniforms
+from pcb.sample.uniforms import uniforms
 
 
 def permutation(order, n):

@@ -6,8 +6,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pcb.errors import UserError
-from pcb.systems.base import decode, forced_logits
-from pcb.systems.filter import Filter
+from pcb.sample.decoder import forced_logits
+from pcb.sample.filter import Filter
+from pcb.sample.sampler import sample_with_logits
 from pcb.systems.guidance import OFF, Ramp
 from pcb.systems.parity import compare
 from pcb.systems.var import VAR, VARConfig, load_var
@@ -71,7 +72,7 @@ def test_a_call_has_the_tokens_of_a_scale(model, tokenizer):
     hook = model.register_forward_pre_hook(
         lambda _, inputs: seen.append(tuple(inputs[0].shape[:2]))
     )
-    codes = decode(decoder, torch.arange(8), torch.rand(8, CONFIG.tokens))
+    codes, _ = sample_with_logits(decoder, torch.arange(8), torch.rand(8, CONFIG.tokens))
     hook.remove()
     assert seen == [(16, side * side) for side in SCALES]
     assert len(seen) == decoder.steps == 10
@@ -92,13 +93,11 @@ def test_an_image_is_the_same_in_any_batch(model, tokenizer, guidance):
     def draw(indices):
         numbers = [np.random.default_rng(i).random(CONFIG.tokens, np.float32) for i in indices]
         decoder = VARDecoder(model, guidance, tokenizer.quantize)
-        logits = []
-        decode(
+        _, logits = sample_with_logits(
             decoder,
             torch.from_numpy(indices % CONFIG.classes),
             torch.from_numpy(np.stack(numbers)),
             filter=Filter(top_k=30, top_p=0.96),
-            observe=lambda block: logits.append(block.logits_BnV.clone()),
         )
         return torch.cat([*logits, decoder.sum_BDhw.flatten(1)[..., None].expand(-1, -1, 64)], 1)
 

@@ -134,10 +134,10 @@ def test_inputs_are_in_the_order_of_the_sequence(cache):
     sequence = batch.sequence
     flat = torch.cat([batch.codes[size].flatten(1) for size in SIZES], dim=1)
     assert torch.equal(codes_BT, flat[:, sequence.rows_L[1:]])
-    assert not inputs.source_BTC[:, 0].any(), "the first scale has no source"
-    has = sequence.before_L[1:] > 0
-    before = codes_BT[:, sequence.before_L[1:][has] - 1]
-    torch.testing.assert_close(inputs.before_BTC[:, has], codebook[before])
+    assert not inputs.conditioning_BTC[:, 0].any(), "the first scale has no source"
+    has = sequence.previous_L[1:] > 0
+    before = codes_BT[:, sequence.previous_L[1:][has] - 1]
+    torch.testing.assert_close(codebook[inputs.previous_BT[:, has]], codebook[before])
 
 
 def test_a_data_set_smaller_than_a_batch_makes_one_iteration_an_epoch(cache):

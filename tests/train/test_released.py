@@ -14,7 +14,7 @@ from pcb.config.loader import load_params, merge, parse_preset
 from pcb.errors import UserError
 from pcb.external.autoencoder import from_released_state, read_checkpoint
 from pcb.external.released import CHECKPOINT, CONFIG, load_released, released_weights
-from pcb.model.layers import Attending
+from pcb.model.layers import AttentionContext
 from pcb.model.transformer import Transformer
 from pcb.model.weights import WEIGHTS, build_model, load_weights
 from pcb.pipeline.job import Job, entry_of
@@ -94,8 +94,8 @@ def test_imported_model_gives_the_released_logits(folder: Path, name: str) -> No
     assert model.sizes == released.sizes
     assert all(torch.equal(a, released.state_dict()[k]) for k, a in model.state_dict().items())
     inputs, sequence = random_inputs(model, batch=2)
-    attending = Attending(mask=sequence.mask_LL())
-    assert torch.equal(model(inputs, attending), released(inputs, attending))
+    context = AttentionContext(mask=sequence.mask_LL())
+    assert torch.equal(model(inputs, context), released(inputs, context))
     assert list(manifest.files) == [WEIGHTS]
     assert manifest.results == {
         "parameters": model.num_parameters(),

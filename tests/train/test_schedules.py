@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from pcb.config import Compute, Training
-from pcb.model.layers import Attending
+from pcb.model.layers import AttentionContext
 from pcb.tokenizer.cache import TokenCache
 from pcb.train.batches import Batch, Batches, model_inputs
 from pcb.train.transformer import TransformerObjective
@@ -106,7 +106,7 @@ def test_gradients_are_the_mean_over_all_images(cache, schedules, micro_batch):
             sequences=(batch.sequences[image % len(batch.sequences)],),
         )
         inputs, codes_BT = model_inputs(one, model.codebook_VC)
-        logits = model(inputs, Attending(mask=one.sequence.mask_LL()))
+        logits = model(inputs, AttentionContext(mask=one.sequence.mask_LL()))
         mean_T += F.cross_entropy(logits[0], codes_BT[0], reduction="none") / BATCH
     names, parameters = zip(*model.named_parameters(), strict=True)
     expected = torch.autograd.grad(mean_T.mean(), parameters)

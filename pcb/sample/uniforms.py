@@ -1,19 +1,17 @@
-"""Random numbers that belong to an image, and how they turn into codes.
+"""Classes of images, and the random numbers that belong to an image.
 
 Image i of a sample set is a function of (model, settings, i): its uniforms come from a
 counter-based generator keyed by (seed, i), one for every (scale, cell). Two step counts therefore
 share their random numbers, which sharpens the comparison of their images; batch size, number of
 processes and interruptions do not appear.
 
-Letters: B images, T tokens, n tokens of a block, V codebook size.
+Letters: B images, T tokens.
 """
 
 from collections.abc import Sequence as Items
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pcb.sample.philox import FLOATS, blocks, floats
 
@@ -40,22 +38,3 @@ def uniforms(seed: int, indices: NDArray[np.int64], sizes: Items[int]) -> NDArra
     return np.concatenate(
         [numbers[:, i : i + size * size] for i, size in zip(starts, sizes, strict=False)], axis=1
     )
-
-
-def codes_from_uniforms(probabilities_BnV: Tensor, uniforms_Bn: Tensor) -> Tensor:
-    """Return the (B, n) codes at which the cumulative probability first exceeds the uniforms."""
-    cumulative = probabilities_BnV.cumsum(-1)
-    # The last sum differs from 1 by rounding; scaling the uniform keeps it below the total.
-    target = (uniforms_Bn * cumulative[..., -1])[..., None]
-    codes = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
-    return codes.clamp(max=probabilities_BnV.shape[-1] - 1)
-
-
-def draw_codes(logits_BnV: Tensor, uniforms_Bn: Tensor, temperature: float) -> Tensor:
-    """Draw one code a token: (B, n) int64. Temperature 0 takes the likeliest code."""
-    if temperature == 0:
-        return logits_BnV.argmax(-1)
-    if temperature != 1:
-        logits_BnV = logits_BnV.float() / temperature
-    probabilities = torch.softmax(logits_BnV, dim=-1, dtype=torch.float32)
-    return codes_from_uniforms(probabilities, uniforms_Bn)
