@@ -3,7 +3,6 @@
 Tensor names are facts of that layout; the tables here take them to this package's names.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from pcb.errors import UserError
-from pcb.model.transformer import Transformer
-from pcb.config.loader import convert
 from pcb.config import Model, Preset
-from pcb.runtime.torch_files import in_float32
-from pcb.runtime.weights import check_state
-from pcb.tokenizer.quantize import normalise
+from pcb.config.loader import convert
+from pcb.errors import UserError
 from pcb.external.autoencoder import (
     CODEBOOK,
     load_released_autoencoder,
@@ -29,6 +24,10 @@ from pcb.external.autoencoder import (
     value_at,
 )
 from pcb.external.tensor_names import rename
+from pcb.model.transformer import Transformer
+from pcb.runtime.torch_files import in_float32
+from pcb.runtime.weights import check_state
+from pcb.tokenizer.quantize import normalise
 from pcb.tokenizer.vq import Tokenizer
 
 AUTOENCODER_PREFIX = "autoenc."

@@ -35,7 +35,7 @@ def sync_times(pipeline: Pipeline) -> None:
     manifests = read_manifests(pipeline)
     stale = {task.name: why_stale(Input(task=task), manifests) for task in pipeline}
     _refuse_other_versions([task for task in pipeline if stale[task.name] is None], manifests)
-    _leave_the_future(pipeline, manifests)
+    _leave_the_future(pipeline)
     for task in pipeline:
         why = stale[task.name]
         with disk_errors_explained(task.manifest):
@@ -106,18 +106,15 @@ def mark_made(task: Task, manifest: Manifest) -> None:
     _mark_current(task, manifest)
 
 
-def _leave_the_future(pipeline: Pipeline, manifests: Manifests) -> None:
+def _leave_the_future(pipeline: Pipeline) -> None:
     """Bring times that have not come yet back to now: Snakemake would wait for them.
 
     Whatever a clock was that set them, what is newer than what is decided by content.
     """
     now = time.time_ns()
     for task in pipeline:
-        manifest = manifests[task.name]
-        paths = [task.staleness, task.manifest]
-        if task.in_git and manifest is not None:
-            paths += [task.artifact / name for name in manifest.files]
-        for path in paths:
+        pages = task.artifact.rglob("*") if task.in_git else ()
+        for path in (task.staleness, task.manifest, *pages):
             if path.exists() and _time(path) > now:
                 with disk_errors_explained(path):
                     _set_time(path, now)
