@@ -2,20 +2,16 @@
 
 import importlib.util
 import os
-from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pcb.config import Compute
 from pcb.errors import UserError
+from pcb.runtime.gpus import sign_of_gpu
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """What the settings called `precision` mean."""
-
-DRIVER = Path("/proc/driver/nvidia/version")
-"""There where the NVIDIA driver is loaded."""
 
 
 def pick_device(compute: Compute) -> torch.device:
@@ -29,7 +25,7 @@ def pick_device(compute: Compute) -> torch.device:
     if compute.device == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        asked = "compute.device = 'cuda'" if compute.device == "cuda" else _sign_of_gpu(os.environ)
+        asked = "compute.device = 'cuda'" if compute.device == "cuda" else sign_of_gpu(os.environ)
         if asked is None:
             return torch.device("cpu")
         raise UserError(
@@ -43,19 +39,6 @@ def pick_device(compute: Compute) -> torch.device:
     # cuDNN's attention makes a plan for every new shape, of which sampling has one per step.
     torch.backends.cuda.enable_cudnn_sdp(False)
     return device
-
-
-def _sign_of_gpu(environment: Mapping[str, str]) -> str | None:
-    """Return what says that this process was meant to have a GPU, None if nothing does."""
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        # Set to nothing, or to -1, it hides all there are.
-        return f"CUDA_VISIBLE_DEVICES = {visible}" if visible not in ("", "-1") else None
-    # Numbers of GPUs, and how many they are.
-    for name, none in (("SLURM_JOB_GPUS", ""), ("SLURM_GPUS_ON_NODE", "0")):
-        if environment.get(name, none) not in ("", none):
-            return f"{name} = {environment[name]}"
-    return f"an NVIDIA driver is loaded ({DRIVER})" if DRIVER.exists() else None
 
 
 def _why_no_gpu() -> str:

@@ -7,7 +7,7 @@ import torch
 
 from pcb.config import Compute
 from pcb.errors import UserError
-from pcb.runtime import device
+from pcb.runtime import gpus
 from pcb.runtime.device import compute_exactly, pick_device, set_tf32
 from pcb.runtime.environment import machine
 
@@ -19,7 +19,7 @@ OLD = "The NVIDIA driver on your system is too old (found version 12020). Please
 def nothing_says_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in SIGNS:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(device, "DRIVER", tmp_path / "version")
+    monkeypatch.setattr(gpus, "DRIVER", tmp_path / "version")
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ def test_a_gpu_that_was_asked_for_and_cannot_be_used_is_refused(
 
 @pytest.mark.usefixtures("unusable")
 def test_a_loaded_driver_says_gpu_unless_all_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    device.DRIVER.write_text("NVRM version")
+    gpus.DRIVER.write_text("NVRM version")
     with pytest.raises(UserError, match="an NVIDIA driver is loaded"):
         pick_device(Compute())
     for hidden in ("", "-1"):
