@@ -364,8 +364,11 @@ class System:
         singly = Sampler(decoder, filter=filter, graphs=False)
         if device.type == "cuda":
             samplers[BASELINE] = singly
-        with FlopCounterMode(display=False) as counter:
-            singly.sample(classes_B, uniforms_BT, orders_BT)
+        facts: dict[str, float] = {"model calls": decoder.steps}
+        if self.batch == 1 and not self.decoded:  # Once is enough: counting takes its time.
+            with FlopCounterMode(display=False) as counter:
+                singly.sample(classes_B, uniforms_BT, orders_BT)
+            facts["GFLOP per image"] = counter.get_total_flops() / 1e9
 
         @torch.inference_mode()
         def sample(sampler: Sampler) -> Tensor:
@@ -380,10 +383,7 @@ class System:
         return Case(
             variants={name: partial(sample, sampler) for name, sampler in samplers.items()},
             items=self.batch,
-            facts={
-                "model calls": decoder.steps,
-                "GFLOP per image": counter.get_total_flops() / self.batch / 1e9,
-            },
+            facts=facts,
             graphed=device.type == "cuda",
         )
 
