@@ -1,86 +1,170 @@
-"""Curves of time and memory as people see them: a table and a picture, on a page."""
+"""How time and memory grow: curves, each point of them measured in a process of its own."""
 
-import math
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from multiprocessing import get_context
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+import torch
 
-from benchmarks.curves import Grown, Growth
-from benchmarks.stored import END, begin_of
-from benchmarks.table import aligned, machine_lines, memory_text, time_text
-from pcb.report.marked import put_between
-from pcb.report.style import PALETTE, SETTINGS, figure_bytes, panel_grid
-from pcb.runtime.atomic import write_atomic
+from benchmarks.machine import measure_machine
+from benchmarks.measure import FAST, Case, Measured, Part, Results, measure_part
+from benchmarks.sampling import drawn, random_model
+from benchmarks.stages import read_tokens
+from benchmarks.training import Team, random_objective
+from pcb.config.loader import load_preset
+from pcb.errors import UserError
+from pcb.metrics.frechet import frechet_distance
+from pcb.metrics.precision_recall import precision_recall
+from pcb.metrics.statistics import statistics_of
+from pcb.order.schedule import num_tokens, schedule_from_blocks
+from pcb.sample.pyramid import sampler_for
 
-PAGE = Path("docs") / "scale.md"
-PICTURE = Path("docs") / "images" / "scale.png"
-COMMAND = "python -m benchmarks --growth --record"
-
-
-def growth_lines(growth: Growth) -> Iterator[str]:
-    """Yield the machine, and a table with a row for each point."""
-    yield from machine_lines(growth.machine)
-    yield ""
-    header = ("curve", "against", "number", "median of a call", "grows as", "peak memory")
-    yield from aligned([header, *(row for curve in growth.curves for row in _rows(curve))])
-
-
-def _rows(curve: Grown) -> Iterator[tuple[str, ...]]:
-    for number, part, order in zip(curve.points, curve.measured, curve.orders, strict=True):
-        yield (
-            curve.title,
-            curve.against,
-            f"{number:,}",
-            time_text(part.median),
-            "-" if order is None else f"n^{order:.2f}",
-            memory_text(part.memory),
-        )
+_ROUNDS, _BUDGET = 5, 20.0
+_GRIDS = (8, 16, 32, 64)
+_MODEL, _BLOCKS = "s-2x", 4
+_FEATURES, _REFERENCE, _NEAREST = 2048, 2000, 3
+_READ = 64
+_RANKS_BATCH = 16
 
 
-@matplotlib.rc_context(SETTINGS)
-def growth_figure(growth: Growth) -> Figure:
-    """Draw time and peak memory of every curve, each point with its value.
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Time of a call, and peak memory, against the number that `against` names.
 
-    Beside time a dotted line grows as the number itself, or falls as the ranks' inverse.
+    points: that number -> what makes the call ready. cpu_alone: whether it says nothing of a GPU.
     """
-    figure, panels = panel_grid(2 * len(growth.curves), 2, 8.0, 2.3)
-    for curve, time, memory in zip(growth.curves, panels[::2], panels[1::2], strict=True):
-        seconds = [part.median for part in curve.measured]
-        _panel(time, curve, seconds, list(map(time_text, seconds)), PALETTE[0])
-        power = -1 if curve.against == "ranks" else 1
-        ideal = [seconds[0] * (number / curve.points[0]) ** power for number in curve.points]
-        time.plot(curve.points, ideal, ":", color=PALETTE[0], alpha=0.6, linewidth=1.0)
-        time.set_ylabel("time of a call")
-        held = [part.memory or math.nan for part in curve.measured]
-        _panel(memory, curve, held, [f"{value / 2**30:.2g} GiB" for value in held], PALETTE[1])
-        memory.set_ylabel("peak memory")
-    return figure
+
+    name: str
+    title: str
+    against: str
+    points: Mapping[int, Callable[[torch.device], Case]]
+    cpu_alone: bool = False
 
 
-def _panel(
-    panel: Axes, curve: Grown, values: Sequence[float], texts: Sequence[str], colour: str
-) -> None:
-    panel.plot(curve.points, values, "o-", color=colour)
-    for number, value, text in zip(curve.points, values, texts, strict=True):
-        panel.annotate(text, (number, value), (0, 7), textcoords="offset points", ha="center")
-    panel.set_xscale("log", base=2)
-    panel.set_yscale("log")
-    panel.set_ylim(min(values) / 2, max(values) * 3)
-    panel.margins(x=0.12)
-    panel.set_xticks(curve.points)
-    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    panel.xaxis.set_minor_formatter(NullFormatter())
-    panel.tick_params(axis="y", which="both", labelleft=False)
-    panel.set_xlabel(curve.against)
-    panel.set_title(curve.title)
+def curves() -> tuple[Curve, ...]:
+    """Return all curves, in the order in which they are drawn."""
+    tokens = {num_tokens(load_preset("paper").models[_MODEL].model.sizes(g)): g for g in _GRIDS}
+    return (
+        Curve(
+            name="training",
+            title="training step, S-2x, one image",
+            against="tokens",
+            points={count: partial(_training, grid) for count, grid in tokens.items()},
+        ),
+        Curve(
+            name="sampling",
+            title="drawing one image, S-2x, four blocks a scale",
+            against="tokens",
+            points={count: partial(_sampling, grid, 1) for count, grid in tokens.items()},
+        ),
+        Curve(
+            name="batch",
+            title="drawing a batch, S-2x, 256 pixels",
+            against="images of a batch",
+            points={images: partial(_sampling, 16, images) for images in (1, 2, 4, 8, 16)},
+        ),
+        Curve(
+            name="scoring",
+            title="Fréchet distance, precision and recall",
+            against="generated images",
+            points={images: partial(_scoring, images) for images in (2500, 5000, 10_000)},
+        ),
+        Curve(
+            name="tokens",
+            title=f"reading the codes of {_READ} images",
+            against="images in the cache",
+            points={images: partial(read_tokens, images, _READ) for images in (1024, 4096, 16384)},
+        ),
+        Curve(
+            name="ranks",
+            title=f"training step, miniature, {_RANKS_BATCH} images in all",
+            against="ranks",
+            points={world: partial(_ranks, world) for world in (1, 2)},
+            cpu_alone=True,
+        ),
+    )
 
 
-def store_growth(growth: Growth) -> None:
-    """Put the table of all curves into the page about scale, and their picture beside it."""
-    lines = growth_lines(growth)
-    put_between(PAGE, begin_of(growth.machine.kind, COMMAND), END, "\n".join(lines))
-    write_atomic(PICTURE, figure_bytes(growth_figure(growth), "png"))
+def _training(grid: int, device: torch.device) -> Case:
+    """Take a step on an image of this many tokens a side."""
+    objective, iterations = random_objective("S-2x", 1, device, grid=grid), count()
+    batch = objective.batch(0)
+    return Case(variants={FAST: lambda: objective.step(next(iterations), batch)}, items=1)
+
+
+def _sampling(grid: int, images: int, device: torch.device) -> Case:
+    """Draw images of this many tokens a side, without guidance."""
+    preset = load_preset("paper")
+    schedule = schedule_from_blocks(preset.models[_MODEL].model.sizes(grid), _BLOCKS)
+    model = random_model(preset, _MODEL, schedule.sizes).to(device).eval().requires_grad_(False)
+    classes_B, uniforms_BT = drawn(model, images)
+    sampler = sampler_for(model, schedule)
+    return Case(variants={FAST: lambda: sampler.sample(classes_B, uniforms_BT)}, items=images)
+
+
+def _scoring(images: int, device: torch.device) -> Case:
+    """Compare random features with those of a reference."""
+    torch.manual_seed(0)
+    generated = torch.rand(images, _FEATURES, device=device)
+    reference = torch.rand(_REFERENCE, _FEATURES, device=device)
+    target = statistics_of(reference)
+
+    def score() -> object:
+        distance = frechet_distance(statistics_of(generated), target)
+        return distance, precision_recall(generated, reference, _NEAREST)
+
+    return Case(variants={FAST: score}, items=images)
+
+
+def _ranks(world: int, _: torch.device) -> Case:
+    """Take steps as the first of so many processes, a thread each, that share a batch."""
+    return Case(variants={FAST: Team.start(world, _RANKS_BATCH).step}, items=_RANKS_BATCH)
+
+
+Points = list[tuple[int, Measured]]
+"""The points of a curve: the number, and what was measured there."""
+
+
+def measure_growth(names: Sequence[str], device: torch.device, threads: int) -> Results:
+    """Measure the curves of these names, all if there are none; parts are named `curve/number`.
+
+    Raises UserError for a name that no curve has.
+    """
+    known = {curve.name: curve for curve in curves() if device.type == "cpu" or not curve.cpu_alone}
+    unknown = set(names) - set(known)
+    if unknown:
+        there = ", ".join(known)
+        raise UserError(f"benchmarks --growth {min(unknown)}: no such curve; there are {there}")
+    torch.set_num_threads(threads)
+    chosen = [curve for name, curve in known.items() if not names or name in names]
+    found = []
+    # What a process has held once it may keep, so the next point would seem to hold it too.
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as fresh:
+        for curve in chosen:
+            for number in curve.points:
+                print(f"benchmarks: {curve.name}/{number}", file=sys.stderr, flush=True)
+                point = fresh.submit(measure_point, curve.name, number, device, threads)
+                found.append(point.result())
+    return Results(machine=measure_machine(device, ["float32"]), parts=tuple(found))
+
+
+def measure_point(name: str, number: int, device: torch.device, threads: int) -> Measured:
+    """Measure one point of a curve in this process."""
+    torch.set_num_threads(threads)
+    make = next(curve for curve in curves() if curve.name == name).points[number]
+    part = Part(name=f"{name}/{number}", item="calls", make=make)
+    return measure_part(part, device, _ROUNDS, _BUDGET)
+
+
+def measured_curves(results: Results) -> Iterator[tuple[Curve, Points]]:
+    """Yield the curves of which there are points, and those."""
+    parts = {part.name: part for part in results.parts}
+    for curve in curves():
+        names = {number: f"{curve.name}/{number}" for number in curve.points}
+        points = [(number, parts[name]) for number, name in names.items() if name in parts]
+        if points:
+            yield curve, points

@@ -1,42 +1,53 @@
-"""What a machine can do at best, measured in the same run as the parts that it bounds."""
+"""What a machine does at best: rates measured in the same run as the parts that they bound."""
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import starmap
 from pathlib import Path
+from typing import Literal
 
-import msgspec
 import torch
 import torch.nn.functional as F
+from msgspec.structs import replace
 
 import pcb
-from benchmarks.case import Phase
-from benchmarks.timing import seconds_of
 from pcb.config import Settings
-from pcb.runtime.device import DTYPES
+from pcb.runtime.device import DTYPES, set_tf32
 from pcb.runtime.environment import code_version, package_versions, processor_name
 
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+"""Of tensors; `tf32` rounds those that float32 convolutions multiply."""
+
 _SECONDS = 0.2
-"""Time given to each of the machine's measurements."""
-_SIDE = {"cpu": 2048, "cuda": 8192}
-"""Of the matrices that are multiplied: large enough for the full rate."""
-_CONVOLVED = {"cpu": (1, 512, 64), "cuda": (64, 512, 64)}
-"""Images, channels and side of what is convolved."""
-_LAYOUT = torch.channels_last
-_COPIED = {"cpu": 256 * 2**20, "cuda": 2**30}
-"""Bytes that are copied: more than any cache holds."""
+_MATRIX_SIDES = {"cpu": (512, 1024, 2048), "cuda": (8192,)}
+_CONVOLVED = {"cpu": ((1, 512, 16), (1, 512, 64)), "cuda": ((64, 512, 64),)}
+"""Images, channels and side."""
+_LONG = 0.1
+"""Seconds of a call after which nothing larger is tried: some CPUs emulate 16 bits."""
+_COPIED_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
+"""More than any cache holds."""
+
+
+class Phase(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Work that ends before the next phase begins: operations, and bytes that must be moved.
+
+    Bytes are those that no program could spare: weights and caches read once, results written.
+    """
+
+    flops: float
+    bytes: float
 
 
 class Machine(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One device, and its rates.
+    """One device, `cpu` or `cuda`, and its rates.
 
-    matrix, convolution: precision -> operations a second in square matrix products and in 3x3
-    convolutions, of which one library may do better than another's. bandwidth: bytes a second of a
-    copy, read and written ones counted.
+    matrix, convolution: precision -> operations per second in square matrix products and in 3x3
+    convolutions. bandwidth: bytes per second of a copy, read and written ones counted.
     """
 
     kind: str
-    """`cpu` or `cuda`."""
     name: str
     cores: int
     threads: int
@@ -49,27 +60,28 @@ class Machine(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def best(self, other: "Machine") -> "Machine":
         """Return this machine with the higher of two measurements of each rate."""
-        return msgspec.structs.replace(
+
+        def higher(rates: Mapping[str, float], others: Mapping[str, float]) -> dict[str, float]:
+            names = sorted({*rates, *others})
+            return {name: max(rates.get(name, 0), others.get(name, 0)) for name in names}
+
+        return replace(
             self,
-            matrix=_higher(self.matrix, other.matrix),
-            convolution=_higher(self.convolution, other.convolution),
+            matrix=higher(self.matrix, other.matrix),
+            convolution=higher(self.convolution, other.convolution),
             bandwidth=max(self.bandwidth, other.bandwidth),
         )
 
     def bound(self, phases: Iterable[Phase], precision: str) -> float:
-        """Return the least seconds of phases one after the other.
-
-        Each is bound by its arithmetic or by its memory, whichever takes longer.
-        """
+        """Return the least seconds of phases in turn, each bound by arithmetic or by memory."""
         rate = max(self.matrix[precision], self.convolution[precision])
         return sum(max(p.flops / rate, p.bytes / self.bandwidth) for p in phases)
 
 
 def measure_machine(device: torch.device, precisions: Iterable[str]) -> Machine:
-    """Measure matrix products of each precision, and copies."""
+    """Measure matrix products and convolutions of each precision, and copies."""
     commit, modified = code_version(Path(pcb.__file__).parent)
-    names = sorted(set(precisions))
-    gpu = device.type == "cuda"
+    gpu, names = device.type == "cuda", sorted(set(precisions))
     return Machine(
         kind=device.type,
         name=torch.cuda.get_device_name(device) if gpu else processor_name(),
@@ -85,29 +97,51 @@ def measure_machine(device: torch.device, precisions: Iterable[str]) -> Machine:
 
 
 def _matrix_rate(device: torch.device, precision: str) -> float:
-    side = _SIDE[device.type]
-    a, b = (torch.randn(side, side, device=device).to(DTYPES[precision]) for _ in range(2))
-    out = torch.empty_like(a)
-    return 2 * side**3 / _fastest(lambda: torch.mm(a, b, out=out), device)
+    def prepared(side: int) -> tuple[float, Callable[[], object]]:
+        a, b = (torch.randn(side, side, device=device).to(_dtype(precision)) for _ in range(2))
+        out = torch.empty_like(a)
+        return 2 * side**3, lambda: torch.mm(a, b, out=out)
+
+    return _best_rate(map(prepared, _MATRIX_SIDES[device.type]), device, precision)
 
 
 def _convolution_rate(device: torch.device, precision: str) -> float:
-    images, channels, side = _CONVOLVED[device.type]
-    shapes = (images, channels, side, side), (channels, channels, 3, 3)
-    x, weight = (
-        torch.randn(shape, device=device).to(DTYPES[precision], memory_format=_LAYOUT)
-        for shape in shapes
-    )
-    operations = 2 * images * side**2 * 9 * channels**2
-    return operations / _fastest(lambda: F.conv2d(x, weight, padding=1), device)
+    """Return that of channels last, which suits most libraries best."""
+
+    def prepared(images: int, channels: int, side: int) -> tuple[float, Callable[[], object]]:
+        shapes = (images, channels, side, side), (channels, channels, 3, 3)
+        x, weight = (
+            torch.randn(shape, device=device).to(
+                _dtype(precision), memory_format=torch.channels_last
+            )
+            for shape in shapes
+        )
+        operations = 2 * images * side**2 * 9 * channels**2
+        return operations, lambda: F.conv2d(x, weight, padding=1)
+
+    return _best_rate(starmap(prepared, _CONVOLVED[device.type]), device, precision)
 
 
-def _higher(rates: Mapping[str, float], others: Mapping[str, float]) -> dict[str, float]:
-    return {name: max(rate, others[name]) for name, rate in rates.items()}
+def _best_rate(
+    sizes: Iterable[tuple[float, Callable[[], object]]], device: torch.device, precision: str
+) -> float:
+    """Return the best rate of calls of growing size, each with its operations."""
+    best = 0.0
+    for operations, run in sizes:
+        with convolutions_in(precision):
+            seconds = _fastest(run, device)
+        best = max(best, operations / seconds)
+        if seconds > _LONG:
+            break
+    return best
+
+
+def _dtype(precision: str) -> torch.dtype:
+    return DTYPES.get(precision, torch.float32)
 
 
 def _bandwidth(device: torch.device) -> float:
-    count = _COPIED[device.type]
+    count = _COPIED_BYTES[device.type]
     source = torch.ones(count, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * count / _fastest(lambda: target.copy_(source), device)
@@ -120,3 +154,30 @@ def _fastest(run: Callable[[], object], device: torch.device) -> float:
     while not found or time.perf_counter() - started < _SECONDS:
         found.append(seconds_of(run, device))
     return min(found)
+
+
+def seconds_of(run: Callable[[], object], device: torch.device, calls: int = 1) -> float:
+    """Return the seconds of one call, the mean over `calls` in a row."""
+    synchronize(device)
+    started = time.perf_counter()
+    for _ in range(calls):
+        run()
+    synchronize(device)
+    return (time.perf_counter() - started) / calls
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done what it was told; a CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def convolutions_in(precision: str) -> Iterator[None]:
+    """Let a GPU's float32 convolutions use TF32 for a while, or forbid it."""
+    before = torch.backends.cudnn.allow_tf32
+    set_tf32(precision == "tf32")
+    try:
+        yield
+    finally:
+        set_tf32(before)

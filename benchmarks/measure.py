@@ -1,76 +1,131 @@
-"""One part, measured: times, memory, the share of the bound, and what optimisations change."""
+"""How a part of the program is measured: variants in turn, beside what the machine does at best."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import ctypes
+import gc
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Literal
 
-import msgspec
 import torch
+from msgspec.structs import replace
+from torch.autograd.profiler import profile
 
-from benchmarks.case import Case, Part
-from benchmarks.machine import Machine, measure_machine
-from benchmarks.timing import (
-    give_back_memory,
-    interleaved,
-    operator_share,
-    peak_memory,
-    quartiles,
-    ratio,
+from benchmarks.machine import (
+    Machine,
+    Phase,
+    Precision,
+    convolutions_in,
+    measure_machine,
+    seconds_of,
+    synchronize,
 )
 from pcb.config import Settings
 from pcb.preflight.rates import Kind
 
+Scope = Literal["quick", "short", "full"]
+"""`quick` shows in seconds that it runs; `short` is what two CPU cores carry in minutes; `full` is
+for GPUs."""
+FAST, BASELINE = "fast", "baseline"
+"""The variants that most parts have: the program as it is, and without any optimization."""
 
-class Variant(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One variant: seconds of a call, round by round, and how its time compares with the first's.
+_MACHINE_EVERY = 5
+"""Parts between two measurements of the machine."""
+_SHORT, _LONG, _LEAST_ROUNDS = 0.05, 1.0, 3
+"""Seconds below which a call is repeated, and above which a CPU needs no second warm-up call."""
 
-    ratio: median over rounds of (its seconds / the first variant's). differences: from the first.
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A part that is ready to run.
+
+    variants: name -> a call that handles `items` items; the first is the program as it is, and
+    ratios are those of the others' time to its. phases: its least work, empty where no bound is
+    known. facts: further numbers about it. differences: measures how far each other variant's
+    results are from the first one's. graphed: its memory is in CUDA graphs.
+    """
+
+    variants: Mapping[str, Callable[[], object]]
+    items: int
+    phases: Sequence[Phase] = ()
+    facts: Mapping[str, float] | None = None
+    differences: Callable[[], dict[str, dict[str, float]]] | None = None
+    graphed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part by name, `area/what/size`: what an item of it is, and how it is made ready.
+
+    kind: what `pcb plan` takes its rate for; None for what no plan counts. width: of the
+    transformer.
     """
 
     name: str
-    seconds: tuple[float, ...]
-    ratio: float
-    differences: dict[str, float]
-
-    @property
-    def quartiles(self) -> tuple[float, float, float]:
-        """Lower quartile, median and upper quartile of the seconds."""
-        return quartiles(self.seconds)
+    item: str
+    make: Callable[[torch.device], Case]
+    precision: Precision = "float32"
+    kind: Kind | None = None
+    width: int | None = None
 
 
 class Measured(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One part; the first variant is the program as it is, and the rest is about that one.
+    """One part, measured; all but `seconds` and `differences` is about its first variant.
 
-    flops: operations a call takes at least. bound: seconds that it takes at least, by the machine's
-    own rates; both None where no bound is known. operators: share of the time inside PyTorch's
-    operators, None where no bound is known or on a GPU. memory: bytes at the peak, as
-    `benchmarks.timing.peak_memory` counts them.
+    seconds: variant -> those of a call, round by round. differences: variant -> from the first.
+    bound: seconds that a call takes at least, by the machine's own rates; None where no bound is
+    known. operators: fraction of the time inside PyTorch's operators, None without a bound or on a
+    GPU. memory: bytes at the peak, as `peak_memory` counts them under the name `held`. failure: why
+    there is nothing else.
     """
 
     name: str
-    kind: Kind | None
     item: str
-    items: int
-    precision: str
-    settings: dict[str, Any]
-    flops: float | None
-    bound: float | None
-    operators: float | None
-    memory: int | None
-    variants: tuple[Variant, ...]
+    precision: Precision
+    kind: Kind | None = None
+    width: int | None = None
+    items: int = 0
+    seconds: dict[str, tuple[float, ...]] = {}
+    differences: dict[str, dict[str, float]] = {}
+    phases: tuple[Phase, ...] = ()
+    bound: float | None = None
+    operators: float | None = None
+    memory: int | None = None
+    held: str = ""
+    facts: dict[str, float] = {}
+    failure: str | None = None
+
+    @property
+    def first(self) -> tuple[float, ...]:
+        """Seconds of the program as it is."""
+        return next(iter(self.seconds.values()))
 
     @property
     def median(self) -> float:
         """Seconds of a call of the program as it is."""
-        return self.variants[0].quartiles[1]
+        return median(self.first)
 
     @property
-    def share(self) -> float | None:
-        """Share of the bound that is reached: 1 is as fast as the machine allows."""
+    def flops(self) -> float:
+        """Operations that a call takes at least, 0 where they are not known."""
+        return sum(phase.flops for phase in self.phases)
+
+    @property
+    def fraction(self) -> float | None:
+        """Bound over median: 1 is as fast as the machine allows."""
         return None if self.bound is None else self.bound / self.median
 
     def ratio(self, variant: str) -> float | None:
-        """Return how many times the first variant's time another takes, None without that one."""
-        return next((v.ratio for v in self.variants if v.name == variant), None)
+        """Return the median, over rounds, of a variant's time as a multiple of the first one's."""
+        if variant not in self.seconds:
+            return None
+        return median(a / b for a, b in zip(self.seconds[variant], self.first, strict=True))
 
 
 class Results(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,57 +141,143 @@ def measure(
     *,
     rounds: int,
     budget: float,
-    progress: Callable[[str], None] = lambda name: None,
+    keep: Callable[[Results], object] = lambda results: None,
 ) -> Results:
     """Measure parts one after the other, and the machine before, between and after them.
 
-    Each gets `rounds` rounds, three if they take longer than `budget` seconds. `progress` is told a
-    part's name before it begins. The machine's rates are the best that were seen: what it can do
-    shows when nobody disturbs it.
+    Each gets `rounds` rounds, three if they take longer than `budget` seconds. `keep` is called
+    after every part with all that is known. The machine's rates are the best that were seen: what
+    it can do shows when nobody disturbs it.
     """
-    precisions = {part.precision for part in parts} | {"float32"}
-    machine, found, phases = measure_machine(device, precisions), [], []
-    for part in parts:
-        progress(part.name)
-        case = part.make(device)
-        phases.append(case.phases)
-        found.append(measure_case(part, case, device, rounds, budget))
-        del case
-        give_back_memory()  # Before the next one's is counted.
-        machine = machine.best(measure_machine(device, precisions))
-    bounds = [machine.bound(of, part.precision) for of, part in zip(phases, parts, strict=True)]
-    measured = zip(found, bounds, strict=True)
-    return Results(
-        machine=machine,
-        parts=tuple(msgspec.structs.replace(part, bound=bound or None) for part, bound in measured),
+    precisions = sorted({part.precision for part in parts} | {"float32"})
+    results = Results(machine=measure_machine(device, precisions), parts=())
+    for number, part in enumerate(parts, 1):
+        print(f"benchmarks: {part.name}", file=sys.stderr, flush=True)
+        machine, found = (
+            results.machine,
+            (*results.parts, measure_part(part, device, rounds, budget)),
+        )
+        if number % _MACHINE_EVERY == 0 or number == len(parts):
+            machine = machine.best(measure_machine(device, precisions))
+        bounds = (machine.bound(known.phases, known.precision) or None for known in found)
+        bounded = (replace(known, bound=bound) for known, bound in zip(found, bounds, strict=True))
+        results = Results(machine=machine, parts=tuple(bounded))
+        keep(results)
+    return results
+
+
+def measure_part(part: Part, device: torch.device, rounds: int, budget: float) -> Measured:
+    """Measure all of a part but its bound. A part that fails says so and costs no other part."""
+    found = Measured(
+        name=part.name, item=part.item, precision=part.precision, kind=part.kind, width=part.width
     )
+    try:
+        with convolutions_in(part.precision):
+            case = part.make(device)
+            found = _measure_case(found, case, device, rounds, budget)
+            del case
+    except Exception as error:  # Running out of a GPU's memory among them.
+        reason = (str(error).splitlines() or [""])[0]
+        found = replace(found, failure=f"{type(error).__name__}: {reason}"[:200])
+    give_back_memory()  # Before the next part's is counted.
+    return found
 
 
-def measure_case(
-    part: Part, case: Case, device: torch.device, rounds: int, budget: float
+def _measure_case(
+    found: Measured, case: Case, device: torch.device, rounds: int, budget: float
 ) -> Measured:
-    """Measure a part that was made ready: all but the bound."""
-    times = interleaved(case, device, rounds, budget)
-    first, run = next(iter(case.variants.items()))
-    differences = case.differences() if case.differences else {}
-    return Measured(
-        name=part.name,
-        kind=part.kind,
-        item=part.item,
+    run = next(iter(case.variants.values()))
+    run()
+    held, memory = peak_memory(run, device, graphed=case.graphed)
+    return replace(
+        found,
         items=case.items,
-        precision=part.precision,
-        settings=dict(case.settings),
-        flops=sum(phase.flops for phase in case.phases) or None,
-        bound=None,
-        operators=operator_share(run, device) if case.phases else None,
-        memory=peak_memory(run, device),
-        variants=tuple(
-            Variant(
-                name=name,
-                seconds=seconds,
-                ratio=ratio(seconds, times[first]),
-                differences=differences.get(name, {}),
-            )
-            for name, seconds in times.items()
-        ),
+        seconds=interleaved(case, device, rounds, budget),
+        differences=case.differences() if case.differences else {},
+        phases=tuple(case.phases),
+        operators=operator_fraction(run, device) if case.phases else None,
+        memory=memory,
+        held=held,
+        facts=dict(case.facts or {}),
     )
+
+
+def interleaved(
+    case: Case, device: torch.device, rounds: int, budget: float
+) -> dict[str, tuple[float, ...]]:
+    """Return the seconds of every variant, one entry a round, after an unmeasured call of each.
+
+    A round runs all variants in turn, so that whatever slows the machine down slows all of them.
+    Once `budget` seconds are spent, three rounds must do.
+    """
+    started = time.perf_counter()
+    once: dict[str, float] = {}
+    for name, run in case.variants.items():
+        once[name] = seconds_of(run, device)
+        if once[name] < _LONG or device.type == "cuda":
+            once[name] = seconds_of(run, device)
+    calls = {name: math.ceil(_SHORT / max(seconds, 1e-7)) for name, seconds in once.items()}
+    found: dict[str, list[float]] = {name: [] for name in case.variants}
+    for done in range(rounds):
+        if done >= _LEAST_ROUNDS and time.perf_counter() - started > budget:
+            break
+        for name, run in case.variants.items():
+            found[name].append(seconds_of(run, device, calls[name]))
+    return {name: tuple(seconds) for name, seconds in found.items()}
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the lower quartile, the median and the upper quartile."""
+    if len(values) < 2:
+        return values[0], values[0], values[0]
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+def peak_memory(
+    run: Callable[[], object], device: torch.device, *, graphed: bool = False
+) -> tuple[str, int | None]:
+    """Return the most bytes held during a call, of everything in this process, and their name.
+
+    On a GPU what torch had `allocated`; of CUDA graphs, whose replays allocate nothing, what it had
+    `reserved`. On a CPU the `resident` set, Python and libraries too; None where the system cannot
+    tell (Linux can).
+    """
+    if device.type == "cuda":
+        synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        synchronize(device)
+        if graphed:
+            return "reserved", torch.cuda.max_memory_reserved(device)
+        return "allocated", torch.cuda.max_memory_allocated(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+        run()
+        lines = map(str.split, Path("/proc/self/status").read_text().splitlines())
+        return "resident", next(1024 * int(line[1]) for line in lines if line[0] == "VmHWM:")
+    return "resident", None
+
+
+def operator_fraction(run: Callable[[], object], device: torch.device) -> float | None:
+    """Return the fraction of a call's time inside PyTorch's operators; the rest is Python.
+
+    The profiler's own time counts as the rest. None on a GPU, where a call returns before its work.
+    """
+    if device.type != "cpu":
+        return None
+    # Its library would log that there is no GPU; it reads this when it is first used.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with profile() as recorded:
+        seconds = seconds_of(run, device)
+    inside = sum(event.self_cpu_time_total for event in recorded.key_averages())
+    return inside / 1e6 / seconds
+
+
+def give_back_memory() -> None:
+    """Return to the system what is no longer used, as far as its allocators can be told to."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):  # Only glibc has it.
+        ctypes.CDLL(None).malloc_trim(0)

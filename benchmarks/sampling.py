@@ -1,72 +1,107 @@
-"""Parts of the stage `sample`: whole batches, single steps, random numbers."""
+"""Parts of the stage `sample`: batches, decoded or not, single steps; the table's other systems.
 
-from collections.abc import Callable, Iterator
+Weights are random: time does not depend on them.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
-import msgspec
 import numpy as np
 import torch
+from msgspec.structs import replace
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.bounds import decoding_phases, sampling_phases
-from benchmarks.case import BASELINE, FAST, Case, Part, Precision, Scope
-from benchmarks.standins import random_model, random_tokenizer, what_is_drawn
-from pcb.config import Autoencoder, Speed
+from benchmarks.machine import Phase, Precision
+from benchmarks.measure import BASELINE, FAST, Case, Part, Scope
+from benchmarks.stages import decoding_phases, random_tokenizer
+from pcb.config import Autoencoder, Model, Preset, Speed
 from pcb.config.loader import load_preset
 from pcb.config.speed import BASELINE as NO_SPEED
 from pcb.data.arrays import to_uint8
-from pcb.order.schedule import schedule_from_blocks
+from pcb.model.transformer import Transformer
+from pcb.order.schedule import Schedule, schedule_from_blocks
+from pcb.preflight import flops
 from pcb.runtime.device import DTYPES
 from pcb.sample.decoder import Block
+from pcb.sample.filter import Filter
 from pcb.sample.guidance import Guidance
 from pcb.sample.pyramid import sampler_for
 from pcb.sample.sampler import Measured, Sampler
-from pcb.sample.uniforms import uniforms
+from pcb.sample.uniforms import labels, uniforms
+from pcb.systems.catalogue import CATALOGUE
+from pcb.systems.kinds import KINDS
+from pcb.systems.var_decoding import VARDecoder
+from pcb.systems.var_quantizer import VARTokenizerConfig
+from pcb.systems.var_tokenizer import VARTokenizer
+from pcb.tokenizer.quantize import normalise
 
 GUIDANCE = Guidance(weight=1.5, start_step=5)
-_RUNS = {
-    # name: preset, its model, blocks a scale
+RUNS = {
+    # name: preset, its model, blocks per scale
     "mini": ("mini", "ratio2", 4),
     "S-2x": ("paper", "s-2x", 4),
+    "S-1.26x": ("paper", "s-1.26x", 16),
     "L-2x": ("paper", "l-2x", 4),
     "L-4x": ("paper", "l-4x", 8),
 }
-_UNIFORMS_IMAGES = 250
 _COMPARED = 8
 """Images whose logits are compared, all steps of them in memory."""
+
+_SMALL = {
+    "width": 64,
+    "hidden_width": 256,
+    "heads": 4,
+    "blocks": 2,
+    "self_blocks": 1,
+    "cross_blocks": 1,
+    "codes": 64,
+    "classes": 10,
+    "grid": (6, 6),
+    "scales": (1, 2, 3),
+    "code_width": 32,
+}
+"""For a trial run on a CPU, in place of what a description says."""
+_SMALL_STEPS = 12
 
 
 def parts(scope: Scope) -> Iterator[Part]:
     """Yield whole batches: the paper's sizes on a GPU, the miniature's and a small S on a CPU.
 
-    Every optimisation is also switched off alone in one size; on a CPU, L takes a single step.
+    Every optimization is also switched off alone in one size; on a CPU, L takes a single step.
     """
     if scope == "full":
         for run in ("S-2x", "L-2x", "L-4x"):
             for batch in (1, 8, 64, 256):
-                yield _Sampling(run, batch, Guidance(), "bfloat16").part()
-                yield _Sampling(run, batch, GUIDANCE, "bfloat16", each=batch == 64).part()
+                yield Sampling(run, batch, Guidance(), "bfloat16").part()
+                yield Sampling(run, batch, GUIDANCE, "bfloat16", each=batch == 64).part()
             # One image, and the best batch: what people wait for, and what a sweep costs.
             for batch in (1, 64, 256):
-                yield _Sampling(run, batch, GUIDANCE, "bfloat16", decoded=True).part()
-        yield _Sampling("L-2x", 64, GUIDANCE, "bfloat16", each=True, step=16).part()
+                yield Sampling(run, batch, GUIDANCE, "bfloat16", decoded=True).part()
+        yield Sampling("L-2x", 64, GUIDANCE, "bfloat16", each=True, step=16).part()
     elif scope == "short":
-        yield _Sampling("mini", 2, GUIDANCE, each=True).part()
-        yield _Sampling("mini", 64, GUIDANCE).part()
-        yield _Sampling("mini", 64, GUIDANCE, decoded=True).part()
-        yield _Sampling("S-2x", 2, Guidance()).part()
-        yield _Sampling("L-2x", 2, GUIDANCE, step=8).part()
+        yield Sampling("mini", 2, GUIDANCE, each=True).part()
+        yield Sampling("mini", 64, GUIDANCE).part()
+        yield Sampling("mini", 64, GUIDANCE, decoded=True).part()
+        yield Sampling("S-2x", 2, Guidance()).part()
+        yield Sampling("L-2x", 2, GUIDANCE, step=8).part()
     else:
-        yield _Sampling("mini", 2, GUIDANCE).part()
+        yield Sampling("mini", 2, GUIDANCE).part()
     yield Part(name="sampling/uniforms", item="images", make=_uniforms)
+    for name in CATALOGUE if scope == "full" else ():
+        for batch in (1, 64, 256):
+            yield System(name, batch).part()
+            yield System(name, batch, decoded=True).part()
 
 
 @dataclass(frozen=True)
-class _Sampling:
+class Sampling:
     """One batch of one model, decoded or not, or one step of it.
 
-    `each` adds a variant for each optimisation.
+    each: whether to add a variant without each optimization.
     """
 
     run: str
@@ -88,55 +123,36 @@ class _Sampling:
             make=self.make,
             precision=self.precision,
             kind="sampling" if self.step is None and not self.decoded else None,
+            width=width_of(self.run),
         )
 
     def make(self, device: torch.device) -> Case:
-        """Make the model ready; its weights are random, on which time does not depend."""
-        preset, name, blocks = _RUNS[self.run]
-        settings = load_preset(preset)
-        codes, run = settings.tokenizer.autoencoder, settings.models[name].model
-        schedule = schedule_from_blocks(settings.sizes(name), blocks)
-        model = random_model(settings, name, schedule.sizes).to(device).eval().requires_grad_(False)
-        model.round_to(DTYPES[self.precision])
-        classes_B, uniforms_BT = what_is_drawn(model, self.batch)
+        """Make model and samplers ready."""
+        preset, model, schedule = model_and_schedule(self.run, device, self.precision)
+        codes, classes_B, uniforms_BT = preset.tokenizer.autoencoder, *drawn(model, self.batch)
         make = partial(sampler_for, model, schedule, guidance=self.guidance)
         speeds = _speeds(self.each, device)
         samplers = {name: make(speed=speed) for name, speed in speeds.items()}
         guided_from = self.guidance.start_step if self.guidance.weight else None
+        value_bytes = model.head.weight.element_size()
         phases = sampling_phases(
-            run,
-            codes,
-            schedule,
-            guided_from,
-            batch=self.batch,
-            value_bytes=model.head.weight.element_size(),
+            model.settings, codes, schedule, guided_from, batch=self.batch, value_bytes=value_bytes
         )
-        decode = _decoder(codes, settings.grid, self.precision, device) if self.decoded else None
-        if decode is not None:
-            phases += decoding_phases(codes, settings.grid, self.precision, self.batch)
+        decode = None
+        if self.decoded:
+            decode = decoder(codes, preset.grid, self.precision, device)
+            phases += decoding_phases(codes, preset.grid, self.precision, self.batch)
         return Case(
             variants={
                 name: self._call(sampler, classes_B, uniforms_BT, decode)
                 for name, sampler in samplers.items()
             },
             items=self.batch,
-            phases=tuple(phases if self.step is None else phases[self._phase(guided_from)]),
-            settings={
-                "blocks": blocks,
-                "steps": schedule.steps,
-                "guidance": self.guidance.weight,
-                "guided_from": guided_from,
-            },
+            phases=phases if self.step is None else [phases[self._phase(guided_from)]],
             differences=None
             if self.step is not None
-            else lambda: _differences(
-                {
-                    name: make(speed=speed, measure=_codes_and_logits)
-                    for name, speed in speeds.items()
-                },
-                classes_B,
-                uniforms_BT,
-            ),
+            else partial(_differences, make, speeds, model),
+            graphed=device.type == "cuda",
         )
 
     def _call(
@@ -155,17 +171,52 @@ class _Sampling:
         sampler.begin(classes_B, uniforms_BT)
         return lambda: sampler.step(step)
 
-    def _phase(self, guided_from: int | None) -> slice:
+    def _phase(self, guided_from: int | None) -> int:
         """Return which of a batch's phases is the step's."""
         assert self.step is not None and self.step != guided_from
-        place = self.step + (guided_from is not None and self.step > guided_from)
-        return slice(place, place + 1)
+        return self.step + (guided_from is not None and self.step > guided_from)
 
 
-def _decoder(
+@cache
+def width_of(run: str) -> int:
+    """Return the width of the transformer of one of `RUNS`."""
+    preset, model, _ = RUNS[run]
+    return load_preset(preset).models[model].model.width
+
+
+def model_and_schedule(
+    run: str, device: torch.device, precision: str
+) -> tuple[Preset, Transformer, Schedule]:
+    """Return one of `RUNS` ready to draw: its preset, its model rounded, its schedule."""
+    name, model_name, blocks = RUNS[run]
+    preset = load_preset(name)
+    schedule = schedule_from_blocks(preset.sizes(model_name), blocks)
+    model = random_model(preset, model_name, schedule.sizes).to(device)
+    model.eval().requires_grad_(False).round_to(DTYPES[precision])
+    return preset, model, schedule
+
+
+def random_model(preset: Preset, name: str, sizes: Sequence[int]) -> Transformer:
+    """Return one of a preset's models with random weights, the head's too, on the CPU."""
+    settings, codes = preset.models[name].model, preset.tokenizer.autoencoder
+    torch.manual_seed(0)
+    codebook = normalise(torch.randn(codes.codebook_size, codes.code_dim), dim=-1)
+    model = Transformer(settings, sizes, preset.data.num_classes, codebook)
+    torch.nn.init.normal_(model.head.weight, std=settings.width**-0.5)
+    return model
+
+
+def drawn(model: Transformer, images: int) -> tuple[Tensor, Tensor]:
+    """Return classes (B,) and random numbers (B, T) of the first images, on a model's device."""
+    chosen, device = np.arange(images), model.codebook_VC.device
+    classes_B = torch.from_numpy(labels(model.num_classes, chosen)).to(device)
+    return classes_B, torch.from_numpy(uniforms(0, chosen, model.sizes)).to(device)
+
+
+def decoder(
     settings: Autoencoder, grid: int, precision: Precision, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
-    """Return what makes pixels of all tokens of some images, by a decoder of random weights."""
+    """Return what makes (B, 3, H, W) bytes of all tokens of some images."""
     tokenizer = random_tokenizer(settings, device, precision)
 
     @torch.inference_mode()
@@ -175,55 +226,177 @@ def _decoder(
     return decode
 
 
+def sampling_phases(
+    model: Model,
+    codes: Autoencoder,
+    schedule: Schedule,
+    guided_from: int | None,
+    *,
+    batch: int,
+    value_bytes: int,
+) -> list[Phase]:
+    """Return a phase for every step of drawing a batch, and one that catches up with guidance.
+
+    A step reads the layers and the head, the keys and values of what was drawn, and writes its own
+    and the logits, `value_bytes` each. `guided_from` is as in `pcb.preflight.flops.sampling`.
+    """
+    width = model.width
+    weights = model.layers * (4 * width * width + 3 * width * model.hidden)
+    weights += width * codes.codebook_size
+
+    def call(tokens: int, seen: int, classes: int = 1) -> Phase:
+        values = 2 * model.layers * width * seen + tokens * codes.codebook_size
+        return Phase(
+            flops=batch * flops.tokens_forward(model, codes, tokens, seen, classes=classes),
+            bytes=value_bytes * (weights + classes * batch * values),
+        )
+
+    phases, done, step = [], 1, 0
+    for blocks in schedule.blocks:
+        for size in blocks:
+            if step == guided_from:
+                phases.append(call(done, done))
+            guided = guided_from is not None and step >= guided_from
+            phases.append(call(size, done + size, 2 if guided else 1))
+            done, step = done + size, step + 1
+    return phases
+
+
 def _speeds(each: bool, device: torch.device) -> dict[str, Speed]:
-    """Return the variants: all optimisations, none, and if asked for all but one."""
+    """Return the variants: all optimizations, none, and if asked for all but one."""
     found = {FAST: Speed(), BASELINE: NO_SPEED}
-    if each:
-        elsewhere = {"cpu": "graphs", "cuda": "small_batches"}[device.type]
-        for name in Speed.__struct_fields__:
-            if name != elsewhere:
-                found[f"without {name}"] = msgspec.structs.replace(Speed(), **{name: False})
+    elsewhere = {"cpu": "graphs", "cuda": "small_batches"}[device.type]
+    for name in Speed.__struct_fields__ if each else ():
+        if name != elsewhere:
+            found[f"without {name}"] = replace(Speed(), **{name: False})
     return found
 
 
 def _differences(
-    samplers: dict[str, Sampler], classes_B: Tensor, uniforms_BT: Tensor
+    make: Callable[..., Sampler], speeds: Mapping[str, Speed], model: Transformer
 ) -> dict[str, dict[str, float]]:
-    """Compare some images' codes and logits with the first sampler's, from the same numbers.
-
-    Logits count up to the first code that differs: what follows that is another image.
-    """
-    some = slice(0, _COMPARED)
-    seen = {name: _seen(s, classes_B[some], uniforms_BT[some]) for name, s in samplers.items()}
-    codes, logits = next(iter(seen.values()))
-    found = {}
-    for name, (other_codes, other) in seen.items():
-        differs_BT = codes != other_codes
-        same_BT = (differs_BT.cumsum(1) - differs_BT.long()) == 0
-        found[name] = {
-            "logits": float((other - logits).abs().amax(-1)[same_BT].max()),
-            "codes": float(differs_BT.double().mean()),
-        }
-    return found
+    """Compare some images' codes and logits with the first way's, from the same numbers."""
+    some = drawn(model, _COMPARED)
+    seen = {
+        name: observed(make(speed=speed, measure=codes_and_logits), *some)
+        for name, speed in speeds.items()
+    }
+    first = next(iter(seen.values()))
+    return {name: apart(first, other) for name, other in seen.items()}
 
 
-def _codes_and_logits(block: Block) -> Measured:
+Observed = tuple[Tensor, ...]
+"""Codes (B, T) and logits (B, T, V) of all tokens in the order in which they are sampled."""
+
+
+def codes_and_logits(block: Block) -> Measured:
+    """Return what `observed` wants to see of every block."""
     return block.codes_Bn, block.logits_BnV
 
 
-def _seen(sampler: Sampler, classes_B: Tensor, uniforms_BT: Tensor) -> list[Tensor]:
-    """Return codes and logits of all tokens in the order in which they are sampled."""
+def observed(sampler: Sampler, classes_B: Tensor, uniforms_BT: Tensor) -> Observed:
+    """Sample a batch; return what was seen of it by a sampler that measures `codes_and_logits`."""
     steps: list[Measured] = []
 
-    def observe(_step: int, measured: Measured) -> None:
+    def observe(_: int, measured: Measured) -> None:
         steps.append(tuple(part.clone() for part in measured))
 
     sampler.sample(classes_B, uniforms_BT, observe=observe)
-    return [torch.cat(parts, dim=1) for parts in zip(*steps, strict=True)]
+    return tuple(torch.cat(parts, dim=1) for parts in zip(*steps, strict=True))
 
 
-def _uniforms(device: torch.device) -> Case:
+def apart(one: Observed, other: Observed) -> dict[str, float]:
+    """Return the fraction of codes that differ and the largest difference of logits.
+
+    Logits count up to the first code that differs: what follows that is another image.
+    """
+    differs_BT = one[0] != other[0]
+    same_BT = (differs_BT.cumsum(1) - differs_BT.long()) == 0
+    return {
+        "logits": float((other[1] - one[1]).abs().amax(-1)[same_BT].max()),
+        "codes": float(differs_BT.double().mean()),
+    }
+
+
+def _uniforms(_: torch.device) -> Case:
     """Make the random numbers of some images, which a CPU does."""
-    sizes = load_preset("paper").sizes("l-2x")
-    images = np.arange(_UNIFORMS_IMAGES)
+    sizes, images = load_preset("paper").sizes("l-2x"), np.arange(250)
     return Case(variants={FAST: lambda: uniforms(0, images, sizes)}, items=len(images))
+
+
+@dataclass(frozen=True)
+class System:
+    """A batch of another system's images, at its published size and setting, decoded or not.
+
+    small: whether all sizes shrink, for a trial run.
+    """
+
+    name: str
+    batch: int
+    decoded: bool = False
+    precision: Precision = "bfloat16"
+    small: bool = False
+
+    def part(self) -> Part:
+        """Return the part by its name."""
+        name = f"systems/{self.name}/b{self.batch}{'-decoded' if self.decoded else ''}"
+        return Part(name=name, item="images", make=self.make, precision=self.precision)
+
+    def make(self, device: torch.device) -> Case:
+        """Make model and decoder ready, and count model calls and operations of an image."""
+        system = CATALOGUE[self.name]
+        kind, steps, size = KINDS[system.kind], system.schedule_steps, dict(system.description)
+        if self.small:
+            size |= {key: value for key, value in _SMALL.items() if key in size}
+            steps = steps and _SMALL_STEPS
+        torch.manual_seed(0)
+        with torch.device(device):
+            model = kind.build(size, self.name)
+        model.to(DTYPES[self.precision]).eval().requires_grad_(False)
+        tokenizer = self._tokenizer(system.kind, size, device)
+        decoder = kind.decoder(model, system.guidance, steps, tokenizer)
+        filter = Filter(temperature=system.temperature, top_k=system.top_k, top_p=system.top_p)
+        classes_B = torch.arange(self.batch, device=device) % int(size["classes"])
+        uniforms_BT, orders_BT = torch.rand(self.batch, decoder.tokens, device=device), None
+        if kind.orders is not None:
+            orders_BT = torch.from_numpy(kind.orders(model, steps, 0, np.arange(self.batch)))
+        samplers = {FAST: Sampler(decoder, filter=filter)}
+        singly = Sampler(decoder, filter=filter, graphs=False)
+        if device.type == "cuda":
+            samplers[BASELINE] = singly
+        facts: dict[str, float] = {"model calls": decoder.steps}
+        if self.batch == 1 and not self.decoded:  # Once is enough: counting takes its time.
+            with FlopCounterMode(display=False) as counter:
+                singly.sample(classes_B, uniforms_BT, orders_BT)
+            facts["GFLOP per image"] = counter.get_total_flops() / 1e9
+
+        @torch.inference_mode()
+        def sample(sampler: Sampler) -> Tensor:
+            codes_BT = sampler.sample(classes_B, uniforms_BT, orders_BT)
+            if not self.decoded:
+                return codes_BT
+            if isinstance(decoder, VARDecoder):
+                return to_uint8(tokenizer.decode_sum(decoder.sum_BDhw[: self.batch]))
+            side = math.isqrt(decoder.tokens)
+            return to_uint8(tokenizer.decode(codes_BT.view(-1, side, side)))
+
+        return Case(
+            variants={name: partial(sample, sampler) for name, sampler in samplers.items()},
+            items=self.batch,
+            facts=facts,
+            graphed=device.type == "cuda",
+        )
+
+    def _tokenizer(self, kind: str, size: Mapping[str, Any], device: torch.device) -> Any:
+        """Return a tokenizer of random weights: VAR's own, LlamaGen's for the others."""
+        if kind != "VAR":
+            channels = 32 if self.small else Autoencoder().channels
+            codes = Autoencoder(codebook_size=size["codes"], channels=channels)
+            return random_tokenizer(codes, device)
+        config = VARTokenizerConfig(
+            codes=size["codes"],
+            code_width=size["code_width"],
+            scales=size["scales"],
+            base_width=32 if self.small else VARTokenizerConfig().base_width,
+        )
+        return VARTokenizer(config).to(device).eval().requires_grad_(False)

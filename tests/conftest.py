@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,32 @@ from tests.inception import random_images, write_adm_reference, write_inception
 from tests.llamagen import write_llamagen
 from tests.units import pipeline_of
 from tests.workflow.snakemake import copy_project, snakemake
+
+
+@pytest.fixture(autouse=True)
+def torch_as_before() -> Iterator[None]:
+    """Give the next test torch's flags and threads as this one found them."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    exact, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    tf32 = convolutions.allow_tf32, products.allow_tf32
+    yield
+    torch.use_deterministic_algorithms(exact)
+    torch.set_num_threads(threads)
+    convolutions.allow_tf32, products.allow_tf32 = tf32
+
+
+@pytest.fixture
+def exact() -> None:
+    """Compute as stages do: one thread, deterministic algorithms."""
+    import torch
+
+    from pcb.runtime.device import compute_exactly
+
+    compute_exactly(torch.device("cpu"), 1)
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
 from pcb.errors import UserError
-from pcb.order.schedule import Schedule, scale_sizes, schedule_from_blocks, schedule_from_total
+from pcb.order.allocation import schedule_from_total, untrained_warning
+from pcb.order.schedule import Schedule, block_kind, scale_sizes, schedule_from_blocks
 
 FINAL = 16
 """Side of the paper's finest token grid."""
@@ -27,9 +28,9 @@ def add_verbs(verbs: Verbs) -> None:
     plan.add_argument(
         "--utilisation",
         type=float,
-        default=0.3,
         metavar="SHARE",
-        help="share of the datasheet's peak where nothing was measured, default %(default)s",
+        help="share of the datasheet's peak for what was not measured on this GPU; default: what "
+        "measurements on other GPUs let expect, as a range",
     )
     add_preset(plan)
     order = add_verb(
@@ -67,22 +68,24 @@ def add_verbs(verbs: Verbs) -> None:
 
 def schedule_lines(schedule: Schedule) -> list[str]:
     """Return a schedule as a table, one scale a line, and a line of totals."""
-    lines = ["scale    tokens  blocks  sizes of the blocks"]
+    lines = ["scale    tokens  blocks  known as   sizes of the blocks"]
     for size, blocks in zip(schedule.sizes, schedule.blocks, strict=True):
-        grid = f"{size}x{size}"
-        lines.append(f"{grid:<7}{size * size:>8}{len(blocks):>8}  {_runs(blocks)}")
+        grid, kind = f"{size}x{size}", block_kind(size, blocks)
+        lines.append(f"{grid:<7}{size * size:>8}{len(blocks):>8}  {kind:<10} {_runs(blocks)}")
     scales = f"{len(schedule.sizes)} scales" if len(schedule.sizes) > 1 else "1 scale"
     lines.append(f"{scales}, {schedule.tokens} tokens, {schedule.steps} steps")
-    return lines
+    warning = untrained_warning(schedule)
+    return [*lines, warning] if warning else lines
 
 
 def _plan(arguments: argparse.Namespace) -> int:
     from pcb.preflight.plan import print_plan
     from pcb.preflight.rates import load_device
 
-    if arguments.gpus < 1 or not 0 < arguments.utilisation <= 1:
+    share = arguments.utilisation
+    if arguments.gpus < 1 or not (share is None or 0 < share <= 1):
         raise UserError("plan: --gpus must be at least 1, --utilisation above 0 and at most 1")
-    device = load_device(arguments.gpu, arguments.utilisation)
+    device = load_device(arguments.gpu, share)
     return print_plan(pipeline_of(arguments), device, arguments.gpus)
 
 

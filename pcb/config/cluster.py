@@ -46,7 +46,7 @@ class Cluster(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sbatch: dict[str, str | int] = {}
     """Further options of sbatch, by their long names: `{reservation: spring, exclude: node7}`."""
     setup: tuple[str, ...] = ()
-    """Shell lines before the job's own: `module load cuda`."""
+    """Shell lines before the job's own: `export NCCL_SOCKET_IFNAME=ib0`."""
     python: str | None = None
     """Command that starts Python in a job, as in a container; None is the one that submits."""
     array_parallelism: Positive = 16

@@ -60,7 +60,10 @@ def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     own = (read_yaml(local) if local.exists() else None) or {}
     if not isinstance(own, dict):
         raise UserError(f"{local}: expected {' and '.join(f'`{key}`' for key in MACHINE)} alone")
-    _check_keys(own, MACHINE, str(local))
+    strange = sorted(set(own) - set(MACHINE))
+    if strange:
+        alone = " and ".join(f"`{key}`" for key in MACHINE)
+        raise UserError(f"{local}: unknown key {strange[0]!r}; expected {alone} alone")
     for key in MACHINE:
         params[key] = _machine(key, {path: params.get(key), local: own.get(key)})
     return params

@@ -5,7 +5,8 @@ from typing import Literal
 import msgspec
 
 from pcb.config.base import Count, NonNegativeFloat, Positive, Settings
-from pcb.order.schedule import Schedule, schedule_from_blocks, schedule_from_total
+from pcb.order.allocation import schedule_from_total
+from pcb.order.schedule import Schedule, schedule_from_blocks
 
 
 class Sampling(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -105,6 +105,9 @@ class Tokenizer(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True)
     autoencoder: Autoencoder = Autoencoder()
     training: TokenizerTraining | None = None
     requantisation: Requantisation | None = None
+    tf32: bool = False
+    """Whether a GPU encodes images with TF32 convolutions: much faster, and some codes differ.
+    Measured, decoded and scored without it all the same."""
 
     def __post_init__(self) -> None:
         wanted = {"train": "training", "requantise": "requantisation"}

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from pcb.errors import UserError
-from pcb.config.loader import convert
 from pcb.config import Autoencoder
+from pcb.config.loader import convert
 from pcb.config.read_yaml import read_yaml
+from pcb.errors import UserError
 from pcb.runtime.file_kind import standin
 from pcb.runtime.torch_files import in_float32, read_torch, tensors_of
 from pcb.tokenizer.load import tokenizer_from_state

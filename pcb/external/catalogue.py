@@ -1,4 +1,4 @@
-"""The files from outside that `pcb fetch` knows: the paper's artifacts and ADM's (method sections 7 and 9).
+"""External files that `pcb fetch` knows: the paper's artifacts and ADM's (method sections 7 and 9).
 
 Facts alone: where a file is published, where it stands below `files.folder`, what it must hold.
 No torch, no files.

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 import pcb
-from pcb.runtime.atomic import disk_errors_explained, write_atomic
 from pcb.errors import UserError
+from pcb.runtime.atomic import disk_errors_explained, write_atomic
 from pcb.runtime.progress import Progress
 
 CHUNK = 1 << 20

@@ -12,15 +12,23 @@ from itertools import takewhile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pcb.runtime.atomic import atomic, disk_errors_explained
-from pcb.external.catalogue import CATALOGUE, Source
-from pcb.external.download import Broken, Refused, Unreachable, discard, download
+from pcb.config import Files
 from pcb.config.paths import LOCKS
 from pcb.errors import UserError
-from pcb.external.files import (damage_of, expected_size, own_file, pin, published_path, size_text, source_of, state_of, wrong_hash)
-from pcb.runtime.hashing import (file_record)
+from pcb.external.catalogue import CATALOGUE, Source
+from pcb.external.download import Broken, Refused, Unreachable, discard, download
+from pcb.external.files import (
+    damage_of,
+    expected_size,
+    own_file,
+    pin,
+    published_path,
+    size_text,
+    source_of,
+    state_of,
+)
+from pcb.runtime.atomic import atomic, disk_errors_explained
 from pcb.runtime.lock import hold
-from pcb.config import Files
 
 
 def fetch(files: Files, names: Sequence[str], folder: Path | None = None) -> int:

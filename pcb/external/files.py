@@ -11,15 +11,14 @@ from pathlib import Path
 
 import msgspec
 
+from pcb.config import Files
 from pcb.config.paths import LOCKS, PINS
-from pcb.runtime.hashing import file_record
+from pcb.errors import UserError
+from pcb.external.catalogue import CATALOGUE, Source
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.file_kind import standin
-from pcb.external.catalogue import CATALOGUE, Source
-from pcb.errors import UserError
+from pcb.runtime.hashing import FileRecord, file_record
 from pcb.runtime.lock import hold
-from pcb.runtime.hashing import FileRecord
-from pcb.config import Files
 
 _WHOLE = 64
 """Hex digits of a SHA-256."""

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import msgspec
 
-from pcb.external.catalogue import config_of
-from pcb.errors import UserError
-from pcb.external.files import external_sha256
-from pcb.pipeline.manifest import COMPLETE, read_manifest
-from pcb.external.released import CHECKPOINT, CONFIG, ReleasedConfig
-from pcb.pipeline.tasks import Pipeline, Task
 from pcb.config import Files
-from pcb.pipeline.run import run_task
+from pcb.errors import UserError
+from pcb.external.catalogue import config_of
+from pcb.external.files import external_sha256
+from pcb.external.released import CHECKPOINT, CONFIG, ReleasedConfig
 from pcb.pipeline.job import entry_of
+from pcb.pipeline.manifest import COMPLETE, read_manifest
+from pcb.pipeline.run import run_task
+from pcb.pipeline.tasks import Pipeline, Task
 
 
 def import_folder(pipeline: Pipeline, folder: Path, model: str | None = None) -> int:

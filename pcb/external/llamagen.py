@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from pcb.config import Autoencoder
-from pcb.tokenizer.load import tokenizer_from_state
-from pcb.runtime.weights import check_tensors
-from pcb.tokenizer.quantize import normalise
 from pcb.external.autoencoder import tensors_under
 from pcb.runtime.torch_files import in_float32
+from pcb.runtime.weights import check_tensors
+from pcb.tokenizer.load import tokenizer_from_state
+from pcb.tokenizer.quantize import normalise
 from pcb.tokenizer.vq import Tokenizer
 
 CODES = 16384
@@ -32,9 +32,7 @@ def load_llamagen(path: Path, settings: Autoencoder) -> Tokenizer:
 
     Raises UserError naming the file and LlamaGen's names of the tensors that do not fit.
     """
-    tensors = in_float32(
-        tensors_under(path, "model", "LlamaGen's VQ tokenizer"), str(path)
-    )
+    tensors = in_float32(tensors_under(path, "model", "LlamaGen's VQ tokenizer"), str(path))
     tensors.pop(_USAGE, None)
     own = msgspec.structs.replace(settings, codebook_size=CODES)
     check_tensors(llamagen_tensors(own), tensors, str(path))

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcb.errors import UserError
-from pcb.model.layers import AttentionContext
-from pcb.model.inputs import teacher_forced
 from pcb.external.released import Released, load_released
+from pcb.model.inputs import teacher_forced
+from pcb.model.layers import AttentionContext
 from pcb.model.sequence import sequence_of
-from pcb.sample.guidance import Guidance
-from pcb.sample.filter import GREEDY
-from pcb.sample.pyramid import sampler_for
 from pcb.order.schedule import Schedule, schedule_from_blocks
+from pcb.sample.filter import GREEDY
+from pcb.sample.guidance import Guidance
+from pcb.sample.pyramid import sampler_for
 from pcb.tokenizer.pyramid import conditioning, resize_bilinear
 
 TOLERANCE = 1e-4

@@ -3,7 +3,6 @@
 Tensor names are facts of that layout; the tables here take them to this package's names.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from pcb.errors import UserError
-from pcb.model.transformer import Transformer
-from pcb.config.loader import convert
 from pcb.config import Model, Preset
-from pcb.runtime.torch_files import in_float32
-from pcb.runtime.weights import check_state
-from pcb.tokenizer.quantize import normalise
+from pcb.config.loader import convert
+from pcb.errors import UserError
 from pcb.external.autoencoder import (
     CODEBOOK,
     load_released_autoencoder,
@@ -28,41 +23,13 @@ from pcb.external.autoencoder import (
     tensors_in,
     value_at,
 )
+from pcb.external.tensor_names import rename
+from pcb.model.transformer import Transformer
+from pcb.runtime.torch_files import in_float32
+from pcb.runtime.weights import check_state
+from pcb.tokenizer.quantize import normalise
 from pcb.tokenizer.vq import Tokenizer
 
-# (pattern of a released name, name here). The autoencoder's own names are kept as they are.
-TRANSFORMER_NAMES = (
-    (r"empty_token_emb", "empty_code"),
-    (r"empty_token_pos", "empty_position"),
-    (r"class_embeddings\.weight", "class_embedding.weight"),
-    (r"embed_positions\.weight", "position_embedding.weight"),
-    (r"embed_codevecs_mlp\.net\.(\d+)\.(weight|bias)", r"code_mlp.\1.\2"),
-    (r"src_latents_proj\.(weight|bias)", r"source_projection.\1"),
-    (r"combine_inputs\.(weight|bias)", r"combine.\1"),
-    (r"lm_head\.(weight|bias)", r"head.\1"),
-    (r"head_mlp\.net\.(\d+)\.(weight|bias)", r"head_mlp.\1.\2"),
-    (r"llama\.norm\.weight", "norm.weight"),
-    (r"llama\.rotary_emb\.mixing_coeffs", "rotary.mixing"),
-    (
-        r"llama\.rotary_emb\.position_embeddings\.parametrizations\.weight\.original",
-        "rotary.phases",
-    ),
-    (r"llama\.layers\.(\d+)\.attention\.wqkv\.weight", r"layers.\1.attention.qkv.weight"),
-    (r"llama\.layers\.(\d+)\.attention\.wo\.weight", r"layers.\1.attention.out.weight"),
-    (r"llama\.layers\.(\d+)\.feed_forward\.w1\.weight", r"layers.\1.mlp.gate.weight"),
-    (r"llama\.layers\.(\d+)\.feed_forward\.w3\.weight", r"layers.\1.mlp.up.weight"),
-    (r"llama\.layers\.(\d+)\.feed_forward\.w2\.weight", r"layers.\1.mlp.down.weight"),
-    (r"llama\.layers\.(\d+)\.attention_norm\.weight", r"layers.\1.attention_norm.norm.weight"),
-    (r"llama\.layers\.(\d+)\.ffn_norm\.weight", r"layers.\1.mlp_norm.norm.weight"),
-    (
-        r"llama\.layers\.(\d+)\.input_modulation\.adaLN_modulation\.1\.(weight|bias)",
-        r"layers.\1.attention_norm.modulation.\2",
-    ),
-    (
-        r"llama\.layers\.(\d+)\.post_attention_modulation\.adaLN_modulation\.1\.(weight|bias)",
-        r"layers.\1.mlp_norm.modulation.\2",
-    ),
-)
 AUTOENCODER_PREFIX = "autoenc."
 CLASSES = "class_embeddings.weight"
 HIDDEN_MULTIPLE = 256
@@ -177,14 +144,6 @@ def _check_codebook(codebook: Tensor | None, tokenizer: Tokenizer, source: Path)
 def _tolerance(kind: torch.dtype) -> float:
     """Return how far equal codes of length one may be apart once one was written in this type."""
     return max(1e-6, torch.finfo(kind).eps) if kind.is_floating_point else 0.0
-
-
-def rename(released: str) -> str:
-    """Return this package's name of a released tensor; an unknown name stays as it is."""
-    for pattern, name in TRANSFORMER_NAMES:
-        if re.fullmatch(pattern, released):
-            return re.sub(pattern, name, released)
-    return released
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from pcb.config import Preset
-from pcb.external.catalogue import CATALOGUE, config_of
 from pcb.errors import UserError
+from pcb.external.catalogue import CATALOGUE, config_of
 from pcb.external.files import external_file, external_sha256
 from pcb.external.released import ReleasedConfig, released_weights
 from pcb.model.weights import WEIGHTS

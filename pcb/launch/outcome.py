@@ -36,10 +36,10 @@ def log_of(job: Submitted) -> Path:
 
 def outcome_of(job: Submitted, task: str) -> Outcome | None:
     """Return how a job ended for a task, None if it did not say so yet."""
-    if job.tasks:
-        try:
-            return msgspec.json.decode(_path(job.folder, task).read_bytes(), type=Outcome)
-        except FileNotFoundError:
+    try:
+        return msgspec.json.decode(_path(job.folder, task).read_bytes(), type=Outcome)
+    except FileNotFoundError:
+        if job.tasks:
             return None
     slurm = job_of(job)
     if not slurm.paths.result_pickle.exists():
@@ -63,7 +63,12 @@ def keep_outcome(folder: str, task: str, make: Callable[[], str | None]) -> None
     except Exception:
         traceback.print_exc()
         outcome = Outcome(failed=True)
-    write_atomic(path, msgspec.json.encode(outcome))
+    write_outcome(folder, task, outcome)
+
+
+def write_outcome(folder: str, task: str, outcome: Outcome) -> None:
+    """Write down how a task's making ended."""
+    write_atomic(_path(folder, task), msgspec.json.encode(outcome))
 
 
 def _path(folder: str, task: str) -> Path:

@@ -98,8 +98,9 @@ def parameters(stage: str, cluster: Cluster, name: str, folder: Path) -> dict[st
         "cpus_per_task": resources.cpus,
         "signal_delay_s": cluster.signal_seconds,
         "array_parallelism": cluster.array_parallelism,
-        # One process that died would leave the others waiting for it until the time is up.
-        "srun_args": ["--kill-on-bad-exit=1"],
+        # One process that died would leave the others waiting for it until the time is up. And
+        # Slurm 22.05 to 23.02 does not pass on to srun how many CPUs sbatch was told.
+        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus}"],
         "setup": [*cluster.setup, *_take_work(folder)],
         **_asked(resources),
     }

@@ -14,12 +14,12 @@ from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 
 from pcb.config.loader import load_preset
 from pcb.errors import UserError
-from pcb.launch.outcome import keep_outcome
+from pcb.launch.outcome import Outcome, keep_outcome, write_outcome
 from pcb.launch.record import Record
 from pcb.pipeline.execution import LAUNCHER_VARIABLE, set_threads
 from pcb.pipeline.job import ALL_SHARDS, ShardGroup, entry_of
 from pcb.pipeline.run import follow_task, run_shards, run_task
-from pcb.pipeline.tasks import Pipeline, Task
+from pcb.pipeline.tasks import Pipeline, Task, TaskName
 from pcb.runtime import interrupt
 
 _SUBMITTED = "SUBMITIT_EXECUTOR"
@@ -56,7 +56,8 @@ class Work(Checkpointable):
     def __call__(self) -> str | None:
         """Make the task or its shards. Returns what a user has to put right, None if all is done.
 
-        Returned and not raised: submitit would wrap it, and the cluster would try again.
+        Returned and not raised: submitit would wrap it, and the cluster would try again. Where
+        several processes of a job make the task, this one ends as failed, so that the others do.
         """
         os.chdir(self.root)
         os.environ.pop(LAUNCHER_VARIABLE, None)
@@ -64,6 +65,7 @@ class Work(Checkpointable):
         try:
             self._make()
         except UserError as error:
+            _end_job(TaskName(preset=self.preset, stage=self.stage, variant=self.variant), error)
             return str(error)
         return None
 
@@ -113,8 +115,23 @@ def _join_ranks() -> int:
     if environment.num_tasks == 1:
         return 0
     # Devices stay visible: LOCAL_RANK chooses (`pcb.runtime.device`).
-    TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+    TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     return int(environment.global_rank)
+
+
+def _end_job(task: TaskName, error: UserError) -> None:
+    """End this process and so its job, if others of it wait; leave its words for the controller.
+
+    The first process's result is what the controller reads, and that one may be killed.
+    """
+    if _SUBMITTED not in os.environ:
+        return
+    environment = JobEnvironment()
+    if environment.num_tasks == 1:
+        return
+    write_outcome(str(environment.paths.folder), task.name, Outcome(wrong=str(error)))
+    print(f"pcb: {error}", file=sys.stderr, flush=True)
+    sys.exit(1)
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from pcb.metrics.image_files import ImageFiles, open_images
 from pcb.metrics.inception import load_inception
 from pcb.metrics.inception_score import label_warning, order_warning
 from pcb.metrics.parts import Extraction
-from pcb.runtime.device import compute_exactly, forbid_tf32, pick_device
+from pcb.runtime.device import compute_exactly, pick_device
 from pcb.runtime.environment import package_versions
 from pcb.runtime.hashing import file_record
 from pcb.runtime.progress import Progress
@@ -49,7 +49,6 @@ def evaluate(
     labelled = given.labels is not None and _warn(label_warning(given.labels, settings.splits))
     device = pick_device(Compute())
     compute_exactly(device, torch.get_num_threads())
-    forbid_tf32()
     extraction = Extraction(
         extractor=load_inception(inception, device),
         weights=file_record(inception).sha256,

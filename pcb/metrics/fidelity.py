@@ -53,10 +53,10 @@ def scores(
     score, score_std = inception_score(features.logits, settings.splits)
     precision, recall = precision_recall(generated, reference, settings.nearest)
     kid, kid_std = kernel_distance(
-        features.pool, target.features, settings.kid_subsets, settings.kid_subset_size
+        features.pool, target.features, settings.kid_subsets, settings.kid_subset_size, device
     )
     found = {
-        "fid": frechet_distance(statistics_of(generated), target.pool),
+        "fid": frechet_distance(statistics_of(generated), target.pool, device),
         "fid_std": resampled_deviation(generated, target.pool, settings.bootstrap),
         "is": score,
         "is_std": score_std,
@@ -66,7 +66,7 @@ def scores(
         "kid_std": kid_std,
     }
     if features.spatial is not None and target.spatial is not None:
-        found["sfid"] = frechet_distance(features.spatial.statistics(), target.spatial)
+        found["sfid"] = frechet_distance(features.spatial.statistics(), target.spatial, device)
     if settings.torch_fidelity:
         own = torch_fidelity_scores(features, target, settings, device)
         found |= {f"torch_fidelity_{name}": value for name, value in own.items()}

@@ -1,7 +1,7 @@
 """torch-fidelity's Inception, and ADM's spatial features beside what it returns.
 
 The network is TensorFlow's of 2015, resizing included, which ADM's evaluator runs too. It computes
-in float32, TF32 forbidden (`pcb.runtime.device.forbid_tf32`).
+in float32, without TF32 (`pcb.runtime.device.set_tf32`).
 
 Letters: B images, S spatial features.
 """

@@ -55,7 +55,9 @@ class Tally:
         if self.similarity is not None:
             found["ssim"] = self.similarity / self.images
         if self.features is not None and originals is not None:
-            found["rfid"] = frechet_distance(self.features.statistics(), originals.statistics())
+            found["rfid"] = frechet_distance(
+                self.features.statistics(), originals.statistics(), originals.total.device
+            )
         found["codebook_usage"] = float((self.counts > 0).double().mean())
         found["perplexity"] = perplexity(self.counts)
         return found

@@ -8,6 +8,7 @@ so that a Snakefile can ask for step counts without loading numpy.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,40 +87,6 @@ def blocks_of(tokens: int, count: int) -> tuple[int, ...]:
     return (size,) * full + ((rest,) if rest else ())
 
 
-def even_blocks(tokens: int, count: int) -> tuple[int, ...]:
-    """Cut one scale's tokens into exactly `count` blocks, as equal as possible, larger ones first.
-
-    Larger first, so that every token has a token one block earlier (`pcb.model.sequence`).
-    """
-    if not 1 <= count <= tokens:
-        raise ValueError(f"{tokens} tokens cannot be cut into {count} blocks")
-    small, rest = divmod(tokens, count)
-    return (small + 1,) * rest + (small,) * (count - rest)
-
-
-def allocate_steps(sizes: Sequence[int], total: int) -> tuple[int, ...]:
-    """Spread a total number of steps over the scales, as evenly as their token counts allow.
-
-    Every scale gets at least one block and at most one a token; a step that cannot be shared
-    equally goes to the finer scales first.
-
-    Raises ValueError if `total` is below the number of scales or above the number of tokens.
-    """
-    if not len(sizes) <= total <= num_tokens(sizes):
-        raise ValueError(
-            f"{total} steps are impossible for scales {' '.join(map(str, sizes))}: "
-            f"from {len(sizes)} (one block a scale) to {num_tokens(sizes)} (one a token)"
-        )
-    counts = [0] * len(sizes)
-    left, open_scales = total, len(sizes)
-    for k in sorted(range(len(sizes)), key=lambda k: sizes[k]):
-        # Coarse scales fill up first; the floor of the even share leaves the surplus to the finer.
-        counts[k] = min(sizes[k] ** 2, left // open_scales)
-        left -= counts[k]
-        open_scales -= 1
-    return tuple(counts)
-
-
 def schedule_from_blocks(sizes: Sequence[int], blocks: int | Sequence[int]) -> Schedule:
     """Schedule with K blocks a scale (the paper's rule), or with a number for each scale.
 
@@ -133,13 +100,55 @@ def schedule_from_blocks(sizes: Sequence[int], blocks: int | Sequence[int]) -> S
             f"blocks per scale has {len(blocks)} entries for {len(sizes)} scales "
             f"({' '.join(map(str, sizes))})"
         )
-    cut = tuple(even_blocks(size * size, n) for size, n in zip(sizes, blocks, strict=True))
+    cut = tuple(exact_blocks(size, n) for size, n in zip(sizes, blocks, strict=True))
     return Schedule(sizes=tuple(sizes), blocks=cut)
 
 
-def schedule_from_total(sizes: Sequence[int], total: int) -> Schedule:
-    """Schedule that takes exactly `total` steps, spread by `allocate_steps`."""
-    return schedule_from_blocks(sizes, allocate_steps(sizes, total))
+def serial_schedule(sizes: Sequence[int]) -> Schedule:
+    """Schedule of one token per block: what the price of parallel sampling is measured against."""
+    return schedule_from_blocks(sizes, [size * size for size in sizes])
+
+
+def exact_blocks(size: int, count: int) -> tuple[int, ...]:
+    """Cut the tokens of an s x s scale into exactly `count` blocks that training has seen, if any.
+
+    The largest trained size of which `count` blocks fit, a remainder in the last one; else the
+    largest of which `count` blocks are needed, the last one smaller: training does either half of
+    the time. Where no trained size gives `count` blocks, they are as equal as possible, larger ones
+    first, so that every token has one a block earlier.
+
+    Raises ValueError unless 1 <= count <= s * s.
+    """
+    tokens = size * size
+    if not 1 <= count <= tokens:
+        raise ValueError(f"{tokens} tokens cannot be cut into {count} blocks")
+    fitting = [n for n in training_block_sizes(size) if tokens // n == count]
+    needed = [n for n in training_block_sizes(size) if -(-tokens // n) == count]
+    if fitting or needed:
+        block = max(fitting or needed)
+        return (block,) * (count - 1) + (tokens - block * (count - 1),)
+    small, rest = divmod(tokens, count)
+    return (small + 1,) * rest + (small,) * (count - rest)
+
+
+BlockKind = Literal["aligned", "trained", "untrained"]
+
+
+def block_kind(size: int, blocks: Sequence[int]) -> BlockKind:
+    """Say what a model knows of the blocks of an s x s scale.
+
+    `aligned`: blocks of one token, one block, or a power of two of equal blocks on a grid whose
+    side is a power of two, so that every prefix is balanced. `trained`: blocks of a size that
+    training draws, the remainder joined to the last or a block of its own. `untrained`: others.
+    """
+    tokens, block = size * size, blocks[0]
+    equal = set(blocks) == {block}
+    if equal and (len(blocks) in (1, tokens) or (_is_power(size) and _is_power(len(blocks)))):
+        return "aligned"
+    rest = tokens % block
+    last = {block, rest, block + rest} if rest else {block}
+    seen = block in training_block_sizes(size) and set(blocks[:-1]) <= {block}
+    return "trained" if seen and blocks[-1] in last else "untrained"
 
 
 def block_starts(blocks: Sequence[int]) -> tuple[int, ...]:
@@ -153,3 +162,8 @@ def training_block_sizes(size: int) -> tuple[int, ...]:
     They are 1..s and s*s // x for 1 <= x < s, with repetitions: a repeated value is likelier.
     """
     return tuple(range(1, size + 1)) + tuple(size * size // x for x in range(1, size))
+
+
+def _is_power(number: int) -> bool:
+    """Say whether a positive number is a power of two."""
+    return number & (number - 1) == 0

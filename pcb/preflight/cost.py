@@ -1,9 +1,9 @@
 """What a preset will take before anything of it runs: arithmetic and bytes, task by task. No torch.
 
-Hours follow from arithmetic and the rates of a device (`pcb.preflight.rates`).
+Time follows from arithmetic and the rates of a device (`pcb.preflight.duration`).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pcb.config import (
@@ -18,7 +18,7 @@ from pcb.config.images import TEN_CROPS
 from pcb.order.schedule import num_tokens
 from pcb.pipeline.tasks import Task
 from pcb.preflight import flops
-from pcb.preflight.rates import Device, Kind, Rate
+from pcb.preflight.rates import Kind, Precision, stored_precision
 from pcb.preflight.size import num_parameters
 
 IMAGENET_TRAIN = 1_281_167
@@ -30,18 +30,12 @@ _POOL = 2048
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Arithmetic of one kind; `half` where it runs in bfloat16 or float16."""
+    """Arithmetic of one kind; `width` is that of the transformer that does it."""
 
     kind: Kind
     flops: float
-    half: bool = False
-
-
-def hours(works: Sequence[Work], device: Device) -> tuple[float, list[Rate]]:
-    """Return the hours that some work takes on a device, and the rates that say so."""
-    rates = [device.rate(work.kind, half=work.half) for work in works]
-    seconds = sum(w.flops / rate.flops_per_second for w, rate in zip(works, rates, strict=True))
-    return seconds / 3600, rates
+    precision: Precision = "float32"
+    width: int | None = None
 
 
 def train_images(preset: Preset) -> int:
@@ -98,7 +92,7 @@ def _reference(task: Task, preset: Preset) -> Cost:
 
 def _tokens(task: Task, preset: Preset) -> Cost:
     images = train_images(preset) * _crops(preset)
-    encoding = Work(kind="encoding", flops=images * _pyramid(preset, preset.all_sizes))
+    encoding = _encoding(preset, images * _pyramid(preset, preset.all_sizes))
     return Cost(works=(encoding,), bytes=_CODE * images * num_tokens(preset.all_sizes))
 
 
@@ -107,7 +101,7 @@ def _train(task: Task, preset: Preset) -> Cost:
     run = preset.models[task.model]
     copies = 2 if run.training is not None and run.training.ema else 1
     return Cost(
-        works=tuple(_training_work(preset, task.model)),
+        works=tuple(training_work(preset, task.model)),
         bytes=copies * _FLOAT * _parameters(preset, task.model),
     )
 
@@ -121,8 +115,13 @@ def _sample(task: Task, preset: Preset) -> Cost:
         config.schedule(sizes),
         config.cfg_start_step if config.cfg else None,
     )
-    images, half = preset.sampling.images, preset.sampling.precision != "float32"
-    sampling = Work(kind="sampling", flops=images * image, half=half)
+    images = preset.sampling.images
+    sampling = Work(
+        kind="sampling",
+        flops=images * image,
+        precision=stored_precision(preset.sampling.precision),
+        width=preset.models[task.model].model.width,
+    )
     return Cost(works=(sampling,), bytes=_CODE * images * num_tokens(sizes))
 
 
@@ -163,7 +162,7 @@ def _requantisation_work(preset: Preset, recipe: Requantisation) -> Iterator[Wor
     cached = (recipe.cached_images or 0) * _pyramid(preset, recipe.scales)
     sizes = tuple({*recipe.scales, *preset.all_sizes})
     images = recipe.measured_images
-    yield Work(kind="encoding", flops=(cached or drawn) + images * _pyramid(preset, sizes))
+    yield _encoding(preset, (cached or drawn) + images * _pyramid(preset, sizes))
     decoded = sum(flops.decode(codes, size) for size in sizes)
     yield Work(kind="decoding", flops=2 * images * decoded)
     if recipe.rfid:
@@ -177,26 +176,36 @@ def _drawn(preset: Preset, recipe: TokenizerTraining | Requantisation) -> float:
     return finest + uniform * _pyramid(preset, recipe.scales)
 
 
-def _training_work(preset: Preset, model: str) -> Iterator[Work]:
+def training_work(preset: Preset, model: str) -> Iterator[Work]:
+    """Yield the arithmetic of training a model; none of a released one."""
     run: ModelRun = preset.models[model]
     if run.training is None:
         return
     images = run.training.epochs * train_images(preset)
     sizes = preset.sizes(model)
     step = flops.training_step(run.model, preset.tokenizer.autoencoder, sizes)
-    half = run.training.precision != "float32"
-    yield Work(kind="training", flops=images * step, half=half)
+    precision = stored_precision(run.training.precision)
+    yield Work(kind="training", flops=images * step, precision=precision, width=run.model.width)
     if preset.tokens.source == "images":
-        yield Work(kind="encoding", flops=images * _pyramid(preset, sizes))
+        yield _encoding(preset, images * _pyramid(preset, sizes))
 
 
 def _metrics_work(preset: Preset) -> Iterator[Work]:
     images = preset.sampling.images
     decoded = flops.decode(preset.tokenizer.autoencoder, preset.grid)
-    half = preset.metrics.decode_precision != "float32"
-    yield Work(kind="decoding", flops=images * decoded, half=half)
+    precision = stored_precision(preset.metrics.decode_precision)
+    yield Work(kind="decoding", flops=images * decoded, precision=precision)
     if preset.metrics.extractor == "inception":
         yield Work(kind="features", flops=images * flops.INCEPTION)
+
+
+def _encoding(preset: Preset, operations: float) -> Work:
+    return Work(kind="encoding", flops=operations, precision=_convolutions(preset))
+
+
+def _convolutions(preset: Preset) -> Precision:
+    """Return how the autoencoder's convolutions multiply float32."""
+    return "tf32" if preset.tokenizer.tf32 else "float32"
 
 
 def _pyramid(preset: Preset, sizes: tuple[int, ...]) -> int:

@@ -71,7 +71,7 @@ def machine_findings() -> Iterator[Finding]:
     yield _enough("memory", _memory_gib(), MEMORY_GIB, "close other programs or take a larger one")
     yield _enough("disk", shutil.disk_usage(".").free / 2**30, DISK_GIB, "free some")
     yield from _packages()
-    yield Finding(thing="GPU", found=_gpu() or "none")
+    yield Finding(thing="GPU", found=_gpu() or "none", problem=_gpu_problem())
 
 
 def preset_findings(params_file: Path, name: str) -> Iterator[Finding]:
@@ -165,6 +165,20 @@ def _package(name: str) -> Finding:
             thing=name, found=f"{found} does not load ({reason})", problem="run `make install`"
         )
     return Finding(thing=name, found=found)
+
+
+def _gpu_problem() -> str | None:
+    """Return why torch cannot use a GPU that this machine seems to have; None if all is well."""
+    if "torch" not in sys.modules:
+        return None
+    # It loads torch, which was looked at before.
+    from pcb.runtime.device import pick_device
+
+    try:
+        pick_device(Compute())
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _gpu() -> str | None:

@@ -3,39 +3,41 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from pcb.config import Preset
 from pcb.pipeline.stages import STAGES
 from pcb.pipeline.staleness import read_manifests, why_stale
-from pcb.pipeline.tasks import Input, Pipeline
-from pcb.preflight.cost import checkpoint_bytes, cost_of, hours
+from pcb.pipeline.tasks import Input, Pipeline, Task
+from pcb.preflight.cost import checkpoint_bytes, cost_of
 from pcb.preflight.doctor import file_findings
-from pcb.preflight.rates import Device
+from pcb.preflight.duration import shared_training, time_of
+from pcb.preflight.rates import Device, Range
 
 _HEADER = ("stage", "tasks", "to make", "GPU hours", "GB on disk")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """What the tasks of one stage take; hours are of those that are still to be made."""
+    """What the tasks of one stage take; seconds are of those that are still to be made."""
 
     stage: str
     tasks: int
     left: int
-    hours: float
+    seconds: Range
     bytes: int
 
 
 def print_plan(pipeline: Pipeline, device: Device, gpus: int) -> int:
     """Print the table, where its numbers come from and what is missing; return 0."""
     lines, sources = forecast(pipeline, device)
-    total = sum(line.hours for line in lines)
     print(f"preset {pipeline.name}: {pipeline.preset.description}\n")
     print("\n".join(_table(lines)))
-    print(f"\nHours of one {device.name}:")
+    print(f"\nHours of one {device.name}, what is not arithmetic included; rates:")
     for kind, source in sorted(sources.items()):
         print(f"  {kind}: {source}")
+    time = shared(pipeline, lines, device, gpus)
     print(
-        f"On {gpus} of them, at best: {_short(total / gpus)} hours "
-        f"({_short(total / gpus / 24)} days); decoding of JPEGs and queueing are not in it."
+        f"On {gpus} of them: {_hours(time)} hours ({_hours(time * (1 / 24))} days); decoding of "
+        "JPEGs, exchange of gradients and queueing are not in it."
     )
     largest = checkpoint_bytes(pipeline.preset)
     if largest:
@@ -52,30 +54,28 @@ def forecast(pipeline: Pipeline, device: Device) -> tuple[list[Line], dict[str, 
 
     Raises UserError for a device of which nothing is known.
     """
-    manifests = read_manifests(pipeline)
-    stale = {task.name for task in pipeline if why_stale(Input(task=task), manifests)}
-    costs = {task.name: cost_of(task, pipeline.preset) for task in pipeline}
     lines: list[Line] = []
     sources: dict[str, str] = {}
+    left = _stale(pipeline)
     for stage in STAGES:
         tasks = [task for task in pipeline if task.stage == stage]
-        spent = 0.0
+        spent = Range()
         for task in tasks:
-            works = costs[task.name].works
-            time, rates = hours(works, device)
-            sources |= {w.kind: r.source for w, r in zip(works, rates, strict=True)}
-            spent += time if task.name in stale else 0.0
+            seconds, found = time_of(task, pipeline.preset, device)
+            sources |= found
+            spent += seconds if task in left else Range()
         if tasks:
-            lines.append(
-                Line(
-                    stage=stage,
-                    tasks=len(tasks),
-                    left=sum(task.name in stale for task in tasks),
-                    hours=spent,
-                    bytes=sum(costs[task.name].bytes for task in tasks),
-                )
-            )
+            lines.append(_line(stage, tasks, left, spent, pipeline.preset))
     return lines, sources
+
+
+def shared(pipeline: Pipeline, lines: Sequence[Line], device: Device, gpus: int) -> Range:
+    """Return the seconds that several devices take, shards and tasks dealt out evenly."""
+    if gpus == 1:
+        return _total(lines).seconds
+    models = [task.model for task in _stale(pipeline) if task.stage == "train" and task.model]
+    others = _total([line for line in lines if line.stage != "train"]).seconds
+    return others * (1 / gpus) + shared_training(pipeline.preset, models, device, gpus)
 
 
 def missing_files(pipeline: Pipeline) -> Iterator[str]:
@@ -85,23 +85,49 @@ def missing_files(pipeline: Pipeline) -> Iterator[str]:
             yield f"{finding.thing}: {finding.found}; {finding.problem}"
 
 
-def _table(lines: Sequence[Line]) -> Iterator[str]:
-    """Yield the table's lines, the last one the total."""
-    total = Line(
+def _stale(pipeline: Pipeline) -> list[Task]:
+    manifests = read_manifests(pipeline)
+    return [task for task in pipeline if why_stale(Input(task=task), manifests)]
+
+
+def _line(
+    stage: str, tasks: Sequence[Task], left: Sequence[Task], spent: Range, preset: Preset
+) -> Line:
+    return Line(
+        stage=stage,
+        tasks=len(tasks),
+        left=sum(task in left for task in tasks),
+        seconds=spent,
+        bytes=sum(cost_of(task, preset).bytes for task in tasks),
+    )
+
+
+def _total(lines: Sequence[Line]) -> Line:
+    return Line(
         stage="total",
         tasks=sum(line.tasks for line in lines),
         left=sum(line.left for line in lines),
-        hours=sum(line.hours for line in lines),
+        seconds=sum((line.seconds for line in lines), Range()),
         bytes=sum(line.bytes for line in lines),
     )
-    yield "{:<12}{:>7}{:>9}{:>12}{:>12}".format(*_HEADER)
-    for line in (*lines, total):
-        gigabytes, time = _short(line.bytes / 1e9), _short(line.hours)
-        yield f"{line.stage:<12}{line.tasks:>7}{line.left:>9}{time:>12}{gigabytes:>12}"
+
+
+def _table(lines: Sequence[Line]) -> Iterator[str]:
+    """Yield the table's lines, the last one the total."""
+    yield "{:<12}{:>7}{:>9}{:>16}{:>12}".format(*_HEADER)
+    for line in (*lines, _total(lines)):
+        gigabytes, time = _short(line.bytes / 1e9), _hours(line.seconds)
+        yield f"{line.stage:<12}{line.tasks:>7}{line.left:>9}{time:>16}{gigabytes:>12}"
+
+
+def _hours(seconds: Range) -> str:
+    """Return seconds in hours, with both ends where they differ."""
+    low, high = _short(seconds.low / 3600), _short(seconds.high / 3600)
+    return low if low == high else f"{low} to {high}"
 
 
 def _short(value: float) -> str:
     """Return a number with two digits at least, `-` for nothing."""
     if not value:
         return "-"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2g}"

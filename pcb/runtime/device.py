@@ -8,18 +8,46 @@ from torch import Tensor
 
 from pcb.config import Compute
 from pcb.errors import UserError
+from pcb.runtime.gpus import sign_of_gpu
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """What the settings called `precision` mean."""
 
 
 def pick_device(compute: Compute) -> torch.device:
-    """Return the device that the settings ask for; `auto` takes a GPU where there is one."""
-    if compute.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("compute.device = 'cuda': torch sees no GPU here; set it to auto or cpu")
-    if compute.device == "cpu" or not torch.cuda.is_available():
+    """Return the device that the settings ask for, set up; `auto` takes a GPU where there is one.
+
+    Each local rank has a GPU of its own among those that it sees; that is the current one then, on
+    which streams and graphs are made. Raises UserError where a GPU was asked for, by the settings
+    or by what started this process, and torch cannot use it.
+    """
+    set_tf32(False)
+    if compute.device == "cpu":
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if not torch.cuda.is_available():
+        asked = "compute.device = 'cuda'" if compute.device == "cuda" else sign_of_gpu(os.environ)
+        if asked is None:
+            return torch.device("cpu")
+        raise UserError(
+            f"{asked}, but torch {torch.__version__} cannot use a GPU ({_why_no_gpu()}); "
+            f"install a build of torch that fits the driver, or set compute.device to cpu"
+        )
+    # A cluster may show each rank its own GPU alone.
+    index = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
+    device = torch.device("cuda", index)
+    torch.cuda.set_device(device)
+    # cuDNN's attention makes a plan for every new shape, of which sampling has one per step.
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    return device
+
+
+def _why_no_gpu() -> str:
+    """Return torch's own words for why there is no GPU."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return str(error).strip().splitlines()[0].rstrip(".")
+    return "it sees none"
 
 
 def can_compile(device: torch.device) -> bool:
@@ -36,19 +64,24 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def compute_exactly(device: torch.device, threads: int) -> None:
+def compute_exactly(device: torch.device, threads: int, *, tf32: bool = False) -> None:
     """Make a process's results repeatable on the CPU: fixed threads, deterministic kernels.
 
     On a GPU results repeat up to float rounding; deterministic kernels would cost speed there.
+    `tf32` is `set_tf32`'s.
     """
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(device.type == "cpu")
     # Filling fresh memory would find reads of what was never written, at the cost of a pass over
     # every tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    set_tf32(tf32)
 
 
-def forbid_tf32() -> None:
-    """Make a GPU multiply float32 as float32: TF32 keeps 10 of the 23 bits of its fractions."""
-    torch.backends.cudnn.allow_tf32 = False
+def set_tf32(convolutions: bool) -> None:
+    """Say whether a GPU's float32 convolutions may use TF32, which keeps 10 of 23 fraction bits.
+
+    Matrix products never do. PyTorch's own default allows it in convolutions.
+    """
+    torch.backends.cudnn.allow_tf32 = convolutions
     torch.backends.cuda.matmul.allow_tf32 = False

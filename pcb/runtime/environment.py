@@ -66,7 +66,10 @@ def required_packages() -> list[str]:
 
 
 def machine() -> dict[str, str]:
-    """Return the machine's platform, processor, number of cores and, where one was used, GPU."""
+    """Return the machine's platform, processor and number of cores, and what torch computed on.
+
+    `device` is `cpu`, or `cuda` with the name of the `gpu` and where `tf32` was allowed.
+    """
     found = {
         "platform": platform.platform(),
         "cpu": processor_name(),
@@ -74,9 +77,20 @@ def machine() -> dict[str, str]:
     }
     # Whoever used a GPU has imported torch; importing it here would cost everyone seconds.
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
+    if torch is None:
+        return found
+    if not torch.cuda.is_initialized():
+        return {**found, "device": "cpu"}
+    tf32 = {
+        "convolutions": torch.backends.cudnn.allow_tf32,
+        "products": torch.backends.cuda.matmul.allow_tf32,
+    }
+    return {
+        **found,
+        "device": "cuda",
+        "gpu": torch.cuda.get_device_name(),
+        "tf32": " and ".join(name for name, allowed in tf32.items() if allowed) or "nowhere",
+    }
 
 
 def processor_name() -> str:

@@ -8,6 +8,7 @@ rounding.
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pcb.errors import UserError
+
+RENDEZVOUS = timedelta(minutes=5)
+"""How long ranks wait until all have started; one that is not there by then has failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,17 +82,25 @@ class Ranks:
             values /= self.world
         return values
 
+    def of_first(self, answer: bool) -> bool:
+        """Return the first rank's answer."""
+        answers = torch.tensor([int(answer)])
+        if self.world > 1:
+            dist.broadcast(answers, 0)
+        return bool(answers)
+
     def wait(self) -> None:
         """Wait until all ranks are here."""
         if self.world > 1:
-            dist.barrier()
+            # On the CPU: NCCL gives up sooner than a large checkpoint may take.
+            dist.all_reduce(torch.zeros(1))
 
 
 def join_ranks(device: torch.device, batch_size: int) -> Ranks:
     """Return this process's rank, after all ranks that the environment names have met.
 
     RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are PyTorch's usual ones. Raises UserError if the
-    batch cannot be dealt out evenly.
+    batch cannot be dealt out evenly, DistStoreError if a rank does not come.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -98,13 +110,17 @@ def join_ranks(device: torch.device, batch_size: int) -> Ranks:
             f"training.batch_size = {batch_size}: not a multiple of the {world} ranks; change it, "
             f"or the number of GPUs"
         )
-    rank = int(os.environ["RANK"])
-    backend = "gloo"
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        # Gradients by NCCL, votes by Gloo.
-        backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, rank=rank, world_size=world)
+    store, rank, world = next(dist.rendezvous("env://", timeout=RENDEZVOUS))
+    # Gradients by NCCL, votes by Gloo.
+    cuda = device.type == "cuda"
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if cuda else "gloo",
+        store=store,
+        rank=rank,
+        world_size=world,
+        # NCCL then connects now, and says now if it cannot.
+        device_id=device if cuda else None,
+    )
     return Ranks(rank=rank, world=world)
 
 

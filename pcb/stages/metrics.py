@@ -24,7 +24,7 @@ from pcb.metrics.parts import Part, fill_parts, read_parts
 from pcb.metrics.target import load_target
 from pcb.pipeline.job import Job
 from pcb.runtime.atomic import whole_files, write_atomic
-from pcb.runtime.device import DTYPES, compute_exactly, forbid_tf32, pick_device, send
+from pcb.runtime.device import DTYPES, compute_exactly, pick_device, send
 from pcb.sample.uniforms import labels
 from pcb.tokenizer.load import load_tokenizer
 from pcb.tokenizer.vq import Tokenizer
@@ -40,7 +40,6 @@ def run(job: Job) -> dict[str, Any]:
     preset = job.preset
     device = pick_device(preset.compute)
     compute_exactly(device, 1)
-    forbid_tf32()
     shards = sample_shards(job.inputs["sample"], preset.sampling.images)
     parts = feature_parts(preset, job.inputs["tokenizer"], shards, device, job.folder)
     extractor = load_extractor(preset.metrics.extractor, job.inputs["reference"], device)

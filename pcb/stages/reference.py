@@ -25,7 +25,7 @@ from pcb.metrics.statistics import statistics_of
 from pcb.metrics.target import Target, save_target
 from pcb.pipeline.job import Job
 from pcb.runtime.atomic import atomic
-from pcb.runtime.device import compute_exactly, forbid_tf32, pick_device
+from pcb.runtime.device import compute_exactly, pick_device
 from pcb.runtime.progress import Progress
 from pcb.runtime.weights import save_weights
 from pcb.train.classifier import ClassifierObjective
@@ -94,7 +94,6 @@ def build_inception(
 
     Raises UserError if a file is missing, damaged, or holds another number of images.
     """
-    forbid_tf32()
     reference = open_images(external_file(preset.files, "adm-reference"))
     if reference.count != preset.metrics.reference_images:
         raise UserError(

@@ -20,7 +20,7 @@ from pcb.metrics.features import Extractor
 from pcb.metrics.inception import load_inception
 from pcb.metrics.reconstruction import measure, reconstructions
 from pcb.pipeline.job import Entry, Job
-from pcb.runtime.device import compute_exactly, forbid_tf32, pick_device
+from pcb.runtime.device import compute_exactly, pick_device, set_tf32
 from pcb.runtime.weights import save_weights
 from pcb.stages.train import write_log
 from pcb.tokenizer.load import TOKENIZER_FILE
@@ -76,7 +76,7 @@ def _requantise(job: Job) -> dict[str, Any]:
     assert settings is not None
     autoencoder = job.preset.tokenizer.autoencoder
     device = pick_device(compute)
-    compute_exactly(device, compute.threads)
+    compute_exactly(device, compute.threads, tf32=job.preset.tokenizer.tf32)
     own = load_llamagen(external_file(job.preset.files, "llamagen"), autoencoder).to(device)
     own.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     extractor = None
@@ -111,7 +111,7 @@ def _measure_both(
     """Measure LlamaGen's own codebook and the new one; write some reconstructions by both."""
     settings, batch = job.preset.tokenizer.requantisation, job.preset.compute.encoding_batch
     assert settings is not None
-    forbid_tf32()
+    set_tf32(False)
     codebooks = {"_before": own.codebook, "": codes}
     where, images = _held_out(job)
     chosen = evenly(images, settings.measured_images)

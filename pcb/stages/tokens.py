@@ -28,7 +28,7 @@ def run(job: Job) -> dict[str, Any]:
     """Encode what is not there yet."""
     preset = job.preset
     device = pick_device(preset.compute)
-    compute_exactly(device, preset.compute.threads)
+    compute_exactly(device, preset.compute.threads, tf32=preset.tokenizer.tf32)
     tokenizer = load_tokenizer(job.inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
     images = open_images(job.inputs["data"], preset, "train")
     if job.whole:

@@ -47,7 +47,8 @@ def train(job: Job, name: str) -> dict[str, Any]:
     settings, compute = job.preset.models[name].training, job.preset.compute
     assert settings is not None
     device = pick_device(compute)
-    compute_exactly(device, compute.threads)
+    # The transformer has no convolutions; the tokenizer has, where batches are encoded here.
+    compute_exactly(device, compute.threads, tf32=job.preset.tokenizer.tf32)
     ranks = join_ranks(device, settings.batch_size)
     # The initial weights come from the CPU's generator on any device.
     torch.manual_seed(settings.seed)

@@ -6,10 +6,10 @@ H head dim, C = N * H.
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from pcb.model.cache import Cache
+from pcb.systems import exact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,5 @@ def attend(
     scale: float | None = None,
 ) -> Tensor:
     """Return softmax(scale * q k) v, (R, L, C); without a scale it is 1 / sqrt(H)."""
-    out = F.scaled_dot_product_attention(
-        q_RLNH.transpose(1, 2), k_RNMH, v_RNMH, attn_mask=mask, scale=scale
-    )
+    out = exact.attend(q_RLNH.transpose(1, 2), k_RNMH, v_RNMH, mask, scale)
     return out.transpose(1, 2).flatten(2)

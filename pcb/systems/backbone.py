@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcb.model.cache import Cache
+from pcb.systems.exact import attend, elementwise
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -109,12 +110,14 @@ class Attention(nn.Module):
     def forward(self, x_RLC: Tensor, call: Call, i: int) -> Tensor:
         """Return (R, L, C); `i` is the block's number, its place in the cache."""
         R, L, C = x_RLC.shape
-        q, k, v = self.wqkv(x_RLC).view(R, L, 3, self.heads, C // self.heads).unbind(2)
-        q_RNLH = rotate(q, call.phases).transpose(1, 2)
-        k_RNMH, v_RNMH = rotate(k, call.phases).transpose(1, 2), v.transpose(1, 2)
+        qkv = self.wqkv(x_RLC).view(R, L, 3 * self.heads, C // self.heads).transpose(1, 2)
+        # Queries and keys turn together: half as many small kernels.
+        turned = rotate(qkv[:, : 2 * self.heads], call.phases.transpose(-3, -4))
+        q_RNLH, k_RNMH = turned.chunk(2, dim=1)
+        v_RNMH = qkv[:, 2 * self.heads :]
         if call.cache is not None:
             k_RNMH, v_RNMH = call.cache.update(i, call.start, k_RNMH, v_RNMH)
-        out = F.scaled_dot_product_attention(q_RNLH, k_RNMH, v_RNMH, attn_mask=call.mask)
+        out = attend(q_RNLH, k_RNMH, v_RNMH, call.mask)
         return self.wo(out.transpose(1, 2).reshape(R, L, C))
 
 
@@ -129,7 +132,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x_RLC: Tensor) -> Tensor:
         """Return (R, L, C)."""
-        return self.w2(F.silu(self.w1(x_RLC)) * self.w3(x_RLC))
+        return self.w2(elementwise(F.silu, self.w1(x_RLC)) * self.w3(x_RLC))
 
 
 class TransformerBlock(nn.Module):

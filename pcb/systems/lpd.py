@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pcb.model.cache import Cache
 from pcb.systems.attention import Context
 from pcb.systems.backbone import Positive
+from pcb.systems.exact import elementwise
 from pcb.systems.guidance import Count, Guidance
 from pcb.systems.own_order import OwnOrderDecoder
 from pcb.systems.weights import read_tensors, with_weights
@@ -79,7 +80,7 @@ class MLP(nn.Module):
 
     def forward(self, x_RLC: Tensor) -> Tensor:
         """Return (R, L, C)."""
-        return self.fc2(F.gelu(self.fc1(x_RLC)))
+        return self.fc2(elementwise(F.gelu, self.fc1(x_RLC)))
 
 
 class Block(nn.Module):

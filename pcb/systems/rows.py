@@ -1,7 +1,7 @@
 """The rows of a batch: images with their class, with guidance the same without, and filler.
 
-On a CPU a product of few rows may be summed in another order than one of many, and an image would
-depend on its batch: calls of few tokens get rows more, copies of the first, that nobody reads.
+On a CPU some numbers of rows are summed in another order than others (`pcb.systems.exact`), and an
+image would depend on its batch: calls get rows more, copies of the first, that nobody reads.
 
 Letters: B images, R rows, n tokens of a block, V codes.
 """
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pcb.runtime.device import send
 from pcb.sample.rows import MIN_CPU_ROWS
+from pcb.systems.exact import PACK, padded
 from pcb.systems.guidance import mix
 
 
@@ -21,7 +22,7 @@ class Rows:
         """`null_class`: the row of the class table that stands for no class."""
         self.images, self.guided = images, guided
         self._real = 2 * images if guided else images
-        self._least = MIN_CPU_ROWS if device.type == "cpu" else 1
+        self._least, self._pack = (MIN_CPU_ROWS, PACK) if device.type == "cpu" else (1, 1)
         self.most = self.count(1)
         """The rows of the widest call: as many a cache must have."""
         self.image_R = torch.zeros(self.most, dtype=torch.int64, device=device)
@@ -37,7 +38,7 @@ class Rows:
 
     def count(self, tokens: int) -> int:
         """Return the rows of a call whose smallest product has so many tokens per row."""
-        return max(self._real, -(-self._least // tokens))
+        return padded(max(self._real, -(-self._least // tokens)), self._pack)
 
     def guide(self, logits_RnV: Tensor, scales_n: Tensor) -> Tensor:
         """Return the (B, n, V) logits of the images, in float32, guided where guidance is on."""

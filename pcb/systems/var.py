@@ -9,6 +9,7 @@ C width, N heads, H head dim, V codes, D code width.
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from pcb.errors import UserError
 from pcb.systems.attention import Context
 from pcb.systems.backbone import Positive
+from pcb.systems.exact import elementwise
 from pcb.systems.var_quantizer import SCALES, check_scales
 from pcb.systems.weights import read_tensors, with_weights
 
@@ -93,7 +95,7 @@ class MLP(nn.Module):
 
     def forward(self, x_RLC: Tensor) -> Tensor:
         """Return (R, L, C)."""
-        return self.fc2(F.gelu(self.fc1(x_RLC), approximate="tanh"))
+        return self.fc2(elementwise(partial(F.gelu, approximate="tanh"), self.fc1(x_RLC)))
 
 
 class Block(nn.Module):
@@ -107,7 +109,7 @@ class Block(nn.Module):
 
     def modulation(self, class_RC: Tensor) -> Tensor:
         """Return two gates, two scales, two shifts: (R, 6, C)."""
-        return self.ada_lin(class_RC).unflatten(1, (6, -1))
+        return _linear_of_silu(self.ada_lin, class_RC).unflatten(1, (6, -1))
 
     def forward(
         self, x_RLC: Tensor, modulation_R6C: Tensor, context: Context, layer: int
@@ -129,7 +131,7 @@ class HeadNorm(nn.Module):
 
     def modulation(self, class_RC: Tensor) -> Tensor:
         """Return scale and shift, (R, 2, C)."""
-        return self.ada_lin(class_RC).unflatten(1, (2, -1))
+        return _linear_of_silu(self.ada_lin, class_RC).unflatten(1, (2, -1))
 
     def forward(self, x_RLC: Tensor, modulation_R2C: Tensor) -> Tensor:
         """Return (R, L, C)."""
@@ -216,6 +218,11 @@ def load_var(path: Path, config: VARConfig) -> VAR:
     if any(buffer.any() for name, buffer in model.named_buffers() if "zero_k_bias" in name):
         raise UserError(f"{path}: a zero_k_bias is not zero")
     return model
+
+
+def _linear_of_silu(layers: nn.Sequential, class_RC: Tensor) -> Tensor:
+    """Return what SiLU and a linear layer, as the released names have them, make of a class."""
+    return layers[1](elementwise(layers[0], class_RC))
 
 
 def _modulated(x_RLC: Tensor, scale_R1C: Tensor, shift_R1C: Tensor) -> Tensor:

@@ -17,13 +17,16 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from pcb.errors import UserError
 from pcb.runtime import interrupt
 from pcb.runtime.pool import in_order
 from pcb.runtime.progress import Progress
 from pcb.runtime.ranks import Ranks, Vote, leave_ranks
-from pcb.train.checkpoint import load_checkpoint, save_checkpoint
+from pcb.train.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint, set_aside
 
 LOG_EVERY = 20
+_STATE = {"objective", "iteration", "log", "total", "count"}
+"""What a checkpoint holds."""
 GO_ON, SAVE, LEAVE = range(3)
 """What ranks wish after an iteration; the greatest wish of any is done by all."""
 
@@ -36,6 +39,7 @@ class Objective(ABC, Generic[Batch]):
     FIGURE: ClassVar[str] = "loss"
     """The column of the log that progress shows."""
     device: torch.device
+    optimizer: torch.optim.Optimizer
 
     @property
     @abstractmethod
@@ -53,7 +57,10 @@ class Objective(ABC, Generic[Batch]):
 
     @abstractmethod
     def step(self, iteration: int, batch: Batch) -> Tensor:
-        """Take one optimizer step; return its figures, (F,), of which a row has the means."""
+        """Take one optimizer step; return its figures, (F,), of which a row has the means.
+
+        All are finite as long as training goes well.
+        """
 
     @abstractmethod
     def row(self, iteration: int, means_F: Tensor) -> dict[str, float]:
@@ -90,6 +97,8 @@ class Loop:
     # Figures since the last row stay on their device: a sum is not waited for.
     _total_F: Tensor | float = 0.0
     _count: int = 0
+    _checkpoint: int = 0
+    """Iteration of the folder's checkpoint, 0 without one."""
     _begun: bool = False
     _vote: Vote = field(default_factory=Vote)
     _saved: float = field(default_factory=time.monotonic)
@@ -100,11 +109,15 @@ class Loop:
         mapped = self.ranks.world > 1 and self.objective.device.type == "cuda"
         state = load_checkpoint(self.folder, mapped=mapped)
         self._begun = True
+        if state is not None and not state.keys() >= _STATE:
+            set_aside(self.folder, f"{self.folder / CHECKPOINT}: of another version of the code")
+            state = None
         if state is None:
             self.objective.start()
             return False
         self.objective.restore(state["objective"])
         self.iteration, self.log = state["iteration"], state["log"]
+        self._checkpoint = self.iteration
         self._total_F, self._count = state["total"].to(self.objective.device), state["count"]
         return True
 
@@ -138,6 +151,9 @@ class Loop:
         self._total_F = self._total_F + figures_F.double()
         self._count += 1
         self.iteration += 1
+        # Elsewhere the next row tells: a GPU is not waited for, and ranks stop together.
+        if self.ranks.world == 1 and figures_F.device.type == "cpu":
+            self._check(figures_F, 1)
 
     def save(self) -> None:
         """Write the checkpoint from which an equal run continues; a call of all ranks together.
@@ -149,6 +165,7 @@ class Loop:
         total_F = torch.as_tensor(self._total_F)
         if self._count:
             self._total_F = total_F = self.ranks.mean(total_F)
+            self._check(total_F, self._count)
         if self.ranks.first:
             state = {
                 "objective": self.objective.state(),
@@ -158,6 +175,7 @@ class Loop:
                 "count": self._count,
             }
             save_checkpoint(self.folder, state)
+        self._checkpoint = self.iteration
 
     def part(self) -> None:
         """Wait for the other ranks and part from them: training is over."""
@@ -177,8 +195,23 @@ class Loop:
         """Return the log's next row, of all ranks' means since the last one."""
         assert isinstance(self._total_F, Tensor)
         means_F = self.ranks.mean(self._total_F / self._count).cpu()
+        self._check(means_F, self._count)
         self._total_F, self._count = 0.0, 0
         return {"iteration": self.iteration, **self.objective.row(self.iteration, means_F)}
+
+    def _check(self, figures_F: Tensor, count: int) -> None:
+        """Raise UserError if what the last `count` iterations recorded is not finite."""
+        if bool(figures_F.isfinite().all()):
+            return
+        first, last = self.iteration - count + 1, self.iteration
+        when = f"at iteration {last}" if first == last else f"in iterations {first} to {last}"
+        rate = self.objective.optimizer.param_groups[0]["lr"]
+        kept = f"of iteration {self._checkpoint}" if self._checkpoint else "none"
+        raise UserError(
+            f"{self.folder}: the loss is no longer finite {when} (learning rate {rate:.3g}): "
+            f"training has diverged; last good checkpoint: {kept}; the same settings end here "
+            "again, so lower the learning rate, or look at the data"
+        )
 
     def _decide(self) -> int:
         """Return what is to be done after an iteration; ranks agree on it.
@@ -198,10 +231,18 @@ class Loop:
         return LEAVE if interrupt.due() else SAVE if late else GO_ON
 
     def _leave(self) -> None:
-        """Take the signal for which a checkpoint was written."""
+        """Take the signal for which a checkpoint was written.
+
+        The first rank's ends its process; that of another may not, as only one is to be requeued.
+        """
         # Ranks go together: none leaves while the first one writes.
+        leaving = self.ranks.of_first(interrupt.due())
         self.ranks.wait()
         interrupt.hand_over()
+        if leaving and not self.ranks.first:
+            # Another step would wait for a rank that is gone.
+            self._release()
+            raise SystemExit(0)
 
     def _release(self) -> None:
         # Before the group goes: as the group's last owner, what averages gradients would wait for

@@ -20,6 +20,9 @@ from pcb.model.transformer import Transformer
 from pcb.runtime.device import can_compile
 from pcb.train.loss import cross_entropies, token_losses
 
+RECOMPILE_LIMIT = 64
+"""Most graphs of one function in a process; training takes a few."""
+
 
 class ModelLoss(nn.Module):
     """A transformer and its loss, as one module that ranks can share (`Ranks.parallel`)."""
@@ -81,6 +84,10 @@ class ModelLoss(nn.Module):
         Layer by layer, since all share one graph, and so that each hands its gradients to the
         other ranks while those of the layers before it are computed.
         """
+        # All layers of a process share what is compiled of their code: several models, sizes and
+        # precisions fit. Beyond the limit torch would compute uncompiled without a word.
+        torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
         # It would cut a layer's graph where a bucket of gradients ends, and refuses FlexAttention.
         torch._dynamo.config.optimize_ddp = False
         for layer in self.model.layers:

@@ -75,7 +75,10 @@ class TokenizerObjective(Objective[Tensor]):
         return self.settings.iterations
 
     def step(self, iteration: int, batch: Tensor) -> Tensor:
-        """Take one optimizer step, and move the codebook after it; return the _FIGURES."""
+        """Take one optimizer step, and move the codebook after it; return the _FIGURES.
+
+        The last entry says whether there were codes.
+        """
         if iteration == int(self.settings.continuous * self.settings.iterations):
             self._codebook = self._start_codebook(iteration)
         for group in self.optimizer.param_groups:
@@ -94,16 +97,21 @@ class TokenizerObjective(Objective[Tensor]):
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        spread = math.nan
+        spread, coded = 0.0, self._codebook is not None
         if self._codebook is not None:
             self._move_codebook(iteration, rows_of(latents_BChw.detach()), codes_Bhw.flatten())
             spread = perplexity(self._codebook.counts_V)
-        figures = (loss.item(), reconstruction.item(), commitment.item(), spread)
+        figures = (loss.item(), reconstruction.item(), commitment.item(), spread, coded)
         return torch.tensor(figures, dtype=torch.float64, device=self.device)
 
     def row(self, iteration: int, means_F: Tensor) -> dict[str, float]:
-        """Return the means of the _FIGURES since the last row."""
-        return dict(zip(_FIGURES, means_F.tolist(), strict=True))
+        """Return the means of the _FIGURES since the last row.
+
+        There is no perplexity unless all its iterations had codes.
+        """
+        *means, coded = means_F.tolist()
+        row = dict(zip(_FIGURES, means, strict=True))
+        return row if coded == 1 else {**row, "perplexity": math.nan}
 
     def batch(self, iteration: int) -> Tensor:
         """Return an iteration's images in [-1, 1], of one scale drawn for all of them."""

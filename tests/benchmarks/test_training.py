@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from benchmarks import training
-from benchmarks.case import FAST
-from benchmarks.training import _EVERYWHERE, _ON_GPU, _step, _taken, _Way
+from benchmarks.measure import FAST
+from benchmarks.training import _EVERYWHERE, _ON_GPU, Way, step_part, taken
 from pcb.train import loss
 
 CPU = torch.device("cpu")
@@ -22,7 +22,7 @@ def check(case, tolerance):
 
 
 def test_every_way_on_a_cpu_gives_the_same():
-    case = _step("mini", 2).make(CPU)
+    case = step_part("mini", 2).make(CPU)
     assert list(case.variants) == list(_EVERYWHERE)
     assert case.items == 2
     check(case, 1e-5)
@@ -32,7 +32,7 @@ def test_every_way_on_a_cpu_gives_the_same():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-2), ("bfloat16", 1e-1)])
 def test_every_way_on_a_gpu_gives_the_same(precision, tolerance):
-    case = _step("mini", 4, precision).make(torch.device("cuda"))
+    case = step_part("mini", 4, precision).make(torch.device("cuda"))
     assert list(case.variants) == list(_EVERYWHERE | _ON_GPU)
     check(case, tolerance)
 
@@ -43,11 +43,11 @@ def test_a_way_is_taken_while_it_is_measured_and_no_longer(monkeypatch):
     monkeypatch.setattr(
         training, "TransformerObjective", lambda **parts: made.append(Kept(**parts)) or made[0]
     )
-    _step("mini", 3).make(CPU)
+    step_part("mini", 3).make(CPU)
     objective = made[0]
     before = seen(objective)
-    way = _Way(recompute=True, micro_batches=2, logits_in_parts=False)
-    with pytest.raises(ZeroDivisionError), _taken(way, objective):
+    way = Way(recompute=True, micro_batches=2, logits_in_parts=False)
+    with pytest.raises(ZeroDivisionError), taken(way, objective):
         assert seen(objective) == (True, 2, torch.iinfo(torch.int64).max)
         raise ZeroDivisionError
     assert seen(objective) == before == (False, None, 7)

@@ -118,12 +118,20 @@ def test_schedule_prints_scales_blocks_and_steps(
 def test_schedule_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     main(["schedule", "--ratio", "2", "--total-steps", "5", "--final", "4"])
     assert capsys.readouterr().out.splitlines() == [
-        "scale    tokens  blocks  sizes of the blocks",
-        "1x1           1       1  1 x 1",
-        "2x2           4       2  2 x 2",
-        "4x4          16       2  2 x 8",
+        "scale    tokens  blocks  known as   sizes of the blocks",
+        "1x1           1       1  aligned    1 x 1",
+        "2x2           4       2  aligned    2 x 2",
+        "4x4          16       2  aligned    2 x 8",
         "3 scales, 21 tokens, 5 steps",
     ]
+
+
+def test_schedule_warns_of_untrained_blocks(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["schedule", "--ratio", "4", "--total-steps", "29", "--final", "8"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2] == "3 scales, 69 tokens, 29 steps"
+    assert lines[-1].startswith("scale 8x8: blocks of sizes that training never draws")
+    assert lines[-1].endswith("27 and 34 steps")
 
 
 @pytest.mark.parametrize(
@@ -300,6 +308,17 @@ def test_doctor_looks_at_machine_presets_and_results(
         assert re.search(rf"^  ok    {thing} +\S", out, flags=re.MULTILINE)
     assert "preset mini (active)" in out
     assert "0 of 21 are current" in out
+
+
+def test_doctor_says_why_a_gpu_cannot_be_used(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("SLURM_JOB_GPUS", "0")
+    assert examine(project / "params.yaml") == 1
+    out = capsys.readouterr().out
+    assert re.search(r"LACK  GPU +none; SLURM_JOB_GPUS = 0, but torch .* cannot use a GPU", out)
 
 
 def test_doctor_says_what_a_preset_lacks(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -254,7 +254,7 @@ def test_a_local_file_may_say_nothing(tmp_path, local):
 @pytest.mark.parametrize(
     ("local", "message"),
     [
-        ("preset: x", "unknown key 'preset'; known: cluster, files"),
+        ("preset: x", "unknown key 'preset'; expected `cluster` and `files` alone"),
         ("[1]", "expected `cluster` and `files` alone"),
         ("cluster: [1]", r"cluster = \[1\]: expected a mapping"),
         (

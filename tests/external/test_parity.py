@@ -12,7 +12,8 @@ import yaml
 from pcb.errors import UserError
 from pcb.external.autoencoder import read_checkpoint
 from pcb.external.parity import compare, main
-from pcb.external.released import TRANSFORMER_NAMES, load_released
+from pcb.external.released import load_released
+from pcb.external.tensor_names import TRANSFORMER_NAMES
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 FOLDERS = ["tiny-2x", "tiny-3x", "class-row-2x"]
@@ -181,9 +182,11 @@ LLAMA = {
         ({"img_size": None}, "model.img_size = None: expected `int`"),
         ({"img_size": 0}, "model.img_size = 0: expected 1 to 4096"),
         ({"img_size": 10**9}, "model.img_size = 1000000000: expected 1 to 4096"),
-        ({"img_size": 33}, "model.img_size = 33: expected a multiple of the autoencoder's stride 4"),
+        (
+            {"img_size": 33},
+            "model.img_size = 33: expected a multiple of the autoencoder's stride 4",
+        ),
         ({"img_size": [32]}, "model.img_size = [32]: expected `int`, got `array`"),
-        ({"num_classes": None}, "model.num_classes = None: expected `int`"),
         ({"num_classes": -1}, "model.num_classes = -1: expected at least 1"),
         ({"num_classes": 2.5}, "model.num_classes = 2.5: expected `int`"),
         ({"class_cond": "yes"}, "model.class_cond = 'yes': expected `bool`"),
@@ -195,7 +198,10 @@ LLAMA = {
         ({"use_head_mlp": 1}, "model.use_head_mlp = 1: expected `bool`"),
         ({"llama_config": [1]}, "model.llama_config = [1]: expected a mapping"),
         ({"llama_config": {**LLAMA, "hidden_size": 63}}, "width 63 must be an even multiple"),
-        ({"llama_config": {**LLAMA, "num_hidden_layers": "3"}}, "num_hidden_layers = '3': expected"),
+        (
+            {"llama_config": {**LLAMA, "num_hidden_layers": "3"}},
+            "num_hidden_layers = '3': expected",
+        ),
         ({"autoenc": "autoenc"}, "model.autoenc = 'autoenc': expected a mapping"),
         ({"autoenc": {"checkpoint_path": 3, "config_path": 4}}, "config_path = 4: expected `str`"),
         ({"autoenc": {"checkpoint_path": "x"}}, "no model.autoenc.config_path; is it a released"),
@@ -236,7 +242,11 @@ CODES = "autoenc.quantize.embedding.parametrizations.weight.original"
         ("lm_head.bias", 3, "'lm_head.bias' is a int where a tensor belongs"),
         ("lm_head.bias", np.float64(3), "'lm_head.bias' is a float64 where a tensor belongs"),
         ("lm_head.bias", torch.arange(64), "head.bias int64 for float32"),
-        ("lm_head.bias", torch.full((64,), float("nan")), "not finite (NaN or infinity) in head.bi"),
+        (
+            "lm_head.bias",
+            torch.full((64,), float("nan")),
+            "not finite (NaN or infinity) in head.bi",
+        ),
         (ROWS, torch.zeros(()), "rotary.phases [] for"),
         (ROWS, torch.zeros(3, 5), "rotary.phases [3, 5] for"),
         (CODES, torch.zeros(3), "trained with another codebook"),
@@ -257,5 +267,7 @@ def test_half_precision_is_converted_and_said(copy, kind, capsys):
     model = load_released(copy).transformer
     assert "converted to float32" in capsys.readouterr().out
     whole = load_released(REFERENCE / "tiny-2x").transformer
-    assert all(x.dtype == torch.float32 for x in model.state_dict().values() if x.is_floating_point())
+    assert all(
+        x.dtype == torch.float32 for x in model.state_dict().values() if x.is_floating_point()
+    )
     assert torch.equal(model.head.bias, whole.head.bias.to(kind).float())

@@ -52,7 +52,7 @@ export SUBMITIT_EXECUTOR=slurm
 """
 COMMAND = (
     "srun --unbuffered --output FOLDER/%j_%t_log.out --error FOLDER/%j_%t_log.err"
-    " --kill-on-bad-exit=1"
+    " --kill-on-bad-exit=1 --cpus-per-task=8"
     " apptainer exec --nv pcb.sif python -u -m submitit.core._submit FOLDER"
 )
 

@@ -12,7 +12,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from pcb.errors import UserError
 from pcb.metrics.features import extract, join_features, load_features, save_features
 from pcb.metrics.inception import load_inception
-from pcb.runtime.device import forbid_tf32
+from pcb.runtime.device import set_tf32
 from tests.inception import LOGITS, POOL, SPATIAL, random_images
 
 CPU = torch.device("cpu")
@@ -83,7 +83,7 @@ def test_one_pass_gathers_all_and_parts_join_to_the_whole(extractor, tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_sees_what_the_cpu_sees(inception, layers):
-    forbid_tf32()
+    set_tf32(False)
     found = load_inception(inception, torch.device("cuda"))(pixels_of(2).cuda())
     for one, other in zip(found, layers, strict=True):
         torch.testing.assert_close(one.cpu(), other, rtol=1e-3, atol=1e-4)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity.metric_fid as theirs
+from torch_fidelity.metric_kid import kernel_mmd
 
-from pcb.metrics.frechet import frechet_distance, resampled_deviation
+from pcb.metrics.frechet import frechet_distance, overlap_on, resampled_deviation
+from pcb.metrics.kid import discrepancy, kernel_distance
 from pcb.metrics.statistics import Statistics, statistics_of, sums_of
 
 
@@ -61,6 +63,33 @@ def test_fewer_images_than_features_still_give_the_distance():
     expected = shift + a.square().sum() + b.square().sum() - 2 * overlap
     found = frechet_distance(statistics_of(x), statistics_of(y))
     assert found == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("images", [8, 90])
+def test_torch_finds_the_overlap_that_numpy_finds(images):
+    """What a GPU computes; with fewer images than features, too."""
+    one, other = statistics_of(normal(images, 30)), statistics_of(normal(80, 30, seed=1))
+    spread = np.trace(one.covariance) + np.trace(other.covariance)
+    shift = np.square(one.mean - other.mean).sum()
+    expected = (shift + spread - frechet_distance(one, other)) / 2
+    assert overlap_on(one, other, torch.device("cpu")) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_discrepancy_is_torch_fidelitys():
+    one, other = normal(70, 30).double(), normal(70, 30, seed=1, shift=0.3).double()
+    expected = kernel_mmd(one.numpy(), other.numpy())
+    assert float(discrepancy(one, other)) == pytest.approx(float(expected), rel=1e-10)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_scores_as_a_cpu_does():
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    one, other = normal(300, 40), normal(250, 40, seed=1, shift=0.2)
+    sums = statistics_of(one), statistics_of(other)
+    assert frechet_distance(*sums, cuda) == pytest.approx(frechet_distance(*sums), rel=1e-9)
+    exact, found = (kernel_distance(one, other, 5, 100, where) for where in (cpu, cuda))
+    assert found == pytest.approx(exact, rel=1e-9)
 
 
 def test_the_spread_of_fid_repeats_and_shrinks_with_more_images():

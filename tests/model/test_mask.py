@@ -8,7 +8,8 @@ from torch.nn.attention.flex_attention import create_block_mask
 from pcb.model.layers import AttentionContext
 from pcb.model.mask import TILE, attend, tiled_mask
 from pcb.model.sequence import sequence_of
-from pcb.order.schedule import schedule_from_blocks, schedule_from_total
+from pcb.order.allocation import schedule_from_total
+from pcb.order.schedule import schedule_from_blocks
 from tests.models import random_inputs, tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from pcb.model.sequence import NO_PREVIOUS, sequence_of
+from pcb.order.allocation import schedule_from_total
 from pcb.order.checkerboard import progressive_checkerboard
-from pcb.order.schedule import Schedule, schedule_from_blocks, schedule_from_total
+from pcb.order.schedule import Schedule, schedule_from_blocks
 
 SCHEDULES = [
     schedule_from_blocks((1, 2, 4, 8), 4),

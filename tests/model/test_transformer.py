@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pcb.config import Model
-from pcb.external.released import rename
+from pcb.external.tensor_names import rename
 from pcb.model.inputs import Inputs
 from pcb.model.layers import AttentionContext
 from pcb.model.rotary import RotaryPhases, initial_angles, rotate

@@ -1,18 +1,17 @@
 """Scales, blocks and steps against the method's table, and the exact allocation of steps."""
 
-import itertools
-
 import pytest
 
+from pcb.order.allocation import schedule_from_total
 from pcb.order.schedule import (
     Schedule,
-    allocate_steps,
+    block_kind,
     blocks_of,
-    even_blocks,
+    exact_blocks,
     num_tokens,
     scale_sizes,
     schedule_from_blocks,
-    schedule_from_total,
+    serial_schedule,
     training_block_sizes,
 )
 
@@ -76,29 +75,6 @@ def test_blocks_follow_the_papers_rule(tokens, k):
     assert blocks[-1] <= size
 
 
-def brute_force_spread(sizes, total):
-    """The most even split: least sum of squares, and among those the largest for fine scales."""
-    ranges = [range(1, size * size + 1) for size in sizes]
-    splits = [split for split in itertools.product(*ranges) if sum(split) == total]
-    return min(splits, key=lambda split: (sum(n * n for n in split), split))
-
-
-@pytest.mark.parametrize("sizes", [(1, 2, 4), (1, 3), (2, 3), (1, 2, 3), (3,)])
-def test_steps_are_spread_as_evenly_as_possible(sizes):
-    for total in range(len(sizes), num_tokens(sizes) + 1):
-        assert allocate_steps(sizes, total) == brute_force_spread(sizes, total)
-
-
-@pytest.mark.parametrize("ratio", [2, 3, 4])
-@pytest.mark.parametrize("total", [9, 13, 17, 25])
-def test_equal_steps_are_hit_exactly(ratio, total):
-    schedule = schedule_from_total(scale_sizes(8, ratio), total)
-    assert schedule.steps == total
-    for blocks in schedule.blocks:
-        assert max(blocks) - min(blocks) <= 1
-        assert list(blocks) == sorted(blocks, reverse=True)
-
-
 def test_headline_schedules_agree_with_k():
     for ratio, k in ((2, 4), (4, 8)):
         sizes = scale_sizes(16, ratio)
@@ -115,19 +91,13 @@ def test_a_list_of_blocks_is_hit_exactly():
     assert schedule_from_blocks((1, 2, 8), (1, 3, 5)).blocks_per_scale == (1, 3, 5)
 
 
-@pytest.mark.parametrize("total", [0, 3, 86])
-def test_impossible_totals_are_refused(total):
-    with pytest.raises(ValueError, match="impossible for scales 1 2 4 8"):
-        schedule_from_total((1, 2, 4, 8), total)
-
-
 def test_impossible_blocks_are_refused():
     with pytest.raises(ValueError, match="at least 1"):
         schedule_from_blocks((1, 2), 0)
     with pytest.raises(ValueError, match="2 entries for 3 scales"):
         schedule_from_blocks((1, 2, 4), (1, 2))
     with pytest.raises(ValueError, match="cannot be cut"):
-        even_blocks(4, 5)
+        exact_blocks(2, 5)
     with pytest.raises(ValueError, match="do not tile"):
         Schedule(sizes=(2,), blocks=((1, 2),))
 
@@ -137,3 +107,36 @@ def test_training_draws_from_2s_minus_1_block_sizes(size):
     values = training_block_sizes(size)
     assert len(values) == 2 * size - 1
     assert set(values) == set(range(1, size + 1)) | {size * size // x for x in range(1, size)}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 16])
+def test_exact_blocks_are_trained_wherever_a_trained_size_gives_their_number(size):
+    tokens = size * size
+    trained = {n for b in training_block_sizes(size) for n in (tokens // b, -(-tokens // b))}
+    for count in range(1, tokens + 1):
+        blocks = exact_blocks(size, count)
+        assert (len(blocks), sum(blocks)) == (count, tokens)
+        assert (block_kind(size, blocks) != "untrained") == (count in trained)
+
+
+@pytest.mark.parametrize(
+    ("size", "blocks", "kind"),
+    [
+        (8, (64,), "aligned"),
+        (8, (16,) * 4, "aligned"),
+        (8, (1,) * 64, "aligned"),
+        (3, (1,) * 9, "aligned"),
+        (8, (11, 11, 11, 11, 10, 10), "untrained"),
+        (8, (5,) * 11 + (9,), "trained"),
+        (8, (5,) * 12 + (4,), "trained"),
+        (8, (11, 11, 11, 11, 20), "untrained"),
+        (6, (9,) * 4, "trained"),
+        (8, (10, 10, 10, 10, 12, 12), "untrained"),
+    ],
+)
+def test_what_a_model_knows_of_blocks(size, blocks, kind):
+    assert block_kind(size, blocks) == kind
+
+
+def test_serial_is_one_token_per_block():
+    assert serial_schedule((1, 3)).blocks == ((1,), (1,) * 9)

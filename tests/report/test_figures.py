@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pcb.order.schedule import schedule_from_total
+from pcb.order.allocation import schedule_from_total
 from pcb.pipeline.tasks import Pipeline
 from pcb.report.curves import score_figure
 from pcb.report.evidence import Evidence

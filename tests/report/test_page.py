@@ -3,7 +3,7 @@
 import csv
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,16 @@ from tests.report.browser import Browser, find_chromium
 
 PAGE = Path("reports") / "mini" / "index.html"
 CHROMIUM = find_chromium()
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt install chromium)")
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs chromium (apt install chromium)"
+)
+
+
+def in_browser(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that opens the page in a real Chromium."""
+    return pytest.mark.service(needs_chromium(test))
+
+
 FIDS = """[...document.querySelectorAll("#table-results tbody tr")].map(
     row => parseFloat(row.cells[6].textContent))"""
 SORT = """[...document.querySelectorAll("#table-results thead th")][6]"""

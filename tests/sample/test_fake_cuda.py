@@ -150,7 +150,7 @@ def test_storage_and_shapes_are_the_same_for_every_batch(pretended):
         sampler.begin(torch.full((3,), label), torch.rand(3, model.tokens))
         state = sampler.decoder.state
         storage = [state.codes_BT, state.conditioning_BTC, state.modulations, state.rows.labels_R]
-        storage += [sampler._codes_BT, sampler._uniforms_BT, state.cache._keys, state.cache._values]
+        storage += [sampler.codes_BT, sampler._uniforms_BT, state.cache._keys, state.cache._values]
         with Shapes() as shapes:
             for step in range(schedule.steps):
                 sampler.step(step)

@@ -7,7 +7,8 @@ import torch
 from pcb.model.inputs import teacher_forced
 from pcb.model.layers import AttentionContext
 from pcb.model.sequence import rows_in_order, sequence_of
-from pcb.order.schedule import schedule_from_blocks, schedule_from_total
+from pcb.order.allocation import schedule_from_total
+from pcb.order.schedule import schedule_from_blocks
 from pcb.sample.decoder import forced_logits
 from pcb.sample.filter import EVERYTHING, GREEDY
 from pcb.sample.guidance import OFF, Guidance

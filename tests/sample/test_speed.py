@@ -12,7 +12,8 @@ from pcb.config import Speed
 from pcb.config.speed import BASELINE
 from pcb.model.cache import Cache
 from pcb.model.transformer import Transformer
-from pcb.order.schedule import schedule_from_blocks, schedule_from_total
+from pcb.order.allocation import schedule_from_total
+from pcb.order.schedule import schedule_from_blocks
 from pcb.sample.filter import GREEDY
 from pcb.sample.guidance import Guidance
 from pcb.sample.pyramid import sampler_for

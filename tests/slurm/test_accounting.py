@@ -10,7 +10,7 @@ from pcb.launch.squeue import GONE, job_named, job_states
 from tests.slurm.cluster import MiniSlurm
 from tests.slurm.conftest import TRAIN, Login, log_in, same_files, wait_for
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.slow]
 
 
 @pytest.fixture

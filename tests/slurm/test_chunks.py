@@ -13,7 +13,7 @@ from tests.slurm.cluster import MiniSlurm
 from tests.slurm.conftest import TRAIN, Login, log_in, same_files, wait_for
 from tests.units import pipeline_of
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.slow]
 
 RATIO2, RATIO4 = (
     [u for u in pipeline_of() if u.stage == "sample" and u.variant.startswith(f"{model}/")][:2]

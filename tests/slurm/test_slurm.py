@@ -23,7 +23,7 @@ from tests.slurm.conftest import TRAIN, Login, change_settings, log_in, same_fil
 from tests.units import pipeline_of
 from tests.workflow.snakemake import NOTHING, copy_project
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.slow]
 
 PROFILE = ("--workflow-profile", "workflow/profiles/slurm")
 

@@ -43,12 +43,6 @@ TINY = {
 }
 
 
-@pytest.fixture(autouse=True)
-def inexact():
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 def pipeline(tokenizer: dict, own: dict[str, Path]) -> Pipeline:
     """The tasks of the smoke preset with another tokenizer and files of one's own."""
     params = load_params(ROOT / "params.yaml")

@@ -47,12 +47,6 @@ def params(models: Mapping[str, float], **compute: object) -> dict:
     }
 
 
-@pytest.fixture(autouse=True)
-def inexact():
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory) -> dict[str, Path]:
     """Random images, and a random tokenizer whose codes they use."""

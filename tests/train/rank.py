@@ -1,11 +1,13 @@
 """A rank of a training of a tiny model: ``python -m tests.train.rank TOKENS FOLDER CASE...``.
 
 A case is JSON: settings of `Compute`, the `folder` below FOLDER where it runs, those of the `model`
-and, as `stop`, the iteration after which the last rank is told to leave.
+and, as `stop`, the iteration after which the last rank is told to leave; `first` tells the first
+one instead, whose process then ends, as that of a job that is requeued does.
 """
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,12 +30,23 @@ SETTINGS = Training(epochs=6, batch_size=8, schedules=3, learning_rate=1e-3, pre
 MODEL = {"layers": 2, "heads": 2}
 
 
+ENDED = 3
+"""Status of a first rank that was told to leave, and was not alone."""
+
+
 class Left(Exception):
     """Stands for the end of the process, after a cluster's warning."""
 
 
 def train(
-    tokens: Path, folder: Path, ranks: Ranks, *, stop: int = 0, model: dict = MODEL, **compute
+    tokens: Path,
+    folder: Path,
+    ranks: Ranks,
+    *,
+    stop: int = 0,
+    first: bool = False,
+    model: dict = MODEL,
+    **compute,
 ) -> None:
     """Train; leave the weights and what there is to say of them in the folder."""
     folder.mkdir(exist_ok=True)
@@ -57,9 +70,9 @@ def train(
     )
     loop.resume()
     begun = loop.iteration
-    last = ranks.rank == ranks.world - 1
+    told = ranks.rank == (0 if first else ranks.world - 1)
     due = interrupt.due
-    interrupt.due = lambda: bool(stop) and last and loop.iteration >= stop
+    interrupt.due = lambda: bool(stop) and told and loop.iteration >= stop
     try:
         with Progress("train", "iterations", batches.iterations) as progress:
             loop.run(progress)
@@ -76,12 +89,18 @@ def leave() -> None:
     raise Left
 
 
+def leave_as_first(ranks: Ranks) -> None:
+    """Do what submitit does when it is told: end the first task, and nothing in the others."""
+    if ranks.first:
+        sys.exit(ENDED)
+
+
 if __name__ == "__main__":
     tokens, root, *cases = sys.argv[1:]
     torch.set_num_threads(1)
     ranks = join_ranks(torch.device("cpu"), SETTINGS.batch_size)
-    interrupt.hand_over = leave
     for case in map(json.loads, cases):
+        interrupt.hand_over = partial(leave_as_first, ranks) if case.get("first") else leave
         train(Path(tokens), Path(root) / case.pop("folder"), ranks, **case)
     ranks.wait()
     leave_ranks(ranks)

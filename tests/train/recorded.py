@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pcb.external.released import ReleasedConfig, load_released, rename
+from pcb.external.released import ReleasedConfig, load_released
+from pcb.external.tensor_names import rename
 from pcb.model.sequence import sequence_of
 from pcb.order.schedule import Schedule
 from pcb.train.batches import Batch

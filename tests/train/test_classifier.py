@@ -8,7 +8,6 @@ import torch
 
 from pcb.config import Classifier as Settings
 from pcb.metrics.classifier import Classifier
-from pcb.runtime.device import compute_exactly
 from pcb.runtime.progress import Progress
 from pcb.train.classifier import ClassifierObjective
 from pcb.train.loop import Loop
@@ -16,11 +15,7 @@ from pcb.train.loop import Loop
 SETTINGS = Settings(iterations=30, batch_size=8, features=16, min_accuracy=0)
 
 
-@pytest.fixture(autouse=True)
-def exact():
-    compute_exactly(torch.device("cpu"), 1)
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("exact")
 
 
 def training(folder: Path) -> Loop:

@@ -19,6 +19,12 @@ SIZES = (1, 2, 4, 8, 16)
 SLOW_WAY = {"compile": False, "attention": "dense", "prefetch": 0}
 
 
+@pytest.fixture(autouse=True)
+def compiler():
+    """Graphs belong to the code of layers, not to models: each test begins without any."""
+    torch._dynamo.reset()
+
+
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokens")

@@ -1,28 +1,25 @@
 """Training: the loss falls, and an interrupted run ends where an unbroken one does."""
 
+import re
+
 import pytest
 import torch
 
 from pcb.config import Compute, Training
 from pcb.errors import UserError
 from pcb.model.weights import load_weights
-from pcb.runtime.device import compute_exactly
 from pcb.runtime.progress import Progress
 from pcb.runtime.weights import save_weights
 from pcb.tokenizer.cache import TokenCache
 from pcb.train import transformer
 from pcb.train.batches import Batches
+from pcb.train.checkpoint import CHECKPOINT, DAMAGED
 from pcb.train.loop import Loop
 from pcb.train.transformer import TransformerObjective
 from tests.models import tiny_model
 from tests.train.tokens import CODES, SIZES, write_tokens
 
-
-@pytest.fixture(autouse=True)
-def exact():
-    compute_exactly(torch.device("cpu"), 1)
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("exact")
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +185,72 @@ def test_missing_and_truncated_weights_are_named(tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="not readable weights"):
         load_weights(tmp_path, tiny_model())
+
+
+def diverged(trainer) -> str:
+    with pytest.raises(UserError) as caught:
+        run(trainer)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_first_loss_that_is_not_finite_ends_the_training(tokens, tmp_path):
+    run_to = trainer(tokens, tmp_path, Compute(checkpoint_seconds=1e-9), learning_rate=1e12)
+    line = diverged(run_to)
+    pattern = r"at iteration (\d+) \(learning rate (\S+)\).*checkpoint: of iteration (\d+);"
+    found = re.search(pattern, line)
+    assert found is not None, line
+    assert int(found[1]) - 1 == int(found[3]) == run_to.iteration - 1
+    assert float(found[2]) > 1e9
+    # Whoever resumes begins where all was well, and ends as before.
+    again = trainer(tokens, tmp_path, learning_rate=1e12)
+    assert again.iteration == int(found[3])
+    assert diverged(again) == line
+
+
+@pytest.mark.parametrize("spoil", ["loss", "weights"])
+def test_what_is_not_finite_never_replaces_a_checkpoint(tokens, tmp_path, spoil):
+    good = trainer(tokens, tmp_path)
+    good.save()
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    good.step(good.objective.batch(0))
+    if spoil == "loss":
+        good._total_F = good._total_F * float("nan")
+    else:
+        good.objective.model.head.bias.data[3] = float("inf")
+    said = r"no longer finite at iter|diverged.* in objective\.model\.head\.bias"
+    with pytest.raises(UserError, match=said):
+        good.save()
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+DAMAGE = {
+    "empty": lambda data: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "flipped": lambda data: data[:5000] + bytes([data[5000] ^ 1]) + data[5001:],
+    "noise": lambda data: bytes(range(256)) * 100,
+    "web page": lambda data: b"<!doctype html>",
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, "other", "no dict"])
+def test_a_damaged_checkpoint_is_set_aside_and_training_begins_anew(
+    tokens, tmp_path, capsys, damage
+):
+    path = tmp_path / CHECKPOINT
+    whole = trainer(tokens, tmp_path)
+    whole.step(whole.objective.batch(0))
+    whole.save()
+    if damage in DAMAGE:
+        path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    else:
+        torch.save({"model": {}} if damage == "other" else [1], path)
+    capsys.readouterr()
+    again = trainer(tokens, tmp_path)
+    assert again.iteration == 0
+    assert re.fullmatch(
+        rf"{path}: .*; set aside as {DAMAGED}, and training begins anew\n", capsys.readouterr().out
+    )
+    assert not path.exists() and (tmp_path / DAMAGED).exists()
+    again.save()
+    assert path.exists()

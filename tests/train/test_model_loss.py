@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._dynamo.exc import FailOnRecompileLimitHit
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from pcb.config import Compute
@@ -10,6 +11,14 @@ from pcb.train import loss
 from pcb.train import model_loss as module
 from pcb.train.model_loss import ModelLoss
 from tests.models import random_inputs, tiny_model
+
+
+@pytest.fixture(autouse=True)
+def compiler():
+    """Nothing compiled by others, and the compiler's settings as they were."""
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch():
+        yield
 
 
 def model_loss_of(**compute):
@@ -55,7 +64,6 @@ def bytes_kept(model_loss):
 def test_compiled_layers_share_graphs_and_serve_every_schedule():
     """Two graphs for the layers, one with keys of their own phases; none for another schedule."""
     plain, compiled = model_loss_of(), model_loss_of()
-    torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
     compiled.compile_parts(counter)
     for blocks in (2, 1, 4):
@@ -68,7 +76,6 @@ def test_compiled_layers_share_graphs_and_serve_every_schedule():
 def test_compiled_tiles_serve_every_schedule_with_one_graph():
     compiled = model_loss_of()
     compiled.tiled = True
-    torch._dynamo.reset()
     counter = CompileCounterWithBackend("eager")
     compiled.compile_parts(counter)
     plain = model_loss_of()
@@ -82,10 +89,23 @@ def test_compiled_tiles_serve_every_schedule_with_one_graph():
     assert counter.frame_count == 3
 
 
+def test_a_graph_too_many_is_an_error_and_not_computed_uncompiled(monkeypatch):
+    """Layers of models that are gone still count: their graphs belong to the code."""
+    monkeypatch.setattr(module, "RECOMPILE_LIMIT", 2)
+    compiled = model_loss_of()
+    compiled.compile_parts("eager")
+    losses_and_gradients(compiled)
+    other = model_loss_of()
+    other.compile_parts("eager")
+    inputs, codes_BT, sequence = inputs_of(other)
+    some = slice(0, 3)
+    with pytest.raises(FailOnRecompileLimitHit):
+        other(inputs.of(some), codes_BT[some], other.mask(sequence))
+
+
 def test_compiled_parts_keep_their_names_and_can_be_recomputed(monkeypatch):
     monkeypatch.setattr(loss, "PART_LOGITS", 500)
     plain, compiled = model_loss_of(), model_loss_of(recompute=True)
-    torch._dynamo.reset()
     compiled.compile_parts("aot_eager")
     assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
     torch.testing.assert_close(losses_and_gradients(compiled), losses_and_gradients(plain))

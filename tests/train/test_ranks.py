@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokens = folder / "tokens"
     write_tokens(tokens, images=32, crops=2)
     rank.train(tokens, folder / "alone", Ranks())
+    assert run_ranks(tokens, folder, CASES) == [0, 0]
+    return folder
+
+
+def run_ranks(tokens: Path, folder: Path, cases: Sequence[object]) -> list[int]:
+    """Train by two ranks, case after case; return how they ended."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -45,14 +52,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "tests.train.rank", str(tokens), str(folder)]
     processes = [
         subprocess.Popen(
-            [*command, *map(json.dumps, CASES)],
+            [*command, *map(json.dumps, cases)],
             cwd=ROOT,
             env={**os.environ, **variables, "RANK": str(number), "OMP_NUM_THREADS": "1"},
         )
         for number in range(2)
     ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    return folder
+    return [process.wait(timeout=240) for process in processes]
 
 
 def said(folder: Path, number: int = 0) -> dict[str, object]:
@@ -88,12 +94,22 @@ def test_all_ranks_leave_when_one_is_told_to(trained: Path) -> None:
         assert (resumed["begun"], resumed["ended"]) == (6, 24)
 
 
+def test_the_others_end_with_the_first_rank(trained: Path, tmp_path: Path) -> None:
+    """One more step would wait for it; a cluster would have to kill them."""
+    case = {"folder": "left", "stop": 5, "first": True}
+    assert run_ranks(trained / "tokens", tmp_path, [case]) == [rank.ENDED, 0]
+    again = {"folder": "left"}
+    assert run_ranks(trained / "tokens", tmp_path, [again]) == [0, 0]
+    assert [said(tmp_path / "left", k)["begun"] for k in (0, 1)] == [6, 6]
+
+
 def test_one_rank_changes_nothing() -> None:
     ranks = Ranks()
     assert ranks.first
     module = torch.nn.Linear(1, 1)
     assert ranks.parallel(module) is module
     assert [Vote().outcome(), ranks.vote(2).outcome()] == [0, 2]
+    assert [ranks.of_first(answer) for answer in (True, False)] == [True, False]
     values = torch.arange(3.0)
     assert ranks.mean(values) is values
     assert list(range(4))[ranks.own] == [0, 1, 2, 3]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pcb.config import Compute, LearningRateStep, Training
-from pcb.external.released import rename
+from pcb.external.tensor_names import rename
 from pcb.train.optim import make_optimizer
 from pcb.train.transformer import TransformerObjective
 from tests.train.recorded import arrays_of, batch_of, model_of, named
@@ -24,9 +24,7 @@ class Recorded:
     per_epoch, iterations = 4, 12
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("exact")
 
 
 def objective(model, **settings):

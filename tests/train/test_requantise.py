@@ -10,7 +10,6 @@ import torch
 from pcb.config import Autoencoder, Requantisation
 from pcb.data.images import ArrayImages
 from pcb.runtime import interrupt
-from pcb.runtime.device import compute_exactly
 from pcb.runtime.progress import Progress
 from pcb.tokenizer.quantize import nearest_codes, normalise, rows_of
 from pcb.tokenizer.vq import Tokenizer
@@ -32,11 +31,7 @@ FOREVER = 1e9
 CLUSTERS = normalise(torch.randn(CODES, 8, generator=torch.Generator().manual_seed(5)), dim=1)
 
 
-@pytest.fixture(autouse=True)
-def exact():
-    compute_exactly(torch.device("cpu"), 1)
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("exact")
 
 
 @dataclass

@@ -25,11 +25,7 @@ SETTINGS = TokenizerTraining(iterations=60, batch_size=8, learning_rate=5e-3, sc
 FOREVER = 1e9
 
 
-@pytest.fixture(autouse=True)
-def exact():
-    compute_exactly(torch.device("cpu"), 1)
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("exact")
 
 
 @pytest.fixture(scope="module")

@@ -3,27 +3,39 @@
 import json
 import time
 
-import msgspec
 import pytest
 import torch
+from msgspec.structs import replace
 
-from benchmarks import run
-from benchmarks.case import BASELINE, FAST, Case, Part, Phase
-from benchmarks.catalogue import all_parts, chosen_parts
-from benchmarks.machine import Machine
-from benchmarks.measure import Results, measure
-from benchmarks.stored import (
+from benchmarks import __main__ as command
+from benchmarks import measure as module
+from benchmarks.__main__ import build_parser, chosen_parts
+from benchmarks.machine import Machine, Phase, convolutions_in
+from benchmarks.measure import (
+    BASELINE,
+    FAST,
+    Case,
+    Measured,
+    Part,
+    Results,
+    measure,
+    operator_fraction,
+    peak_memory,
+    quartiles,
+)
+from benchmarks.pages import (
     END,
+    RECORD,
     begin_of,
     losses,
     read_ratios,
     store_page,
     store_rates,
     store_ratios,
+    table_lines,
+    time_text,
 )
-from benchmarks.table import table_lines, time_text
-from benchmarks.timing import operator_share, peak_memory, quartiles, ratio
-from pcb.cli.main import main
+from pcb.cli.main import run
 from pcb.errors import UserError
 from pcb.preflight.rates import Device, read_stored
 
@@ -50,13 +62,16 @@ def slept() -> Results:
         items=5,
         phases=(Phase(flops=1e6, bytes=1e3), Phase(flops=1e3, bytes=1e6)),
         differences=lambda: {BASELINE: {"codes": 0.25}},
+        facts={"model calls": 17},
     )
-    part = Part(name="sleeping/soundly", item="naps", make=lambda device: case, kind="sampling")
+    part = Part(
+        name="sleeping/soundly", item="naps", make=lambda device: case, kind="sampling", width=64
+    )
     return measure([part], CPU, rounds=3, budget=10)
 
 
 def of_h100(results: Results) -> Results:
-    return msgspec.structs.replace(results, machine=MACHINE)
+    return replace(results, machine=MACHINE)
 
 
 def test_a_bound_is_the_longer_of_arithmetic_and_memory_phase_by_phase():
@@ -66,7 +81,7 @@ def test_a_bound_is_the_longer_of_arithmetic_and_memory_phase_by_phase():
 
 
 def test_a_machines_rates_are_the_best_that_were_seen():
-    disturbed = msgspec.structs.replace(MACHINE, matrix={"float32": 2e12, "bfloat16": 1e11})
+    disturbed = replace(MACHINE, matrix={"float32": 2e12, "bfloat16": 1e11})
     best = MACHINE.best(disturbed)
     assert best.matrix == {"float32": 2e12, "bfloat16": 1e12}
     assert best.bandwidth == MACHINE.bandwidth
@@ -82,15 +97,64 @@ def test_a_part_is_timed_with_its_baseline_and_its_bound(slept):
     assert part.bound == pytest.approx(
         max(1e6 / rate, 1e3 / machine.bandwidth) + max(1e3 / rate, 1e6 / machine.bandwidth)
     )
-    assert part.share == part.bound / part.median
+    assert part.fraction == part.bound / part.median
     text = "\n".join(table_lines(slept))
     assert "naps/s" in text and "codes 0.25" in text and "GFLOP/s in float32" in text
+    assert "model calls" in text and "failed" not in text
+
+
+def part_of(name, run):
+    return Part(name=name, item="calls", make=lambda _: Case(variants={FAST: run}, items=1))
+
+
+def test_a_part_that_fails_costs_no_other_part_and_says_so(monkeypatch):
+    monkeypatch.setattr(module, "measure_machine", lambda *_: MACHINE)
+
+    def fail():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nsecond line")
+
+    parts = [part_of("a", lambda: None), part_of("b", fail), part_of("c", lambda: None)]
+    kept = []
+    results = measure(parts, CPU, rounds=1, budget=0, keep=kept.append)
+    assert [bool(part.failure) for part in results.parts] == [False, True, False]
+    assert [len(of.parts) for of in kept] == [1, 2, 3], "stored as they come"
+    failure = "OutOfMemoryError: CUDA out of memory. Tried to allocate"
+    assert results.parts[1].failure == failure
+    lines = list(table_lines(results))
+    assert lines[-1] == f"b failed: {failure}"
+    assert any(line.startswith("| b ") and "failed" in line for line in lines)
+
+
+def test_the_machine_is_measured_first_every_few_parts_and_last(monkeypatch):
+    measured = []
+    monkeypatch.setattr(module, "measure_machine", lambda *_: measured.append(seen[:]) or MACHINE)
+    seen = []
+    parts = [part_of(str(n), lambda n=n: seen.append(n)) for n in range(7)]
+    monkeypatch.setattr(
+        module, "measure_part", lambda part, *_: part.make(CPU).variants[FAST]() or named(part.name)
+    )
+    measure(parts, CPU, rounds=1, budget=0)
+    assert [len(before) for before in measured] == [0, 5, 7]
+
+
+def named(name):
+    return Measured(name=name, item="calls", precision="float32", seconds={FAST: (1.0,)})
+
+
+def test_float32_means_float32_unless_a_part_says_tf32():
+    before = torch.backends.cudnn.allow_tf32
+    with convolutions_in("tf32"):
+        assert torch.backends.cudnn.allow_tf32
+        with convolutions_in("float32"):
+            assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_a_ratio_is_that_of_rounds_that_ran_together():
     """A machine that slows down tenfold in the second half leaves the ratio as it is."""
     fast, slow = (1.0, 1.0, 10.0, 10.0), (3.0, 3.0, 30.0, 30.0)
-    assert ratio(slow, fast) == 3.0
+    part = replace(named("part"), seconds={FAST: fast, BASELINE: slow})
+    assert part.ratio(BASELINE) == 3.0 and part.ratio("other") is None
     assert quartiles((1.0, 2.0, 3.0)) == (1.5, 2.0, 2.5)
 
 
@@ -102,16 +166,17 @@ def test_time_in_operators_is_told_from_time_in_python():
             matrix @ matrix
 
     multiply()
-    assert operator_share(multiply, CPU) > 0.7
-    assert operator_share(lambda: (torch.ones(1), time.sleep(0.05)), CPU) < 0.2
-    assert operator_share(multiply, torch.device("cuda")) is None
+    assert operator_fraction(multiply, CPU) > 0.7
+    assert operator_fraction(lambda: (torch.ones(1), time.sleep(0.05)), CPU) < 0.2
+    assert operator_fraction(multiply, torch.device("cuda")) is None
 
 
 def test_memory_counts_what_a_call_holds_for_a_while():
-    idle = peak_memory(lambda: None, CPU)
+    held, idle = peak_memory(lambda: None, CPU)
+    assert held == "resident"
     if idle is None:
         pytest.skip("this system tells no peak memory")
-    busy = peak_memory(lambda: torch.ones(2**26, dtype=torch.uint8), CPU)
+    _, busy = peak_memory(lambda: torch.ones(2**26, dtype=torch.uint8), CPU)
     assert busy - idle == pytest.approx(2**26, rel=0.1)
 
 
@@ -136,33 +201,35 @@ def test_a_lost_ratio_is_told_from_noise_and_from_what_is_not_stored(slept, tmp_
     (loss,) = losses(stored, slept)
     assert str(loss).startswith("sleeping/soundly: baseline ")
     assert not list(losses({}, slept))
+    failed = replace(slept, parts=(replace(slept.parts[0], failure="gone", seconds={}),))
+    stored["sleeping/soundly"][BASELINE] = 4
+    assert BASELINE in {loss.what for loss in losses(stored, failed)}
 
 
-def test_a_share_of_the_bound_is_compared_on_the_same_processor_alone(slept, tmp_path):
+def test_a_fraction_of_the_bound_is_compared_on_the_same_processor_alone(slept, tmp_path):
     path = tmp_path / "ratios.json"
     store_ratios(slept, path)
     stored = read_ratios("cpu", path)
-    stored["sleeping/soundly"]["share"] *= 2
+    stored["sleeping/soundly"]["fraction"] *= 2
     (loss,) = losses(stored, slept)
-    assert loss.what == "share"
+    assert loss.what == "fraction"
     assert not list(losses(stored, of_h100(slept)))
 
 
 @pytest.mark.parametrize(("ratios", "status"), [([1.0, 4.0], 0), ([1.0, 1.0, 1.0], 1)])
 def test_a_loss_is_measured_again_before_it_is_believed(slept, monkeypatch, capsys, ratios, status):
-    (part,) = slept.parts
     found = []
 
     def measured(parts, *_, **__):
         assert [part.name for part in parts] == ["program/order"]
         found.append(ratios[len(found)])
-        variants = [msgspec.structs.replace(v, ratio=found[-1]) for v in part.variants]
-        other = msgspec.structs.replace(part, name="program/order", variants=tuple(variants))
-        return Results(machine=slept.machine, parts=(other,))
+        part = replace(named("program/order"), seconds={FAST: (1.0,), BASELINE: (found[-1],)})
+        return Results(machine=slept.machine, parts=(part,))
 
-    monkeypatch.setattr(run, "measure", measured)
-    monkeypatch.setattr(run, "read_ratios", lambda kind: {"program/order": {BASELINE: 4.0}})
-    assert run.check(run.Options(scope="quick", device="cpu")) == status
+    monkeypatch.setattr(command, "measure", measured)
+    stored = {"program/order": {BASELINE: 4.0}}
+    monkeypatch.setattr(command.pages, "read_ratios", lambda kind: stored)
+    assert command.check(chosen_parts("quick"), CPU, "quick") == status
     assert found == ratios, "no more tries than are needed"
     printed = capsys.readouterr().out
     assert "try 1 of 3: program/order: baseline 1, was 4 (-75 %)" in printed
@@ -170,13 +237,13 @@ def test_a_loss_is_measured_again_before_it_is_believed(slept, monkeypatch, caps
 
 def test_the_page_takes_the_tables_of_each_kind_of_machine(slept, tmp_path):
     page = tmp_path / "speed.md"
-    places = [begin_of(kind) + "\nold\n" + END for kind in ("cpu", "cuda")]
+    places = [begin_of(kind, RECORD) + "\nold\n" + END for kind in ("cpu", "cuda")]
     page.write_text("\n\n".join(["# Speed", *places, "after"]))
     store_page(slept, page)
     store_page(slept, page)
     text = page.read_text()
-    assert text.count("sleeping/soundly") == 2 and text.count("old") == 1
-    assert text.index("sleeping") < text.index(begin_of("cuda")) < text.index("after")
+    assert text.count("| sleeping/soundly ") == 3 and text.count("old") == 1
+    assert text.index("sleeping") < text.index(begin_of("cuda", RECORD)) < text.index("after")
     page.write_text("# Speed")
     with pytest.raises(UserError, match="needs the lines"):
         store_page(slept, page)
@@ -187,15 +254,16 @@ def test_rates_of_a_gpu_are_what_the_plan_reads(slept, tmp_path):
     store_rates(slept, path)
     assert not path.exists(), "a CPU's rates are no GPU's"
     store_rates(of_h100(slept), path)
-    rate = read_stored(path)["H100"]["sampling"]["float32"]
+    rate = read_stored(path)["H100"]["sampling"]["float32"]["width 64"]
     assert rate["flops_per_second"] == pytest.approx(1_001_000 / slept.parts[0].median)
     assert "sleeping/soundly" in rate["measured"]
-    assert Device(name="H100", utilisation=0.3).name in read_stored(path)
+    known = Device(name="H100", stored=read_stored(path)).rate("sampling", "float32", 64)
+    assert known.least == known.most == rate["flops_per_second"]
 
 
 def test_parts_have_one_name_each_in_every_scope_and_are_chosen_by_its_beginning():
     for scope in ("quick", "short", "full"):
-        names = [part.name for part in all_parts(scope)]
+        names = [part.name for part in chosen_parts(scope)]
         assert len(set(names)) == len(names)
     chosen = chosen_parts("full", ["sampling/L-2x/b8", "loading/tokens"])
     assert [part.name for part in chosen] == [
@@ -203,24 +271,25 @@ def test_parts_have_one_name_each_in_every_scope_and_are_chosen_by_its_beginning
         "sampling/L-2x/b8-guided",
         "loading/tokens",
     ]
-    with pytest.raises(UserError, match="bench nonsense: no part begins so"):
+    with pytest.raises(UserError, match="benchmarks nonsense: no part begins so"):
         chosen_parts("quick", ["nonsense"])
 
 
-def test_the_command_measures_and_prints_json(capsys):
+def test_the_command_measures_writes_and_reads_json(tmp_path, capsys):
+    path = tmp_path / "results.json"
     names = ["sampling/uniforms", "tokenizer", "loading", "program/order"]
-    assert main(["bench", "--quick", "--device", "cpu", "--json", *names]) == 0
-    results = json.loads(capsys.readouterr().out)
-    assert [part["name"].split("/")[0] for part in results["parts"]] == [
-        "sampling",
-        "tokenizer",
-        "tokenizer",
-        "loading",
-        "loading",
-        "program",
-    ]
-    decoding = results["parts"][1]
-    assert 0 < decoding["bound"] < decoding["variants"][0]["seconds"][0]
-    _, float32 = results["parts"][2]["variants"]
-    assert 0 < float32["differences"]["grey levels"] < 5
+    words = ["--quick", "--device", "cpu", "--json", str(path), *names]
+    assert run(build_parser(), words) == 0
+    printed = capsys.readouterr().out
+    results = json.loads(path.read_text())
+    areas = [part["name"].split("/")[0] for part in results["parts"]]
+    assert areas == ["sampling", "tokenizer", "tokenizer", "loading", "loading", "program"]
+    decoding, rounded = results["parts"][1:3]
+    assert 0 < decoding["bound"] < decoding["seconds"][FAST][0]
+    assert 0 < rounded["differences"]["float32"]["grey levels"] < 5
     assert results["machine"]["bandwidth"] > 0
+    assert run(build_parser(), ["--from", str(path)]) == 0
+    assert capsys.readouterr().out == printed
+    path.write_text("{}")
+    assert run(build_parser(), ["--from", str(path)]) == 1
+    assert f"--from {path}: " in capsys.readouterr().err

@@ -1,0 +1,305 @@
+"""Results as people and the plan read them: tables, a picture, and what a run leaves in git.
+
+Times depend on the machine; how many times longer the program takes without its optimizations, and
+the fraction of the machine's bound that it reaches, do so less. The former are compared on any
+machine of a kind, the latter on the same processor.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.growth import Points, measured_curves
+from benchmarks.machine import Machine
+from benchmarks.measure import BASELINE, Measured, Results, quartiles
+from pcb.errors import UserError
+from pcb.preflight.rates import RATES, read_stored, stored_precision, stored_width
+from pcb.report.marked import put_between
+from pcb.runtime.atomic import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+RATIOS = Path("benchmarks") / "ratios.json"
+"""``{cpu or cuda: {part: {"baseline": ratio, "fraction": of bound, "machine": name}}}``, in git."""
+SPEED, SCALE = Path("docs") / "speed.md", Path("docs") / "scale.md"
+"""Hold the tables of the last whole run, and of the last curves, on each kind of machine."""
+PICTURE = Path("docs") / "images" / "scale.png"
+RECORD, RECORD_GROWTH = "python -m benchmarks --record", "python -m benchmarks --growth --record"
+END = "<!-- end of measured -->"
+ALLOWED_LOSS = 0.2
+
+_PARTS = ("part", "median", "quartiles", "items/s", "bound", "fraction", "operators", "peak memory")
+_VARIANTS = ("part", "variant", "median", "ratio", "differences from the first")
+_CURVES = ("curve", "against", "number", "median of a call", "grows as", "peak memory")
+
+
+def table_lines(results: Results) -> Iterator[str]:
+    """Yield the machine, a row for each part, and one for each of its other variants."""
+    yield from machine_lines(results.machine)
+    yield ""
+    yield from aligned([_PARTS, *map(_row, results.parts)])
+    others = [row for part in results.parts for row in _variant_rows(part)]
+    if others:
+        yield ""
+        yield from aligned([_VARIANTS, *others])
+    facts = [(p.name, what, f"{n:.4g}") for p in results.parts for what, n in p.facts.items()]
+    if facts:
+        yield ""
+        yield from aligned([("part", "what", "number"), *facts])
+    failures = [f"{part.name} failed: {part.failure}" for part in results.parts if part.failure]
+    if failures:
+        yield from ("", *failures)
+
+
+def machine_lines(machine: Machine) -> Iterator[str]:
+    """Yield what was measured on, and its own rates."""
+
+    def listed(rates: Mapping[str, float]) -> str:
+        return ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in rates.items())
+
+    packages = ", ".join(f"{name} {machine.versions[name]}" for name in ("pcb", "python", "torch"))
+    threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
+    where = "" if machine.kind == "cuda" else f", {threads} on {machine.cores} cores"
+    yield f"{machine.name}{where}; {packages}."
+    yield f"Matrix products {listed(machine.matrix)};"
+    copies = f"copies {machine.bandwidth / 1e9:,.1f} GB/s"
+    yield f"convolutions {listed(machine.convolution)}; {copies}."
+
+
+def _row(part: Measured) -> tuple[str, ...]:
+    if part.failure is not None:
+        return (part.name, "failed", *("-" for _ in _PARTS[2:]))
+    low, middle, high = quartiles(part.first)
+    return (
+        part.name,
+        time_text(middle),
+        f"{time_text(low)} .. {time_text(high)}",
+        f"{part.items / middle:.3g} {part.item}/s",
+        "-" if part.bound is None else time_text(part.bound),
+        _percent(part.fraction),
+        _percent(part.operators),
+        memory_text(part),
+    )
+
+
+def _variant_rows(part: Measured) -> Iterator[tuple[str, ...]]:
+    for variant, seconds in list(part.seconds.items())[1:]:
+        differences = part.differences.get(variant, {})
+        text = ", ".join(f"{what} {value:.2g}" for what, value in differences.items())
+        ratio = f"{part.ratio(variant):.2f}"
+        yield part.name, variant, time_text(quartiles(seconds)[1]), ratio, text or "-"
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.0f} %"
+
+
+def memory_text(part: Measured) -> str:
+    """Return a part's peak memory in MiB, and on a GPU what it counts."""
+    if part.memory is None:
+        return "-"
+    named = f" {part.held}" if part.held in ("allocated", "reserved") else ""
+    return f"{part.memory / 2**20:,.0f} MiB{named}"
+
+
+def time_text(seconds: float) -> str:
+    """Return a time with three digits and a unit that suits it."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= 0.9995 * size:  # Where three digits round to the next unit.
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} us"
+
+
+def aligned(rows: Sequence[Iterable[str]]) -> Iterator[str]:
+    """Yield a Markdown table; the first row is its header, all columns but the first go right."""
+    cells = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    marks = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    for row in (cells[0], marks, *cells[1:]):
+        first, *rest = zip(row, widths, strict=True)
+        padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
+        yield f"| {' | '.join(padded)} |"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A ratio that is smaller than the stored one by more than is allowed."""
+
+    part: str
+    what: str
+    stored: float
+    found: float
+
+    def __str__(self) -> str:
+        loss = 100 * (1 - self.found / self.stored)
+        return f"{self.part}: {self.what} {self.found:.3g}, was {self.stored:.3g} (-{loss:.0f} %)"
+
+
+def losses(stored: Mapping[str, Mapping[str, Any]], results: Results) -> Iterator[Loss]:
+    """Yield every ratio that was lost, all of a part that failed; what is not stored cannot be."""
+    for part in results.parts:
+        before = stored.get(part.name, {})
+        found = _ratios_of(part)
+        for what in (BASELINE, "fraction"):
+            elsewhere = what == "fraction" and before.get("machine") != results.machine.name
+            known = 0.0 if part.failure else found.get(what)
+            if what not in before or elsewhere or known is None:
+                continue
+            if known < (1 - ALLOWED_LOSS) * before[what]:
+                yield Loss(part=part.name, what=what, stored=before[what], found=known)
+
+
+def _ratios_of(part: Measured) -> dict[str, float]:
+    """Return what of a part can be compared between machines of a kind."""
+    if part.failure is not None:
+        return {}
+    found = {BASELINE: part.ratio(BASELINE), "fraction": part.fraction}
+    return {what: value for what, value in found.items() if value is not None}
+
+
+def read_ratios(kind: str, path: Path = RATIOS) -> dict[str, dict[str, Any]]:
+    """Return the stored ratios of one kind of machine; raises UserError where there are none."""
+    found = read_stored(path).get(kind)
+    if not found:
+        raise UserError(f"{path}: holds no ratios of {kind}; store some with `{RECORD}`")
+    return found
+
+
+def store_ratios(results: Results, path: Path = RATIOS) -> None:
+    """Put the ratios of a run among the stored ones."""
+    stored = read_stored(path)
+    own = stored.setdefault(results.machine.kind, {})
+    for part in results.parts:
+        if _ratios_of(part):
+            rounded = {what: round(value, 4) for what, value in _ratios_of(part).items()}
+            own[part.name] = {**rounded, "machine": results.machine.name}
+    write_atomic(path, json.dumps(stored, indent=2, sort_keys=True) + "\n")
+
+
+def store_rates(results: Results, path: Path = RATES) -> None:
+    """Put the rates of a run on a GPU among the measured ones: the best part's of each kind."""
+    if results.machine.kind != "cuda":
+        return
+    stored = read_stored(path)
+    own = stored.setdefault(_short(results.machine.name), {})
+    measured = [part for part in results.parts if part.failure is None]
+    rated = [(part.flops / part.median, part) for part in measured if part.flops]
+    for rate, part in sorted(rated, key=lambda both: both[0]):  # The fastest is written last.
+        if part.kind is None:
+            continue
+        what = f"`python -m benchmarks {part.name}` on {results.machine.name}, {part.precision}"
+        of_kind = own.setdefault(part.kind, {}).setdefault(stored_precision(part.precision), {})
+        of_kind[stored_width(part.width)] = {"flops_per_second": rate, "measured": what}
+    write_atomic(path, json.dumps(stored, indent=2, sort_keys=True) + "\n")
+
+
+def _short(name: str) -> str:
+    """Return a GPU's name as people say it: `H100` of `NVIDIA H100 80GB HBM3`."""
+    words = name.replace("-", " ").split()
+    return next(word for word in words if word not in ("NVIDIA", "Tesla"))
+
+
+def store_page(results: Results, path: Path = SPEED) -> None:
+    """Put the tables of a run on this kind of machine into the page about speed.
+
+    Raises UserError if the page has no place for them.
+    """
+    begin = begin_of(results.machine.kind, RECORD)
+    put_between(path, begin, END, "\n".join(table_lines(results)))
+
+
+def begin_of(kind: str, command: str) -> str:
+    """Return the line of a page after which the tables of a kind of machine stand."""
+    return f"<!-- measured on {kind}: `{command}` writes this -->"
+
+
+def growth_lines(results: Results) -> Iterator[str]:
+    """Yield the machine, and a table with a row for each point of the curves."""
+    yield from machine_lines(results.machine)
+    yield ""
+    rows = [
+        (
+            curve.title,
+            curve.against,
+            f"{number:,}",
+            part.failure or time_text(part.median),
+            "-" if order is None else f"n^{order:.2f}",
+            memory_text(part),
+        )
+        for curve, points in measured_curves(results)
+        for (number, part), order in zip(points, orders(points), strict=True)
+    ]
+    yield from aligned([_CURVES, *rows])
+
+
+def orders(points: Points) -> list[float | None]:
+    """Return how time grows from the point before: 1 as the number itself, 2 as its square."""
+    found: list[float | None] = [None]
+    for (few, before), (many, after) in pairwise(points):
+        known = not before.failure and not after.failure
+        found.append(math.log(after.median / before.median, many / few) if known else None)
+    return found
+
+
+def store_growth(results: Results) -> None:
+    """Put the table of all curves into the page about scale, and their picture beside it."""
+    from pcb.report.style import figure_bytes
+
+    begin = begin_of(results.machine.kind, RECORD_GROWTH)
+    put_between(SCALE, begin, END, "\n".join(growth_lines(results)))
+    write_atomic(PICTURE, figure_bytes(growth_figure(results), "png"))
+
+
+def growth_figure(results: Results) -> "Figure":
+    """Plot time and peak memory of every curve, each point with its value.
+
+    Beside time a dotted line grows as the number itself, or falls as the ranks' inverse.
+    """
+    import matplotlib
+
+    from pcb.report.style import PALETTE, SETTINGS, panel_grid
+
+    with matplotlib.rc_context(SETTINGS):
+        curves = list(measured_curves(results))
+        figure, panels = panel_grid(2 * len(curves), 2, 8.0, 2.3)
+        for (curve, points), time, memory in zip(curves, panels[::2], panels[1::2], strict=True):
+            known = [(number, part) for number, part in points if not part.failure]
+            seconds = {number: part.median for number, part in known}
+            _panel(time, curve.against, seconds, time_text, PALETTE[0])
+            (first, least), power = min(seconds.items()), -1 if curve.against == "ranks" else 1
+            ideal = [least * (number / first) ** power for number in seconds]
+            time.plot(list(seconds), ideal, ":", color=PALETTE[0], alpha=0.6, linewidth=1.0)
+            time.set(title=curve.title, ylabel="time of a call")
+            held = {number: (part.memory or math.nan) / 2**30 for number, part in known}
+            _panel(memory, curve.against, held, "{:.2g} GiB".format, PALETTE[1])
+            memory.set(title=curve.title, ylabel="peak memory")
+    return figure
+
+
+def _panel(
+    panel: "Axes",
+    against: str,
+    values: Mapping[int, float],
+    text: Callable[[float], str],
+    color: str,
+) -> None:
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
+
+    panel.plot(list(values), list(values.values()), "o-", color=color)
+    for point in values.items():
+        panel.annotate(text(point[1]), point, (0, 7), textcoords="offset points", ha="center")
+    panel.set_xscale("log", base=2)
+    panel.set_yscale("log")
+    panel.set_ylim(min(values.values()) / 2, max(values.values()) * 3)
+    panel.margins(x=0.12)
+    panel.set_xticks(list(values))
+    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.tick_params(axis="y", which="both", labelleft=False)
+    panel.set_xlabel(against)

@@ -1,0 +1,401 @@
+"""Parts around the transformer: encoding and decoding, features, files, starting the program."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.machine import Phase, Precision
+from benchmarks.measure import BASELINE, FAST, Case, Part, Scope
+from pcb.config import Autoencoder, ImageNet, Preset
+from pcb.config.images import TEN_CROPS
+from pcb.config.loader import load_preset
+from pcb.data.arrays import save_array, to_uint8
+from pcb.metrics.features import Extractor, Features, Layers, extract
+from pcb.model.sequence import sequence_of
+from pcb.order.allocation import schedule_from_total
+from pcb.order.checkerboard import drawing_order
+from pcb.order.schedule import scale_sizes
+from pcb.preflight import flops
+from pcb.preflight.rates import Kind
+from pcb.runtime.device import DTYPES
+from pcb.tokenizer.cache import LABELS, TokenCache, token_shard
+from pcb.tokenizer.vq import Tokenizer
+
+_DECODED_BATCHES = 4
+"""Batches that are decoded and seen in a row: the first has nothing to be made beside."""
+_JPEG_SIZE, _JPEG_GRAIN = (500, 375), 24.0
+"""Width and height of many of ImageNet's files, and the grain that gives a file their length."""
+_CACHE_SHARDS = 4
+
+
+def parts(scope: Scope) -> Iterator[Part]:
+    """Yield the parts of all stages but training and sampling."""
+    yield from _tokenizer_parts(scope)
+    # Machines with a fixed set of packages lack some, and can measure all but that.
+    if find_spec("torch_fidelity"):
+        yield from _feature_parts(scope)
+    images = 512 if scope == "quick" else 8192
+    yield Part(name="loading/tokens", item="images", make=partial(read_tokens, images, 64))
+    threads = {"quick": (1,), "short": (1, 2), "full": (1, 4, 16)}[scope]
+    for workers in threads if find_spec("pandas") else ():
+        files = 4 if scope == "quick" else 32 * workers
+        make = partial(_read_jpegs, files, workers)
+        yield Part(name=f"loading/jpeg/w{workers}", item="images", make=make)
+    yield Part(name="program/order", item="orders", make=_order)
+    yield Part(name="program/schedule", item="schedules", make=_schedule)
+    commands: dict[str, Sequence[str]] = {"help": ("-m", "pcb", "--help")}
+    if scope != "quick" and find_spec("snakemake"):
+        commands["dry-run"] = ("-m", "snakemake", "-n", "--quiet", "all", "--cores", "1")
+    for name, words in commands.items():
+        yield Part(name=f"program/{name}", item="starts", make=partial(_start, words))
+
+
+def _tokenizer_parts(scope: Scope) -> Iterator[Part]:
+    """Yield encoding and decoding, of the miniature's size, and of the paper's where it fits."""
+
+    def part(what: str, preset: str, batch: int, precision: Precision = "float32") -> Part:
+        make, kind = _TOKENIZING[what]
+        return Part(
+            name=f"tokenizer/{what}/{preset}/b{batch}{_suffix(precision)}",
+            item="images",
+            make=partial(make, preset, batch, precision),
+            precision=precision,
+            kind=kind,
+        )
+
+    if scope == "full":
+        exact: tuple[Precision, ...] = ("float32", "tf32")
+        for batch in (64, 256):
+            yield from (part("encode", "paper", batch, precision) for precision in exact)
+            for precision in (*exact, "bfloat16", "float16"):
+                yield part("decode", "paper", batch, precision)
+    elif scope == "short":
+        yield part("encode", "mini", 16)
+        yield part("decode", "mini", 16)
+        yield part("encode", "paper", 1)
+        yield part("decode", "paper", 1)
+        yield part("decode", "paper", 1, "bfloat16")
+    else:
+        yield part("decode", "mini", 2)
+        yield part("decode", "mini", 2, "bfloat16")
+
+
+def _encode(preset: str, batch: int, _: Precision, device: torch.device) -> Case:
+    """Encode images at all scales of a 2x model."""
+    settings, sizes = _autoencoder(preset)
+    tokenizer = random_tokenizer(settings, device)
+    pixels = sizes[-1] * settings.stride
+    images = torch.rand(batch, 3, pixels, pixels, device=device) * 2 - 1
+    weights = flops.autoencoder_weights(settings) // 2
+
+    @torch.inference_mode()
+    def encode() -> object:
+        return tokenizer.codes(images, sizes)
+
+    phases = [
+        network_phase(
+            flops.encode(settings, size),
+            weights=weights,
+            values=_image_values(settings, size),
+            value_bytes=4,
+            batch=batch,
+        )
+        for size in sizes
+    ]
+    return Case(variants={FAST: encode}, items=batch, phases=phases)
+
+
+def _decode(preset: str, batch: int, precision: Precision, device: torch.device) -> Case:
+    """Decode the finest codes to pixels; 16 bits have float32 beside them."""
+    settings, sizes = _autoencoder(preset)
+    size = sizes[-1]
+    codes = torch.randint(settings.codebook_size, (batch, size, size), device=device)
+    variants = {FAST: random_tokenizer(settings, device, precision)}
+    if precision in DTYPES and precision != "float32":
+        variants["float32"] = random_tokenizer(settings, device)
+
+    @torch.inference_mode()
+    def pixels(tokenizer: Tokenizer) -> Tensor:
+        return to_uint8(tokenizer.decode(codes))
+
+    def differences() -> dict[str, dict[str, float]]:
+        shown = pixels(variants[FAST]).int()
+        apart = {name: (pixels(other).int() - shown).abs() for name, other in variants.items()}
+        return {
+            name: {"grey levels": float(levels.double().mean()), "at most": float(levels.max())}
+            for name, levels in apart.items()
+        }
+
+    return Case(
+        variants={name: partial(pixels, tokenizer) for name, tokenizer in variants.items()},
+        items=batch,
+        phases=decoding_phases(settings, size, precision, batch),
+        differences=differences,
+    )
+
+
+_TOKENIZING: dict[str, tuple[Any, Kind]] = {
+    "encode": (_encode, "encoding"),
+    "decode": (_decode, "decoding"),
+}
+
+
+def random_tokenizer(
+    settings: Autoencoder, device: torch.device, precision: Precision = "float32"
+) -> Tokenizer:
+    """Return a tokenizer with random weights on a device, the same ones each time.
+
+    `precision` is its decoder's.
+    """
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(settings).to(device).eval().requires_grad_(False)
+    dtype = DTYPES.get(precision, torch.float32)
+    if dtype != torch.float32:
+        tokenizer.round_decoder_to(dtype)
+    return tokenizer
+
+
+def network_phase(
+    operations: int, *, weights: int, values: int, value_bytes: int, batch: int
+) -> Phase:
+    """Return the phase of a network that reads its weights, and its inputs and outputs, once.
+
+    `operations` and `values`, of inputs and outputs together, are those of one item of the batch.
+    What passes between its layers is not counted: a bound that no program reaches.
+    """
+    return Phase(flops=batch * operations, bytes=value_bytes * (weights + batch * values))
+
+
+def decoding_phases(
+    settings: Autoencoder, size: int, precision: Precision, batch: int
+) -> list[Phase]:
+    """Return the phase of decoding a batch of `size` x `size` codes."""
+    phase = network_phase(
+        flops.decode(settings, size),
+        weights=flops.autoencoder_weights(settings) // 2,
+        values=_image_values(settings, size),
+        value_bytes=DTYPES.get(precision, torch.float32).itemsize,
+        batch=batch,
+    )
+    return [phase]
+
+
+def _image_values(settings: Autoencoder, size: int) -> int:
+    """Return the numbers of an image, and of the code vectors it has."""
+    return 3 * (size * settings.stride) ** 2 + size * size * settings.code_dim
+
+
+def _autoencoder(preset: str) -> tuple[Autoencoder, Sequence[int]]:
+    """Return a preset's autoencoder, and the scales of its first model of ratio 2."""
+    settings = load_preset(preset)
+    return settings.tokenizer.autoencoder, settings.sizes({"mini": "ratio2"}.get(preset, "l-2x"))
+
+
+def _suffix(precision: Precision) -> str:
+    return "" if precision == "float32" else f"-{precision}"
+
+
+def _feature_parts(scope: Scope) -> Iterator[Part]:
+    """Yield the extraction of features, alone and behind the decoder, at batches of `metrics`."""
+    for batch in {"quick": (), "short": (4,), "full": (64, 250)}[scope]:
+        make, name = partial(_extract, batch), f"features/inception/b{batch}"
+        yield Part(name=name, item="images", make=make, kind="features")
+    preset, batch = {"quick": ("mini", 8), "short": ("mini", 250), "full": ("paper", 64)}[scope]
+    all_of: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
+    for precision in all_of if scope == "full" else all_of[:1]:
+        yield Part(
+            name=f"features/decoded/{preset}/b{batch}{_suffix(precision)}",
+            item="images",
+            make=partial(_decode_and_extract, preset, batch, precision),
+            precision=precision,
+        )
+
+
+def _extract(batch: int, device: torch.device) -> Case:
+    """Extract the features of random images with random weights."""
+    from pcb.metrics.inception import Inception
+
+    extractor = Inception(_untrained_inception().to(device))
+    shape = (batch, 3, 256, 256)
+    pixels = torch.randint(256, shape, dtype=torch.uint8, device=device)
+
+    @torch.inference_mode()
+    def features() -> object:
+        return extractor(pixels)
+
+    phase = network_phase(
+        flops.INCEPTION,
+        weights=sum(weight.numel() for weight in extractor.network.parameters()),
+        values=3 * 256**2,
+        value_bytes=4,
+        batch=batch,
+    )
+    return Case(variants={FAST: features}, items=batch, phases=[phase])
+
+
+def _decode_and_extract(
+    preset: str, batch: int, precision: Precision, device: torch.device
+) -> Case:
+    """Decode random codes and extract their features, the next batch made beside this one or not.
+
+    There is no bound: features and pixels are not of one precision.
+    """
+    from pcb.stages.metrics import decoded
+
+    settings, random = load_preset(preset), np.random.default_rng(0)
+    codes = settings.tokenizer.autoencoder
+    tokenizer = random_tokenizer(codes, device, precision)
+    extractor = random_extractor(settings, device)
+    shape = (_DECODED_BATCHES * batch, settings.grid, settings.grid)
+    codes_Bij = random.integers(codes.codebook_size, size=shape, dtype=np.uint16)
+    ways = {FAST: settings.compute.prefetch, BASELINE: 0}
+
+    def score(prefetch: int) -> Features:
+        return extract(extractor, decoded(tokenizer, codes_Bij, batch), lambda _: None, prefetch)
+
+    def differences() -> dict[str, dict[str, float]]:
+        seen = {name: score(depth).pool for name, depth in ways.items()}
+        return {
+            name: {"features": float((pool - seen[FAST]).abs().max())}
+            for name, pool in seen.items()
+        }
+
+    return Case(
+        variants={name: partial(score, depth) for name, depth in ways.items()},
+        items=len(codes_Bij),
+        differences=differences,
+    )
+
+
+def random_extractor(settings: Preset, device: torch.device) -> Extractor:
+    """Return a preset's extractor with random weights."""
+    from pcb.metrics.classifier import Classifier
+    from pcb.metrics.inception import Inception
+
+    torch.manual_seed(0)
+    if settings.classifier is None:
+        return Inception(_untrained_inception().to(device))
+    classifier = Classifier(settings.data.num_classes, settings.classifier.features)
+    classifier = classifier.to(device).eval().requires_grad_(False)
+    return lambda pixels_B3HW: Layers(*classifier(pixels_B3HW))
+
+
+def _untrained_inception() -> torch.nn.Module:
+    """Return torch-fidelity's network as it is made, before weights are read into it."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    from pcb.metrics.inception import LAYERS, NETWORK
+
+    class Untrained(FeatureExtractorInceptionV3):
+        def load_state_dict(self, *_: Any, **__: Any) -> Any:
+            """Read nothing."""
+
+    torch.manual_seed(0)
+    with tempfile.NamedTemporaryFile(prefix="pcb-bench-") as file:
+        torch.save({}, file.name)
+        return Untrained(NETWORK, LAYERS, feature_extractor_weights_path=file.name).eval()
+
+
+class RandomCache(TokenCache):
+    """A token cache of random codes, on disk for as long as this object is there."""
+
+    def __init__(self, sizes: Sequence[int], *, images: int, crops: int, codes: int) -> None:
+        """Write codes from 0 to `codes` - 1 of so many images."""
+        self._temporary = tempfile.TemporaryDirectory(prefix="pcb-bench-")
+        root, random = Path(self._temporary.name), np.random.default_rng(0)
+        save_array(root / LABELS, np.zeros(images, np.int64))
+        for size in sizes:
+            for shard in range(_CACHE_SHARDS):
+                shape = (images // _CACHE_SHARDS, crops, size, size)
+                made = random.integers(0, codes, shape, np.uint16)
+                save_array(token_shard(root, size, shard), made)
+        super().__init__(root, sizes)
+
+
+def read_tokens(images: int, batch: int, _: torch.device) -> Case:
+    """Read random crops of random images, of a cache of random codes that is made for it.
+
+    The cache is small and new, so the system holds it in memory: this is the program's own time.
+    """
+    preset, random = load_preset("paper"), np.random.default_rng(0)
+    codes = preset.tokenizer.autoencoder.codebook_size
+    cache = RandomCache(preset.sizes("l-2x"), images=images, crops=TEN_CROPS, codes=codes)
+
+    def read() -> object:
+        return cache.codes(random.integers(0, images, batch), random.integers(0, TEN_CROPS, batch))
+
+    return Case(variants={FAST: read}, items=batch)
+
+
+def _read_jpegs(images: int, workers: int, _: torch.device) -> Case:
+    """Decode images of ImageNet's size and cut their ten crops, with so many threads."""
+    from pcb.data.imagenet import FileImages
+    from pcb.data.index import Index
+
+    folder = tempfile.TemporaryDirectory(prefix="pcb-bench-")
+    root, random = Path(folder.name), np.random.default_rng(0)
+    contents = []
+    for image in range(images):
+        path = root / f"{image}.JPEG"
+        _grainy(random).save(path, quality=90)
+        contents.append(path.read_bytes())
+    index = Index(
+        paths=np.array([f"{image}.JPEG" for image in range(images)], dtype=object),
+        labels=np.zeros(images, np.int64),
+        offsets=np.zeros(images, np.int64),
+        bytes=np.array([len(data) for data in contents]),
+        checksums=np.array([zlib.crc32(data) for data in contents]),
+    )
+    data = load_preset("paper").data
+    assert isinstance(data, ImageNet)
+    files = FileImages(
+        root, index, side=data.side, size=data.image_size, crops=TEN_CROPS, workers=workers
+    )
+
+    def decode(kept: object = folder) -> object:
+        """Take all crops of all images; `kept` keeps the folder while this can be called."""
+        return sum(len(crops) for crops in files.all_crops(range(images)))
+
+    return Case(variants={FAST: decode}, items=images)
+
+
+def _grainy(random: np.random.Generator) -> Image.Image:
+    """Return an image of smooth color with grain."""
+    colors = Image.fromarray(random.integers(256, size=(6, 8, 3)).astype(np.uint8))
+    smooth = np.asarray(colors.resize(_JPEG_SIZE, Image.Resampling.BICUBIC))
+    pixels = smooth + random.normal(0, _JPEG_GRAIN, smooth.shape)
+    return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
+
+
+def _order(_: torch.device) -> Case:
+    """Order the cells of the finest grid."""
+    return Case(variants={FAST: lambda: drawing_order(16)}, items=1)
+
+
+def _schedule(_: torch.device) -> Case:
+    """Lay out 17 steps of a 2x model."""
+    sizes = scale_sizes(16, 2.0, 1)
+    return Case(variants={FAST: lambda: sequence_of(schedule_from_total(sizes, 17))}, items=1)
+
+
+def _start(words: Sequence[str], _: torch.device) -> Case:
+    """Run a command of Python's in the working directory, on the smallest preset."""
+    environment = {**os.environ, "PCB_PRESET": "smoke"}
+    command = [sys.executable, *words]
+
+    def start() -> None:
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+
+    return Case(variants={FAST: start}, items=1)

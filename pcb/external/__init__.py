@@ -1,0 +1,1 @@
+"""What others made: catalog of published files, fetching, released checkpoints, parity."""

@@ -1,0 +1,112 @@
+"""Curves of time and memory: their arithmetic, their page, and real points of them."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from msgspec.structs import replace
+
+from benchmarks import pages as module
+from benchmarks.__main__ import build_parser
+from benchmarks.growth import curves, measure_growth, measure_point, measured_curves
+from benchmarks.measure import FAST, Measured, Results
+from benchmarks.pages import END, RECORD_GROWTH, begin_of, growth_lines, orders
+from pcb.cli.main import run
+from pcb.errors import UserError
+from tests.benchmarks.test_harness import MACHINE
+
+CPU = torch.device("cpu")
+
+
+def point(name: str, seconds: float) -> Measured:
+    return Measured(
+        name=name,
+        item="calls",
+        precision="float32",
+        items=1,
+        seconds={FAST: (seconds,) * 3},
+        memory=2**30,
+    )
+
+
+def commands() -> Iterator[str]:
+    """Yield the command lines of this machine's processes."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # It may have ended.
+            yield path.read_text(errors="replace")
+
+
+def growth(*seconds: float) -> Results:
+    """Points of the first curve."""
+    numbers = list(curves()[0].points)[: len(seconds)]
+    assert numbers == [85, 341, 1365][: len(seconds)]
+    pairs = zip(numbers, seconds, strict=True)
+    parts = tuple(point(f"training/{number}", time) for number, time in pairs)
+    return Results(machine=MACHINE, parts=parts)
+
+
+def test_growth_is_the_exponent_from_the_point_before() -> None:
+    points = [(10 * 2**k, point("any", time)) for k, time in enumerate((1, 2, 8, 8))]
+    first, *rest = orders(points)
+    assert first is None
+    assert rest == pytest.approx([1, 2, 0])
+    points[1] = 20, replace(points[1][1], failure="gone", seconds={})
+    assert orders(points)[:3] == [None, None, None]
+
+
+def test_the_page_takes_table_and_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page, picture = tmp_path / "scale.md", tmp_path / "scale.png"
+    monkeypatch.setattr(module, "SCALE", page)
+    monkeypatch.setattr(module, "PICTURE", picture)
+    begin = begin_of("cuda", RECORD_GROWTH)
+    page.write_text(f"before\n{begin}\nold\n{END}\nafter\n")
+    module.store_growth(growth(2 * 85 / 341, 2))
+    text = page.read_text()
+    assert "old" not in text and text.startswith("before") and text.endswith("after\n")
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert [
+        "training step, S-2x, one image",
+        "tokens",
+        "341",
+        "2 s",
+        "n^1.00",
+        "1,024 MiB",
+    ] in cells
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_point_is_measured() -> None:
+    found = measure_point("tokens", 1024, CPU, torch.get_num_threads())
+    assert found.items == 64
+    assert 0 < found.median < 1
+    assert found.memory is not None and found.memory > 2**20
+
+
+def test_ranks_step_together_and_end_with_the_first(capfd: pytest.CaptureFixture[str]) -> None:
+    """Points are measured in processes of their own, whose ranks are processes again."""
+    found = measure_growth(["ranks"], CPU, 1)
+    ((curve, points),) = measured_curves(found)
+    assert curve.name == "ranks" and [number for number, _ in points] == [1, 2]
+    assert all(part.median > 0 for _, part in points)
+    assert "Traceback" not in capfd.readouterr().err
+    limit = time.monotonic() + 30
+    while any("benchmarks.training" in command for command in commands()):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    assert any("2 |" in line for line in growth_lines(found))
+
+
+def test_a_curve_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="no such curve; there are training, sampling"):
+        measure_growth(["nonsense"], CPU, 1)
+    assert run(build_parser(), ["--growth", "nonsense"]) == 1
+    assert "benchmarks --growth nonsense" in capsys.readouterr().err
+
+
+def test_growth_survives_json() -> None:
+    found = growth(1, 2)
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Results) == found
