@@ -53,7 +53,7 @@ from pcb.runtime.environment import package_versions
 from pcb.runtime.rendezvous import variables_of_ranks
 from pcb.sample.guidance import OFF
 from pcb.sample.pyramid import ALL_ON, sampler_for
-from pcb.systems.catalogue import CATALOGUE
+from pcb.systems.catalog import CATALOG
 
 Number = float | str | bool
 CPU = torch.device("cpu")
@@ -280,7 +280,7 @@ def tokenizer(sheet: Sheet) -> None:
     for precision in precisions[1:]:
         levels = (shown[precision] - shown["float32"]).abs().double()
         mean, most = float(levels.mean()), float(levels.max())
-        sheet.say(f"decoding in {precision}", grey_levels=mean, at_most=most)
+        sheet.say(f"decoding in {precision}", gray_levels=mean, at_most=most)
     moved = [(codes["tf32"][s] != codes["float32"][s]).double().mean() for s in sizes]
     sheet.say("encoding in tf32", codes_moved=float(max(moved)))
     del made, codes, shown
@@ -324,7 +324,7 @@ def metrics(sheet: Sheet) -> None:
 
 def systems(sheet: Sheet) -> None:
     """The other systems of the table: one image, decoded or not, and a batch."""
-    by_steps = sorted(CATALOGUE.values(), key=lambda system: system.steps)
+    by_steps = sorted(CATALOG.values(), key=lambda system: system.steps)
     batches = ((2, True),) if sheet.tiny else ((1, False), (1, True), (64, False))
     sheet.time(
         [

@@ -134,7 +134,7 @@ def _decode(preset: str, batch: int, precision: Precision, device: torch.device)
         shown = pixels(variants[FAST]).int()
         apart = {name: (pixels(other).int() - shown).abs() for name, other in variants.items()}
         return {
-            name: {"grey levels": float(levels.double().mean()), "at most": float(levels.max())}
+            name: {"gray levels": float(levels.double().mean()), "at most": float(levels.max())}
             for name, levels in apart.items()
         }
 

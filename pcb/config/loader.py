@@ -120,7 +120,7 @@ def load_cluster(path: Path = PARAMS_FILE) -> Cluster:
 
 
 def load_files(path: Path = PARAMS_FILE) -> Files:
-    """Read where files from outside lie on this machine. Raises UserError as `load_preset`."""
+    """Read where external files lie on this machine. Raises UserError as `load_preset`."""
     return _files(load_params(path)["files"], f"{path}: files")
 
 
@@ -218,7 +218,7 @@ def _cluster(tree: Mapping[str, Any], place: str) -> Cluster:
 
 
 def _files(tree: Mapping[str, Any], place: str) -> Files:
-    """Check where files from outside lie."""
+    """Check where external files lie."""
     files = convert(tree, Files, place)
     check_own(files, place)
     return files

@@ -69,7 +69,7 @@ class Seen:
         return record
 
     def save(self) -> None:
-        """Write what was learnt, where that is possible: a checkout may be another user's."""
+        """Write what was learned, where that is possible: a checkout may be another user's."""
         if self._changed:
             # Without it the file is read again next time, which is slower and right.
             with suppress(UserError):
