@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import torch
 import torch.nn.functional as F
 from msgspec.structs import replace as with_settings
@@ -52,7 +53,7 @@ from pcb.runtime.environment import package_versions
 from pcb.runtime.rendezvous import variables_of_ranks
 from pcb.sample.guidance import OFF
 from pcb.sample.pyramid import ALL_ON, sampler_for
-from pcb.systems.catalogue import CATALOGUE
+from pcb.systems.catalog import CATALOG
 
 Number = float | str | bool
 CPU = torch.device("cpu")
@@ -279,7 +280,7 @@ def tokenizer(sheet: Sheet) -> None:
     for precision in precisions[1:]:
         levels = (shown[precision] - shown["float32"]).abs().double()
         mean, most = float(levels.mean()), float(levels.max())
-        sheet.say(f"decoding in {precision}", grey_levels=mean, at_most=most)
+        sheet.say(f"decoding in {precision}", gray_levels=mean, at_most=most)
     moved = [(codes["tf32"][s] != codes["float32"][s]).double().mean() for s in sizes]
     sheet.say("encoding in tf32", codes_moved=float(max(moved)))
     del made, codes, shown
@@ -310,10 +311,12 @@ def metrics(sheet: Sheet) -> None:
     generated, reference, width = (300, 200, 64) if sheet.tiny else (50_000, 10_000, 2048)
     one, two = (torch.rand(n, width, device=sheet.device) for n in (generated, reference))
     target = statistics_of(two)
+    assert np.isfinite(target.root).all()  # Computed once for all that is compared.
+    kid = one.cpu(), two.cpu(), 10, min(1000, reference), sheet.device
     scores: Mapping[str, Callable[[], object]] = {
-        "Frechet distance": lambda: frechet_distance(statistics_of(one), target),
+        "Frechet distance": lambda: frechet_distance(statistics_of(one), target, sheet.device),
         "precision and recall": lambda: precision_recall(one, two, 3),
-        "10 subsets of KID": lambda: kernel_distance(one, two, 10, min(1000, reference)),
+        "10 subsets of KID": lambda: kernel_distance(*kid),
     }
     for name, score in scores.items():
         sheet.say(name, first_s=seconds_of(score, sheet.device), s=seconds_of(score, sheet.device))
@@ -321,7 +324,7 @@ def metrics(sheet: Sheet) -> None:
 
 def systems(sheet: Sheet) -> None:
     """The other systems of the table: one image, decoded or not, and a batch."""
-    by_steps = sorted(CATALOGUE.values(), key=lambda system: system.steps)
+    by_steps = sorted(CATALOG.values(), key=lambda system: system.steps)
     batches = ((2, True),) if sheet.tiny else ((1, False), (1, True), (64, False))
     sheet.time(
         [

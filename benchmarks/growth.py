@@ -57,7 +57,7 @@ def curves() -> tuple[Curve, ...]:
         ),
         Curve(
             name="sampling",
-            title="drawing one image, S-2x, four blocks a scale",
+            title="drawing one image, S-2x, four blocks per scale",
             against="tokens",
             points={count: partial(_sampling, grid, 1) for count, grid in tokens.items()},
         ),

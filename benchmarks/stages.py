@@ -22,8 +22,6 @@ from pcb.config import Autoencoder, ImageNet, Preset
 from pcb.config.images import TEN_CROPS
 from pcb.config.loader import load_preset
 from pcb.data.arrays import save_array, to_uint8
-from pcb.data.imagenet import FileImages
-from pcb.data.index import Index
 from pcb.metrics.features import Extractor, Features, Layers, extract
 from pcb.model.sequence import sequence_of
 from pcb.order.allocation import schedule_from_total
@@ -45,12 +43,13 @@ _CACHE_SHARDS = 4
 def parts(scope: Scope) -> Iterator[Part]:
     """Yield the parts of all stages but training and sampling."""
     yield from _tokenizer_parts(scope)
-    # Machines with a fixed set of packages lack it, and can measure all but this.
-    if find_spec("torch_fidelity") is not None:
+    # Machines with a fixed set of packages lack some, and can measure all but that.
+    if find_spec("torch_fidelity"):
         yield from _feature_parts(scope)
     images = 512 if scope == "quick" else 8192
     yield Part(name="loading/tokens", item="images", make=partial(read_tokens, images, 64))
-    for workers in {"quick": (1,), "short": (1, 2), "full": (1, 4, 16)}[scope]:
+    threads = {"quick": (1,), "short": (1, 2), "full": (1, 4, 16)}[scope]
+    for workers in threads if find_spec("pandas") else ():
         files = 4 if scope == "quick" else 32 * workers
         make = partial(_read_jpegs, files, workers)
         yield Part(name=f"loading/jpeg/w{workers}", item="images", make=make)
@@ -135,7 +134,7 @@ def _decode(preset: str, batch: int, precision: Precision, device: torch.device)
         shown = pixels(variants[FAST]).int()
         apart = {name: (pixels(other).int() - shown).abs() for name, other in variants.items()}
         return {
-            name: {"grey levels": float(levels.double().mean()), "at most": float(levels.max())}
+            name: {"gray levels": float(levels.double().mean()), "at most": float(levels.max())}
             for name, levels in apart.items()
         }
 
@@ -342,6 +341,9 @@ def read_tokens(images: int, batch: int, _: torch.device) -> Case:
 
 def _read_jpegs(images: int, workers: int, _: torch.device) -> Case:
     """Decode images of ImageNet's size and cut their ten crops, with so many threads."""
+    from pcb.data.imagenet import FileImages
+    from pcb.data.index import Index
+
     folder = tempfile.TemporaryDirectory(prefix="pcb-bench-")
     root, random = Path(folder.name), np.random.default_rng(0)
     contents = []

@@ -18,12 +18,12 @@ from tests.units import ROOT
 
 SIZES = ((500, 375), (333, 500), (281, 281), (240, 320), (600, 570), (64, 48))
 """Widths and heights in turn; 281 is the side that ImageNet's images are brought to."""
-READABLE = ("cmyk", "exif", "grey", "padded", "png")
+READABLE = ("cmyk", "exif", "gray", "padded", "png")
 BROKEN = ("empty", "text", "truncated")
 TINY = {
     "tokenizer": {
         "source": "train",
-        "requantisation": None,
+        "requantization": None,
         "training": {"iterations": 1},
         "autoencoder": {
             "channels": 4,
@@ -56,7 +56,7 @@ def wnid(label: int) -> str:
 
 
 def natural_image(seed: int, size: tuple[int, int]) -> Image.Image:
-    """Return an image of smooth colour with some detail: width and height as given."""
+    """Return an image of smooth color with some detail: width and height as given."""
     random = np.random.default_rng(seed)
     width, height = size
     pixels = np.zeros((height, width, 3))
@@ -84,7 +84,7 @@ def odd_file(kind: str, seed: int = 0) -> bytes:
     return {
         "cmyk": jpeg(image.convert("CMYK")),
         "exif": jpeg(image, exif=exif),
-        "grey": jpeg(image.convert("L")),
+        "gray": jpeg(image.convert("L")),
         "padded": jpeg(image) + b"\0more",
         "png": png.getvalue(),
         "empty": b"",

@@ -33,11 +33,11 @@ def write_inception(path: Path, seed: int = 0) -> Path:
 
 
 def random_images(count: int, size: int = 16, seed: int = 0) -> np.ndarray:
-    """Return coloured images uint8 (count, size, size, 3) that differ from each other."""
+    """Return colored images uint8 (count, size, size, 3) that differ from each other."""
     random = np.random.default_rng(seed)
-    colours = random.integers(0, 256, (count, 1, 1, 3))
+    colors = random.integers(0, 256, (count, 1, 1, 3))
     noise = random.integers(-60, 60, (count, size, size, 3))
-    return np.clip(colours + noise, 0, 255).astype(np.uint8)
+    return np.clip(colors + noise, 0, 255).astype(np.uint8)
 
 
 def write_adm_reference(path: Path, images: np.ndarray, seed: int = 0) -> Path:

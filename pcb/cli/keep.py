@@ -4,11 +4,12 @@ import argparse
 from pathlib import Path
 
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
-from pcb.config.loader import load_params
+from pcb.config.loader import PARAMS_FILE, load_params, parse_preset
+from pcb.pipeline.tasks import Pipeline
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add `settings`, `trace`, `verify`, `restore` and `publish`."""
+    """Add `settings`, `trace`, `verify`, `restore`, `publish`, `readme` and `clean`."""
     trace = add_verb(
         verbs,
         "trace",
@@ -28,6 +29,46 @@ def add_verbs(verbs: Verbs) -> None:
         ("readme", _readme, "put the measured table and pictures of a report into README.md"),
     ):
         add_preset(add_verb(verbs, name, run, help, f"pcb {name}"))
+
+    clean = add_verb(
+        verbs,
+        "clean",
+        _clean,
+        "show the results that params.yaml no longer asks for; with --yes, delete them",
+        "pcb clean\n  pcb clean --yes",
+    )
+    clean.add_argument("--yes", action="store_true", help="delete what is shown")
+    clean.add_argument(
+        "--params", type=Path, default=PARAMS_FILE, metavar="FILE", help="default: %(default)s"
+    )
+
+
+def _clean(arguments: argparse.Namespace) -> int:
+    from pcb.pipeline.leftovers import (
+        delete_leftovers,
+        leftovers,
+        leftovers_of_presets,
+        size_of,
+    )
+    from pcb.pipeline.workflow import hold_workflow
+
+    params = load_params(arguments.params)
+    presets = params["presets"]
+    source = str(arguments.params)
+    found = leftovers_of_presets(presets)
+    for name in presets:
+        found += leftovers(Pipeline(name, parse_preset(params, name, source)))
+    for path in found:
+        print(f"{size_of(path) / 1e6:10.1f} MB  {path}")
+    if not found:
+        print("nothing: params.yaml asks for all results that are here")
+    elif arguments.yes:
+        hold_workflow()
+        delete_leftovers(found)
+        print(f"{len(found)} deleted")
+    else:
+        print(f"{len(found)} that {source} no longer asks for; `pcb clean --yes` deletes them")
+    return 0
 
 
 def _settings(arguments: argparse.Namespace) -> int:

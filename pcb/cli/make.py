@@ -5,7 +5,7 @@ from functools import partial
 
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
 from pcb.config.loader import load_cluster
-from pcb.pipeline.execution import launcher_of, set_threads
+from pcb.pipeline.execution import launcher_of, require_launcher, set_threads
 from pcb.pipeline.job import entry_of, stage_function
 from pcb.pipeline.run import run_task
 from pcb.pipeline.stages import STAGES, Stage
@@ -43,6 +43,7 @@ def _make(stage: Stage, arguments: argparse.Namespace) -> int:
     preset, task = pipeline.preset, pipeline.task(stage.name, arguments.variant)
     launcher = launcher_of(stage.name)
     if launcher != "debug":
+        require_launcher()
         # Only here: who computes in this process needs no submitit.
         from pcb.launch import launch
 

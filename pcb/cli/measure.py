@@ -1,4 +1,4 @@
-"""The verbs that measure images from outside."""
+"""The verbs that measure external images."""
 
 import argparse
 import json
@@ -58,7 +58,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from pcb.metrics.evaluate import evaluate
     from pcb.runtime.atomic import write_atomic
 
-    # Files from outside are looked for only if their paths are not given.
+    # External files are looked for only if their paths are not given.
     inception, reference = (
         given or external_file(load_files(arguments.params), name)
         for given, name in (

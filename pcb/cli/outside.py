@@ -1,10 +1,10 @@
-"""The verbs for files from outside."""
+"""The verbs for external files."""
 
 import argparse
 from pathlib import Path
 
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
-from pcb.external.catalogue import needed_files
+from pcb.external.catalog import needed_files
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -13,7 +13,7 @@ def add_verbs(verbs: Verbs) -> None:
         verbs,
         "fetch",
         _fetch,
-        "download the files from outside that a preset needs, or take them from a folder",
+        "download the external files that a preset needs, or take them from a folder",
         "pcb fetch --preset paper-pretrained\n  pcb fetch llamagen --from /mnt/usb\n"
         "  pcb fetch --list",
     )
@@ -45,7 +45,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
         return 0
     names = arguments.names or needed_files(pipeline.preset)
     if not names:
-        print(f"preset {pipeline.name} needs no files from outside")
+        print(f"preset {pipeline.name} needs no external files")
     return fetch(files, names, arguments.folder)
 
 

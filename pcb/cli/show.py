@@ -26,7 +26,7 @@ def add_verbs(verbs: Verbs) -> None:
         "--gpus", type=int, default=1, metavar="N", help="how many work at a time, default 1"
     )
     plan.add_argument(
-        "--utilisation",
+        "--utilization",
         type=float,
         metavar="SHARE",
         help="share of the datasheet's peak for what was not measured on this GPU; default: what "
@@ -54,11 +54,11 @@ def add_verbs(verbs: Verbs) -> None:
         type=_ratio,
         required=True,
         metavar="R",
-        help="quotient of neighbouring scales' sides, greater than 1, or `single`",
+        help="quotient of neighboring scales' sides, greater than 1, or `single`",
     )
     cut = schedule.add_mutually_exclusive_group(required=True)
     cut.add_argument(
-        "--blocks", type=_blocks, metavar="K", help="blocks a scale, or a list such as 1,4,4,4,4"
+        "--blocks", type=_blocks, metavar="K", help="blocks per scale, or a list such as 1,4,4,4,4"
     )
     cut.add_argument("--total-steps", type=int, metavar="T", help="steps over all scales")
     schedule.add_argument(
@@ -82,9 +82,9 @@ def _plan(arguments: argparse.Namespace) -> int:
     from pcb.preflight.plan import print_plan
     from pcb.preflight.rates import load_device
 
-    share = arguments.utilisation
+    share = arguments.utilization
     if arguments.gpus < 1 or not (share is None or 0 < share <= 1):
-        raise UserError("plan: --gpus must be at least 1, --utilisation above 0 and at most 1")
+        raise UserError("plan: --gpus must be at least 1, --utilization above 0 and at most 1")
     device = load_device(arguments.gpu, share)
     return print_plan(pipeline_of(arguments), device, arguments.gpus)
 
@@ -136,7 +136,7 @@ def _blocks(text: str) -> int | tuple[int, ...]:
 
 
 def _runs(blocks: tuple[int, ...]) -> str:
-    """Return block sizes with equal neighbours counted: `3 x 6, 1 x 5`."""
+    """Return block sizes with equal neighbors counted: `3 x 6, 1 x 5`."""
     runs: list[list[int]] = []
     for size in blocks:
         if runs and runs[-1][1] == size:

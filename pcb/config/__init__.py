@@ -17,7 +17,7 @@ from pcb.config.speed import Speed
 from pcb.config.sweep import Sampling, Sweep, SweepPoint
 from pcb.config.tokenizer import (
     Autoencoder,
-    Requantisation,
+    Requantization,
     Tokenizer,
     TokenizerTraining,
     Tokens,
@@ -38,7 +38,7 @@ __all__ = [
     "Model",
     "ModelRun",
     "Preset",
-    "Requantisation",
+    "Requantization",
     "Resources",
     "Sampling",
     "Settings",

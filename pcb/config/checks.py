@@ -32,6 +32,16 @@ def check_consistency(preset: Preset, place: str) -> None:
                     raise UserError(f"{place}.sweep[{index}], model {model}: {error}") from None
 
 
+def unused_models(preset: Preset) -> list[str]:
+    """Say of each model that is in no sweep what becomes of it."""
+    used = {model for sweep in preset.sweep for model in sweep.models}
+    return [
+        f"model {name} is in no sweep: it is made, and nothing is sampled from it"
+        for name in preset.models
+        if name not in used
+    ]
+
+
 def _check_released(preset: Preset, place: str) -> None:
     """Refuse released models that nobody knows, or with a tokenizer that is not theirs."""
     source = preset.tokenizer.source

@@ -1,4 +1,4 @@
-"""Where files from outside lie on this machine. None of this enters a key."""
+"""Where external files lie on this machine. None of this enters a key."""
 
 from typing import Literal, get_args
 
@@ -19,7 +19,7 @@ ExternalFile = Literal[
     "checkerboard-L-4x",
     "checkerboard-L-4x-config",
 ]
-"""Names of external files; where each is published stands in `pcb.external.catalogue`."""
+"""Names of external files; where each is published stands in `pcb.external.catalog`."""
 RELEASED_MODELS: tuple[str, ...] = get_args(ReleasedModel)
 EXTERNAL_FILES: tuple[str, ...] = get_args(ExternalFile)
 

@@ -13,7 +13,7 @@ TEN_CROPS = 10
 class Digits(
     Settings, tag="digits", tag_field="kind", frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """scikit-learn's handwritten digits (1,797 of 8x8, 10 classes), coloured and placed on RGB."""
+    """scikit-learn's handwritten digits (1,797 of 8x8, 10 classes), colored and placed on RGB."""
 
     image_size: Positive = 32
     digit_size: Positive = 22
@@ -22,11 +22,11 @@ class Digits(
     """Pixels between the places where a digit may stand; at the tokenizer's stride, a digit gives
     the same tokens wherever it stands."""
     hues: Positive = 6
-    """Hues, evenly spaced, of the dark and of the light colour; each image has one of both."""
+    """Hues, evenly spaced, of the dark and of the light color; each image has one of both."""
     held_out: Annotated[float, Meta(gt=0, lt=1)] = 0.25
     """Share of the digit images, of each class, that no model sees."""
     renderings: Positive = 16
-    """Coloured placements of each training digit; they play the part of ImageNet's ten crops."""
+    """Colored placements of each training digit; they play the part of ImageNet's ten crops."""
     reference_images: Positive = 2000
     """Renderings of held-out digits that metrics compare with."""
     seed: Count = 0

@@ -60,7 +60,10 @@ def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     own = (read_yaml(local) if local.exists() else None) or {}
     if not isinstance(own, dict):
         raise UserError(f"{local}: expected {' and '.join(f'`{key}`' for key in MACHINE)} alone")
-    _check_keys(own, MACHINE, str(local))
+    strange = sorted(set(own) - set(MACHINE))
+    if strange:
+        alone = " and ".join(f"`{key}`" for key in MACHINE)
+        raise UserError(f"{local}: unknown key {strange[0]!r}; expected {alone} alone")
     for key in MACHINE:
         params[key] = _machine(key, {path: params.get(key), local: own.get(key)})
     return params
@@ -117,7 +120,7 @@ def load_cluster(path: Path = PARAMS_FILE) -> Cluster:
 
 
 def load_files(path: Path = PARAMS_FILE) -> Files:
-    """Read where files from outside lie on this machine. Raises UserError as `load_preset`."""
+    """Read where external files lie on this machine. Raises UserError as `load_preset`."""
     return _files(load_params(path)["files"], f"{path}: files")
 
 
@@ -215,7 +218,7 @@ def _cluster(tree: Mapping[str, Any], place: str) -> Cluster:
 
 
 def _files(tree: Mapping[str, Any], place: str) -> Files:
-    """Check where files from outside lie."""
+    """Check where external files lie."""
     files = convert(tree, Files, place)
     check_own(files, place)
     return files

@@ -12,7 +12,7 @@ class Model(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Architecture of the transformer (paper, section 4). Defaults are the paper's size S."""
 
     scale_ratio: Annotated[float, Meta(gt=1)] | Literal["single"] = 2.0
-    """Quotient of the sides of neighbouring scales; `single` draws the finest scale alone."""
+    """Quotient of the sides of neighboring scales; `single` draws the finest scale alone."""
     min_size: Positive = 1
     width: Positive = 512
     layers: Positive = 12
@@ -66,7 +66,7 @@ class Training(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Share of what a head MLP adds to the head's weight that its gradient grows by: half of it
     times the squared norm is an L2 term of the loss, which the reported loss leaves out."""
     label_dropout: Share = 0.1
-    """Probability that an image's label becomes "no class"."""
+    """Probability that an image's label becomes the null class."""
     random_replace: Share = 0.1
     """Probability that a token of the previous scale is replaced before it is upsampled."""
     schedules: Positive = 8

@@ -58,7 +58,7 @@ class Claims(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Thresholds of the verdicts, stated before the numbers (method section 8)."""
 
     few_steps_gain: NonNegativeFloat = 0.25
-    """C1: FID with one block a scale exceeds FID at `compare_steps` by at least this share."""
+    """C1: FID with one block per scale exceeds FID at `compare_steps` by at least this share."""
     flat_beyond: NonNegativeFloat = 0.10
     """C1: beyond `compare_steps`, FID changes by at most this share of its value there."""
     ratio_spread: NonNegativeFloat = 0.20

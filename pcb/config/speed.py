@@ -1,4 +1,4 @@
-"""Optimisations of the sampler, each with a switch (docs/speed.md)."""
+"""Optimizations of the sampler, each with a switch (docs/speed.md)."""
 
 from pcb.config.base import Settings
 
@@ -25,4 +25,4 @@ class Speed(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 BASELINE = Speed(modulation=False, tables=False, phases=False, small_batches=False, graphs=False)
-"""Without any optimisation."""
+"""Without any optimization."""

@@ -57,7 +57,7 @@ class TokenizerTraining(Settings, frozen=True, kw_only=True, forbid_unknown_fiel
     seed: Count = 0
 
 
-class Requantisation(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Requantization(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A new codebook for LlamaGen's autoencoder, which itself stays as it is (method section 3)."""
 
     mode: Literal["as_published", "as_intended", "relocate"] = "as_intended"
@@ -97,20 +97,20 @@ class Requantisation(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
 class Tokenizer(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the tokenizer comes from.
 
-    `train` makes one from the data; `requantise` gives LlamaGen's a new codebook; `released` takes
+    `train` makes one from the data; `requantize` gives LlamaGen's a new codebook; `released` takes
     the authors' file.
     """
 
-    source: Literal["train", "requantise", "released"] = "train"
+    source: Literal["train", "requantize", "released"] = "train"
     autoencoder: Autoencoder = Autoencoder()
     training: TokenizerTraining | None = None
-    requantisation: Requantisation | None = None
+    requantization: Requantization | None = None
     tf32: bool = False
     """Whether a GPU encodes images with TF32 convolutions: much faster, and some codes differ.
     Measured, decoded and scored without it all the same."""
 
     def __post_init__(self) -> None:
-        wanted = {"train": "training", "requantise": "requantisation"}
+        wanted = {"train": "training", "requantize": "requantization"}
         for source, name in wanted.items():
             if (self.source == source) != (getattr(self, name) is not None):
                 raise ValueError(f"tokenizer source `{source}` goes with `{name}`, and only it")

@@ -1,1 +1,1 @@
-"""Images, token caches, and how they are read."""
+"""Pixels: images of every kind, their index, and crops."""

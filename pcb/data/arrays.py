@@ -45,6 +45,6 @@ def from_uint8(pixels: Tensor) -> Tensor:
 def to_uint8(images: Tensor) -> Tensor:
     """Return images in [-1, 1], clamped and rounded, as pixels 0..255.
 
-    paper: the released code truncates, which darkens every image by half a grey level.
+    paper: the released code truncates, which darkens every image by half a gray level.
     """
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

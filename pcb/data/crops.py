@@ -54,7 +54,7 @@ def _refusing() -> Iterator[None]:
         raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def centre_square(image: Image.Image, side: int) -> NDArray[np.uint8]:
+def center_square(image: Image.Image, side: int) -> NDArray[np.uint8]:
     """Bring an RGB image's shorter side to `side` pixels and crop the middle: (3, side, side).
 
     Halved by box filter while twice as large as needed, then resized bicubically.
@@ -72,11 +72,11 @@ def centre_square(image: Image.Image, side: int) -> NDArray[np.uint8]:
 def crop(square: NDArray[np.uint8], size: int, number: int) -> NDArray[np.uint8]:
     """Return one of the ten crops of a (3, side, side) square, a view: (3, size, size).
 
-    0 to 3 are the corners top left, top right, bottom left, bottom right, 4 is the centre; 5 to 9
+    0 to 3 are the corners top left, top right, bottom left, bottom right, 4 is the center; 5 to 9
     are these five of the mirrored square. Order and offsets are those of torchvision's `TenCrop`.
     """
     last = square.shape[1] - size
-    # As there, half to even: 281 - 256 is odd, so both centres leave 12 columns on their left.
+    # As there, half to even: 281 - 256 is odd, so both centers leave 12 columns on their left.
     middle = round(last / 2)
     top, left = ((0, 0), (0, last), (last, 0), (last, last), (middle, middle))[number % 5]
     seen = square[:, :, ::-1] if number >= 5 else square

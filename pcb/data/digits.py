@@ -1,4 +1,4 @@
-"""The miniature's images: scikit-learn's handwritten digits, coloured and placed on RGB.
+"""The miniature's images: scikit-learn's handwritten digits, colored and placed on RGB.
 
 Every image is a function of (seed, split, digit, rendering) alone, by a counter-based generator,
 so that no image changes when others are added, left out or made in another order.
@@ -16,7 +16,7 @@ Split = Literal["train", "held_out"]
 _STREAMS: dict[Split, int] = {"train": 0, "held_out": 1}
 _SPLITTING = 2
 _GLYPH_SIDE = 8
-# Saturation and value of the two colours: of any two hues they are far apart in lightness, so that
+# Saturation and value of the two colors: of any two hues they are far apart in lightness, so that
 # every digit can be read.
 _DARK = (0.75, 0.35)
 _LIGHT = (0.35, 0.95)
@@ -27,14 +27,14 @@ _INK_EDGES = (0.1, 0.75)
 
 @dataclass(frozen=True, kw_only=True)
 class Glyphs:
-    """Handwritten digits: grey (n, 8, 8) in 0..1, labels (n,) in 0..9."""
+    """Handwritten digits: gray (n, 8, 8) in 0..1, labels (n,) in 0..9."""
 
-    grey: NDArray[np.float64]
+    gray: NDArray[np.float64]
     labels: NDArray[np.int64]
 
     def take(self, indices: NDArray[np.int64]) -> "Glyphs":
         """Return some of the digits."""
-        return Glyphs(grey=self.grey[indices], labels=self.labels[indices])
+        return Glyphs(gray=self.gray[indices], labels=self.labels[indices])
 
 
 def load_glyphs() -> Glyphs:
@@ -43,7 +43,7 @@ def load_glyphs() -> Glyphs:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    return Glyphs(grey=digits.images / 16.0, labels=digits.target.astype(np.int64))
+    return Glyphs(gray=digits.images / 16.0, labels=digits.target.astype(np.int64))
 
 
 def split_indices(
@@ -77,15 +77,15 @@ def render(
     uniforms = _uniforms(settings.seed, split, indices, renderings)
     places = (settings.image_size - settings.digit_size) // settings.place_step + 1
     corners = np.floor(uniforms[:, :2] * places) * settings.place_step
-    ink = _ink(glyphs.grey[indices], corners, settings)[:, None]
-    paper, pen = (colour[:, :, None, None] for colour in _colours(uniforms[:, 2:], settings.hues))
+    ink = _ink(glyphs.gray[indices], corners, settings)[:, None]
+    paper, pen = (color[:, :, None, None] for color in _colors(uniforms[:, 2:], settings.hues))
     return np.rint(255 * (paper * (1 - ink) + pen * ink)).astype(np.uint8)
 
 
 def _uniforms(
     seed: int, split: Split, indices: NDArray[np.int64], renderings: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return each image's random numbers in [0, 1): 2 for its place, 7 for its colours."""
+    """Return each image's random numbers in [0, 1): 2 for its place, 7 for its colors."""
     key = [seed, _STREAMS[split]]
     # The generator counts up the first word: the others name the image.
     return np.stack(
@@ -98,7 +98,7 @@ def _uniforms(
     )
 
 
-def _colours(
+def _colors(
     uniforms: NDArray[np.float64], hues: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the (n, 3) RGB background and foreground in 0..1: dark on light, or light on dark."""
@@ -116,11 +116,11 @@ def _rgb(hue: NDArray[np.float64], saturation: float, value: float) -> NDArray[n
 
 
 def _ink(
-    grey: NDArray[np.float64], corners: NDArray[np.float64], settings: Digits
+    gray: NDArray[np.float64], corners: NDArray[np.float64], settings: Digits
 ) -> NDArray[np.float64]:
     """Return (n, size, size) coverage in 0..1 of digits placed with their top left at `corners`."""
     rows, columns = (_bicubic(corners[:, axis], settings) for axis in (0, 1))
-    coverage = rows @ grey @ columns.transpose(0, 2, 1)
+    coverage = rows @ gray @ columns.transpose(0, 2, 1)
     low, high = _INK_EDGES
     t = np.clip((coverage - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pcb.data.crops import (
     UnreadableImageError,
-    centre_square,
+    center_square,
     crop,
     decode_rgb,
     ignore_metadata_warnings,
@@ -87,7 +87,7 @@ class FileImages:
                 f"content is another; restore it, or make the stage `data` again with --force"
             )
         try:
-            return centre_square(decode_rgb(data), self.side)
+            return center_square(decode_rgb(data), self.side)
         except UnreadableImageError as error:
             raise UserError(
                 f"{self.root / file.path}: cannot be decoded ({error}); replace it by a sound "

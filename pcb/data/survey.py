@@ -108,7 +108,7 @@ def examine(root: Path, file: File) -> Row:
 def check_image(data: bytes) -> tuple[int, int]:
     """Return an image's width and height. Raises UnreadableImageError if it cannot be decoded.
 
-    A JPEG file of grey or RGB with a sound header and an end marker passes without being decoded.
+    A JPEG file of gray or RGB with a sound header and an end marker passes without being decoded.
     """
     image = open_image(data)
     plain = image.format == "JPEG" and image.mode in ("L", "RGB")

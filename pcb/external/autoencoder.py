@@ -16,11 +16,11 @@ from pcb.errors import UserError
 from pcb.runtime.file_kind import standin
 from pcb.runtime.torch_files import in_float32, read_torch, tensors_of
 from pcb.tokenizer.load import tokenizer_from_state
-from pcb.tokenizer.quantize import normalise
+from pcb.tokenizer.quantize import normalize
 from pcb.tokenizer.vq import Tokenizer
 
 CODEBOOK = "quantize.embedding.parametrizations.weight.original"
-"""The release stores codes before normalisation; all other names are this package's."""
+"""The release stores codes before normalization; all other names are this package's."""
 T = TypeVar("T")
 _BOOKKEEPING = ("cluster_usage_train", "quantize.initialized")
 """Counters of the release's training."""
@@ -39,7 +39,7 @@ def from_released_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     kept = {name: x for name, x in state.items() if name not in _BOOKKEEPING}
     # A codebook of another form keeps the name that it has in the file, for whoever refuses it.
     if CODEBOOK in kept and kept[CODEBOOK].dim() == 2 and kept[CODEBOOK].is_floating_point():
-        kept["codebook"] = normalise(kept.pop(CODEBOOK), dim=1)
+        kept["codebook"] = normalize(kept.pop(CODEBOOK), dim=1)
     return kept
 
 

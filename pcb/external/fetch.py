@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pcb.config import Files
 from pcb.config.paths import LOCKS
 from pcb.errors import UserError
-from pcb.external.catalogue import CATALOGUE, Source
+from pcb.external.catalog import CATALOG, Source
 from pcb.external.download import Broken, Refused, Unreachable, discard, download
 from pcb.external.files import (
     damage_of,
@@ -49,8 +49,8 @@ def fetch(files: Files, names: Sequence[str], folder: Path | None = None) -> int
 
 
 def list_lines(files: Files) -> Iterator[str]:
-    """Yield the catalogue as a table: name, state, size, place, address."""
-    for source in CATALOGUE.values():
+    """Yield the catalog as a table: name, state, size, place, address."""
+    for source in CATALOG.values():
         state = state_of(files, source.name)
         size = size_text(state.bytes)
         yield f"{source.name:<26}{state.word:<9}{size:<20}{state.path}  {source.url}"
@@ -102,7 +102,7 @@ class _Fetcher:
             raise UserError(f"{path}: {error}; {_by_hand(source)}") from None
         except Broken as error:
             raise UserError(
-                f"{path}: the download broke off ({error}); the same command goes on from there"
+                f"{path}: the download broke off ({error}); the same command resumes from there"
             ) from None
         wrong = damage_of(source, part)
         if wrong is not None:

@@ -1,4 +1,4 @@
-"""Files from outside: one's own or published ones, never used unless they hold what they must.
+"""External files: one's own or published ones, never used unless they hold what they must.
 
 What is published with a SHA-256 is compared with it. Where nobody has published one, the first copy
 that is seen is pinned in git (`PINS`), and every later one is compared with that. Hashes of large
@@ -14,7 +14,7 @@ import msgspec
 from pcb.config import Files
 from pcb.config.paths import LOCKS, PINS
 from pcb.errors import UserError
-from pcb.external.catalogue import CATALOGUE, Source
+from pcb.external.catalog import CATALOG, Source
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.file_kind import standin
 from pcb.runtime.hashing import FileRecord, file_record
@@ -25,7 +25,7 @@ _WHOLE = 64
 
 
 def external_file(files: Files, name: str) -> Path:
-    """Return the checked path of a file from outside: one's own as it is, else the published one.
+    """Return the checked path of a external file: one's own as it is, else the published one.
 
     Raises UserError that says what is wrong with it, where it is published and how to get it.
     """
@@ -53,7 +53,7 @@ def _say_once(text: str) -> None:
 
 
 def external_sha256(files: Files, name: str) -> str:
-    """Return the SHA-256 of a file from outside, for the facts of what is made from it.
+    """Return the SHA-256 of a external file, for the facts of what is made from it.
 
     Raises UserError as `external_file` does.
     """
@@ -71,11 +71,11 @@ def own_file(files: Files, name: str) -> Path | None:
 
 
 def source_of(name: str) -> Source:
-    """Return the catalogue's entry, or raise UserError naming those that there are."""
+    """Return the catalog's entry, or raise UserError naming those that there are."""
     try:
-        return CATALOGUE[name]
+        return CATALOG[name]
     except KeyError:
-        raise UserError(f"no file {name!r} is known; there are {', '.join(CATALOGUE)}") from None
+        raise UserError(f"no file {name!r} is known; there are {', '.join(CATALOG)}") from None
 
 
 def published_path(files: Files, source: Source) -> Path:
@@ -102,7 +102,7 @@ def damage_of(source: Source, path: Path) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What there is of a file from outside."""
+    """What there is of a external file."""
 
     path: Path
     word: str
@@ -114,7 +114,7 @@ class State:
 
 
 def state_of(files: Files, name: str) -> State:
-    """Say what there is of a file from outside, one's own or the published one."""
+    """Say what there is of a external file, one's own or the published one."""
     source = source_of(name)
     try:
         own = own_file(files, name)

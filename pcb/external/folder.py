@@ -10,7 +10,7 @@ import msgspec
 
 from pcb.config import Files
 from pcb.errors import UserError
-from pcb.external.catalogue import config_of
+from pcb.external.catalog import config_of
 from pcb.external.files import external_sha256
 from pcb.external.released import CHECKPOINT, CONFIG, ReleasedConfig
 from pcb.pipeline.job import entry_of

@@ -14,7 +14,7 @@ from pcb.external.autoencoder import tensors_under
 from pcb.runtime.torch_files import in_float32
 from pcb.runtime.weights import check_tensors
 from pcb.tokenizer.load import tokenizer_from_state
-from pcb.tokenizer.quantize import normalise
+from pcb.tokenizer.quantize import normalize
 from pcb.tokenizer.vq import Tokenizer
 
 CODES = 16384
@@ -36,7 +36,7 @@ def load_llamagen(path: Path, settings: Autoencoder) -> Tokenizer:
     tensors.pop(_USAGE, None)
     own = msgspec.structs.replace(settings, codebook_size=CODES)
     check_tensors(llamagen_tensors(own), tensors, str(path))
-    tensors["codebook"] = normalise(tensors.pop(_CODEBOOK), dim=1)
+    tensors["codebook"] = normalize(tensors.pop(_CODEBOOK), dim=1)
     return tokenizer_from_state(tensors, own, str(path))
 
 

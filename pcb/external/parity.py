@@ -79,7 +79,7 @@ def main(folder: Path) -> int:
 
 
 def _pyramid(released: Released, expected: Expected) -> Iterator[Comparison]:
-    """Encode, quantise, upsample and decode the recorded image."""
+    """Encode, quantize, upsample and decode the recorded image."""
     tokenizer, sizes = released.tokenizer, released.transformer.sizes
     image = _tensor(expected, "image")
     codes = tokenizer.codes(image, sizes)

@@ -27,7 +27,7 @@ from pcb.external.tensor_names import rename
 from pcb.model.transformer import Transformer
 from pcb.runtime.torch_files import in_float32
 from pcb.runtime.weights import check_state
-from pcb.tokenizer.quantize import normalise
+from pcb.tokenizer.quantize import normalize
 from pcb.tokenizer.vq import Tokenizer
 
 AUTOENCODER_PREFIX = "autoenc."
@@ -135,7 +135,7 @@ def _check_codebook(codebook: Tensor | None, tokenizer: Tokenizer, source: Path)
             f"{source}: no {AUTOENCODER_PREFIX}{CODEBOOK}, the codebook of its training"
         )
     same = codebook.shape == tokenizer.codebook.shape and torch.allclose(
-        normalise(codebook.float(), dim=-1), tokenizer.codebook, atol=_tolerance(codebook.dtype)
+        normalize(codebook.float(), dim=-1), tokenizer.codebook, atol=_tolerance(codebook.dtype)
     )
     if not same:
         raise UserError(f"{source}: trained with another codebook than the tokenizer's")

@@ -7,7 +7,7 @@ import torch
 
 from pcb.config import Preset
 from pcb.errors import UserError
-from pcb.external.catalogue import CATALOGUE, config_of
+from pcb.external.catalog import CATALOG, config_of
 from pcb.external.files import external_file, external_sha256
 from pcb.external.released import ReleasedConfig, released_weights
 from pcb.model.weights import WEIGHTS
@@ -44,6 +44,6 @@ def import_released(
         "parameters": weights.parameters,
         "released": released,
         "sha256": sha256,
-        "published": sha256 == CATALOGUE[released].sha256,
+        "published": sha256 == CATALOG[released].sha256,
         "epoch": weights.epoch,
     }

@@ -87,6 +87,8 @@ class Controller:
             number, asked = job_named(name), 1
             # What a killed controller has just sent may be under way.
             while number is None or (number == GONE and asked < _UNSEEN):
+                if number is None and asked == 1:
+                    self._say(f"Slurm does not answer; asking again for job {name}")
                 time.sleep(self.cluster.poll_seconds)
                 number, asked = job_named(name), asked + 1
             if number != GONE:

@@ -48,7 +48,7 @@ class Classifier(nn.Module):
 
 
 def _layer(channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    """Convolution, batch normalisation, ReLU."""
+    """Convolution, batch normalization, ReLU."""
     return nn.Sequential(
         nn.Conv2d(channels, out_channels, 3, stride, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),

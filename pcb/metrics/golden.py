@@ -14,7 +14,7 @@ PUBLISHED = {
     "precision": 0.8265,
     "recall": 0.5309,
 }
-"""What ADM's evaluator prints for the catalogue's `adm-samples` against `adm-reference`."""
+"""What ADM's evaluator prints for the catalog's `adm-samples` against `adm-reference`."""
 IMAGES = Sampling().images
 TOLERANCE = 0.01
 """Relative. TensorFlow's kernels are not PyTorch's, and ADM compares distances in float16."""

@@ -19,8 +19,9 @@ from PIL import Image
 
 from pcb.errors import UserError
 from pcb.metrics.png_headers import png_files, png_size
+from pcb.runtime.file_kind import ZIP_ERRORS
 from pcb.runtime.hashing import content_hash, file_record
-from pcb.runtime.npz import ZIP_ERRORS, npz_errors_explained
+from pcb.runtime.npz import npz_errors_explained
 
 IMAGES = "arr_0"
 LABELS = "arr_1"

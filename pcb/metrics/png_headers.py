@@ -10,7 +10,7 @@ from pcb.runtime.file_kind import standin
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER = struct.Struct(">12s4sIIBB3xI")
-"""Signature and length, `IHDR`, width, height, bits, colour type, CRC-32."""
+"""Signature and length, `IHDR`, width, height, bits, color type, CRC-32."""
 _PNG_END = b"IEND\xaeB`\x82"
 _TAIL = 4096
 """Bytes at the end among which that stands, whatever some program has put behind it."""
@@ -24,7 +24,7 @@ _MODES = {
     (8, 6): "RGBA",
     (16, _RGB): "RGB of 16 bits a channel",
 }
-"""What Pillow calls a PNG of these bits and colour type."""
+"""What Pillow calls a PNG of these bits and color type."""
 
 
 def png_files(folder: Path) -> tuple[list[Path], int]:
@@ -71,12 +71,12 @@ def png_size(path: Path) -> tuple[int, int]:
             "a JPEG" if head.startswith(b"\xff\xd8") else "no PNG, or cut short"
         )
         raise UserError(f"{path}: not a readable image ({what})")
-    _, kind, width, height, bits, colour, checksum = _PNG_HEADER.unpack(head)
+    _, kind, width, height, bits, color, checksum = _PNG_HEADER.unpack(head)
     if kind != b"IHDR" or zlib.crc32(head[12:-4]) != checksum or not width or not height:
         raise UserError(f"{path}: not a readable image (its header is damaged)")
     if _PNG_END not in tail:
         raise UserError(f"{path}: not a readable image (cut short: its end is not there)")
-    if (bits, colour) != (8, _RGB):
-        mode = _MODES.get((bits, colour), f"of colour type {colour} with {bits} bits")
+    if (bits, color) != (8, _RGB):
+        mode = _MODES.get((bits, color), f"of color type {color} with {bits} bits")
         raise UserError(f"{path}: mode {mode} where 8-bit RGB is expected")
     return height, width

@@ -1,7 +1,7 @@
-"""Precision and recall by k nearest neighbours (Kynkäänniemi et al. 2019), in bounded memory.
+"""Precision and recall by k nearest neighbors (Kynkäänniemi et al. 2019), in bounded memory.
 
 A set's manifold is the union of balls around its points, each as wide as the distance to the
-point's k-th nearest neighbour. Precision is the share of generated points inside the reference's
+point's k-th nearest neighbor. Precision is the share of generated points inside the reference's
 manifold, recall the share of reference points inside the generated ones'.
 
 Distances are float64: by float32 matrix products, whether a point is just inside would hang on the
@@ -24,7 +24,7 @@ def precision_recall(generated: Tensor, reference: Tensor, nearest: int) -> tupl
 
 
 def _radii(points: Tensor, nearest: int) -> Tensor:
-    """Return each point's distance to its k-th nearest neighbour, itself not counted."""
+    """Return each point's distance to its k-th nearest neighbor, itself not counted."""
     found = [
         torch.cdist(part, points).topk(nearest + 1, largest=False).values[:, -1]
         for part in points.split(ROWS)

@@ -15,7 +15,7 @@ _K1, _K2 = 0.01, 0.03
 def ssim(one_B3HW: Tensor, other_B3HW: Tensor) -> Tensor:
     """Return the structural similarity of pairs of images in [-1, 1]: (B,), 1 for equal images.
 
-    Mean over the three colours and all places where the window fits in.
+    Mean over the three colors and all places where the window fits in.
 
     Raises ValueError for images that are smaller than the window.
     """

@@ -1,4 +1,4 @@
-"""Keys and values of the tokens drawn so far, in storage of a fixed size.
+"""Keys and values of the tokens sampled so far, in storage of a fixed size.
 
 Letters: B batch, L positions, N heads, H head dim.
 """

@@ -52,7 +52,7 @@ def teacher_forced(
     *,
     replaced: Mapping[int, Tensor] | None = None,
 ) -> tuple[Inputs, Tensor]:
-    """Return the inputs of all tokens where these codes were drawn, and the codes, (B, T).
+    """Return the inputs of all tokens where these codes were sampled, and the codes, (B, T).
 
     Both are in the order of the sequence. `codes` maps each size to int64 (B, size, size); a scale
     is conditioned on `replaced` in their place, if given. All tensors are on one device.

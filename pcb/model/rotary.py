@@ -38,7 +38,7 @@ class Phases:
 class RotaryPhases(nn.Module):
     """One unit complex number per row and entry of a head, and mixing weights of the first layers.
 
-    phases: (R, H, 2), real and imaginary part, normalised to unit modulus at use.
+    phases: (R, H, 2), real and imaginary part, normalized to unit modulus at use.
     mixing: (mixing layers, N), sigmoid gives the share of the current cell's phase; starts at 0.
     """
 

@@ -111,7 +111,7 @@ class Transformer(nn.Module):
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.head = nn.Linear(width, codes)
         self.head_mlp = CodeMLP(code_dim, width, last_bias=False) if settings.head_mlp else None
-        self._initialise()
+        self._initialize()
 
     @property
     def class_row(self) -> int:
@@ -235,7 +235,7 @@ class Transformer(nn.Module):
         """Number of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         """Set the start of training (method section 4); the head is zero: the first loss is ln V.
 
         As published, Linears inside the layers are N(0, 0.02); embeddings, the code MLPs and the

@@ -88,7 +88,7 @@ def blocks_of(tokens: int, count: int) -> tuple[int, ...]:
 
 
 def schedule_from_blocks(sizes: Sequence[int], blocks: int | Sequence[int]) -> Schedule:
-    """Schedule with K blocks a scale (the paper's rule), or with a number for each scale.
+    """Schedule with K blocks per scale (the paper's rule), or with a number for each scale.
 
     A single K follows `blocks_of` and may take more steps than K; a list is hit exactly.
     """

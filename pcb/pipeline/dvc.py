@@ -12,6 +12,8 @@ import yaml
 from pcb.config.loader import PRESET_VARIABLE, load_params
 from pcb.config.paths import MANIFESTS, PINS, REPORTS
 from pcb.errors import UserError
+from pcb.pipeline.disk import linked_folders
+from pcb.pipeline.leftovers import ignore_in_dvc, leftovers
 from pcb.pipeline.resolved import settings_file, write_settings
 from pcb.pipeline.tasks import Pipeline
 from pcb.pipeline.verify import DAMAGED, NOT_MADE, OK, STALE, Finding, audit, print_findings
@@ -19,6 +21,7 @@ from pcb.pipeline.workflow import hold_workflow
 from pcb.runtime.surroundings import own_folder
 
 LOCK = Path("dvc.lock")
+_TEMPORARY = Path(".dvc/tmp")
 
 
 def restore(pipeline: Pipeline) -> int:
@@ -66,13 +69,21 @@ def publish(pipeline: Pipeline) -> int:
             f"published; finish them with `make reproduce`"
         )
     write_settings(pipeline)
+    outdated = leftovers(pipeline)
+    for path in outdated:
+        print(f"{path}: left out, params.yaml no longer asks for it; `pcb clean` deletes it")
+    ignore_in_dvc(pipeline.name, outdated)
     _dvc("commit", "--force")
     name = pipeline.name
-    manifests = MANIFESTS / name
     pins = [PINS] if PINS.exists() else []
-    _git("add", "--", LOCK, settings_file(name), manifests, REPORTS / name, *pins)
-    if _git("diff", "--cached", "--quiet", check=False) != 0:
-        _git("commit", "--quiet", "-m", f"results: publish {name}")
+    manifests = [task.manifest for task in pipeline]
+    own = [LOCK, settings_file(name), REPORTS / name, *manifests, *pins]
+    _git("add", "--", *own)
+    # What was deleted is known to git alone.
+    own += _tracked(MANIFESTS / name, but=outdated)
+    # Those alone: what else a person has staged stays as it is.
+    if _git("diff", "--cached", "--quiet", "--", *own, check=False) != 0:
+        _git("commit", "--quiet", "-m", f"results: publish {name}", "--", *own)
     _dvc("push")
     if _git("rev-parse", "--abbrev-ref", "@{upstream}", check=False, quiet=True) == 0:
         _git("push")
@@ -93,6 +104,8 @@ def _require_active(pipeline: Pipeline) -> None:
         )
     if not Path(".dvc").is_dir():
         raise UserError(".dvc: not here; run this in the root of a clone of the project")
+    for problem in linked_folders(pipeline.name):
+        raise UserError(problem)
 
 
 def _can_be_fetched(found: Finding) -> bool:
@@ -119,10 +132,9 @@ def _discard(findings: Sequence[Finding]) -> None:
 def _cached_objects() -> dict[Path, Path]:
     """Return the cache's object of every file that dvc.lock names: path -> object."""
     cache = Path(_dvc("cache", "dir").strip()) / "files" / "md5"
-    try:
-        lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not LOCK.exists():
         return {}
+    lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))
     found = {}
     for stage in lock.get("stages", {}).values():
         for out in stage.get("outs", ()):
@@ -140,6 +152,7 @@ def _dvc(*arguments: str, check: bool = True) -> str:
 
     Raises UserError if it fails, unless `check` is off.
     """
+    _check_own_files()
     command = [sys.executable, "-m", "dvc", *arguments]
     environment = {k: v for k, v in os.environ.items() if k != PRESET_VARIABLE}
     environment["DVC_NO_ANALYTICS"] = "1"
@@ -151,6 +164,36 @@ def _dvc(*arguments: str, check: bool = True) -> str:
     if check and done.returncode:
         raise UserError(f"`dvc {' '.join(arguments)}` failed; the same command resumes from here")
     return done.stdout
+
+
+def _check_own_files() -> None:
+    """Raise UserError for a file of DVC's own that a crash left empty: DVC would fail for ever."""
+    try:
+        lock = yaml.safe_load(LOCK.read_text(encoding="utf-8")) if LOCK.exists() else {}
+    except (yaml.YAMLError, UnicodeDecodeError):
+        lock = None
+    if not isinstance(lock, dict):
+        raise UserError(
+            f"{LOCK}: empty or damaged; restore it with `git checkout -- {LOCK}`, or delete it if "
+            "it was never committed; then give the same command again"
+        )
+    for path in sorted(_TEMPORARY.glob("rwlock*")):
+        try:
+            whole = path.suffix == ".lock" or isinstance(json.loads(path.read_bytes()), dict)
+        except ValueError:
+            whole = False
+        if not whole:
+            raise UserError(
+                f"{path}: a lock file of DVC's, empty or damaged as a crash leaves it; if no DVC "
+                f"runs here, delete it (`rm {path}`) and give the same command again"
+            )
+
+
+def _tracked(folder: Path, but: Sequence[Path]) -> list[Path]:
+    """Return the files in a folder that git knows and that are gone, but for some."""
+    command = ["git", "ls-files", "--deleted", "-z", "--", str(folder)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    return [Path(name) for name in done.stdout.split("\0") if name and Path(name) not in but]
 
 
 def _git(*arguments: str | Path, check: bool = True, quiet: bool = False) -> int:

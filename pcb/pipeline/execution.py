@@ -1,6 +1,7 @@
 """Where a stage's tasks run, and with how many threads. No torch."""
 
 import os
+import shutil
 
 from pcb.config import Compute
 from pcb.errors import UserError
@@ -8,6 +9,8 @@ from pcb.pipeline.stages import STAGES
 
 LAUNCHERS = ("debug", "local", "slurm")
 """`debug` computes in this process, `local` in several of this machine, `slurm` in jobs."""
+_SLURM = ("sbatch", "squeue", "scancel")
+"""Commands of Slurm that jobs are submitted and watched with."""
 LAUNCHER_VARIABLE = "PCB_LAUNCHER"
 # Read when torch, NumPy or SciPy is loaded.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -19,6 +22,17 @@ def active_launcher() -> str:
     if name not in LAUNCHERS:
         raise UserError(f"LAUNCHER={name}: no such launcher; there are {', '.join(LAUNCHERS)}")
     return name
+
+
+def require_launcher() -> None:
+    """Raise UserError unless the launcher that PCB_LAUNCHER names can start something here."""
+    if active_launcher() == "slurm":
+        lacking = [command for command in _SLURM if shutil.which(command) is None]
+        if lacking:
+            raise UserError(
+                f"LAUNCHER=slurm: this machine has no `{lacking[0]}`; give the command where jobs "
+                "are submitted, on a login node of the cluster, or without LAUNCHER"
+            )
 
 
 def launcher_of(stage: str) -> str:

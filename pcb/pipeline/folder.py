@@ -24,6 +24,8 @@ from pcb.pipeline.tasks import Task
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.hashing import content_hash
 
+NEW = Path(".new")
+"""Where the successor of a result that stands in git is made, inside its folder."""
 WORK = ".work.json"
 """Says what an unfinished folder is being filled with."""
 
@@ -41,6 +43,10 @@ def prepare_folder(task: Task, work: Work, *, force: bool) -> None:
     """Leave in the folder only what this work would make: all, some partitions, or nothing."""
     folder = task.artifact
     folder.mkdir(parents=True, exist_ok=True)
+    if task.in_git:
+        # What people read stays until its successor is whole, which is quickly made.
+        shutil.rmtree(folder / NEW, ignore_errors=True)
+        return
     sealed = read_manifest(folder / COMPLETE)
     before = _read_work(folder / WORK) if sealed is None else _work_of(sealed)
     if force or before is None:
@@ -56,6 +62,22 @@ def prepare_folder(task: Task, work: Work, *, force: bool) -> None:
             _drop_damaged(task, sealed)
     write_atomic(folder / WORK, msgspec.json.encode(work))
     (folder / COMPLETE).unlink(missing_ok=True)
+
+
+def replace_by_new(folder: Path) -> None:
+    """Put what was made in `NEW` in the place of all else that the folder holds."""
+    new = folder / NEW
+    names = [path.relative_to(new) for path in sorted(new.rglob("*")) if path.is_file()]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (new / name).replace(folder / name)
+    for old in result_files(folder):
+        if Path(old) not in names:
+            (folder / old).unlink()
+    shutil.rmtree(new, ignore_errors=True)
+    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        if not any(path.iterdir()):
+            path.rmdir()
 
 
 def work_for(task: Task, reads: tuple[InputRecord, ...]) -> Work:

@@ -18,7 +18,14 @@ import msgspec
 from pcb.config import Preset
 from pcb.config.paths import LOCKS
 from pcb.errors import UserError
-from pcb.pipeline.folder import WORK, prepare_folder, remove_temporaries, work_for
+from pcb.pipeline.folder import (
+    NEW,
+    WORK,
+    prepare_folder,
+    remove_temporaries,
+    replace_by_new,
+    work_for,
+)
 from pcb.pipeline.integrity import damaged_files, explain_damage, hash_files, is_intact
 from pcb.pipeline.job import ALL_SHARDS, Entry, Job, ShardGroup
 from pcb.pipeline.manifest import (
@@ -32,7 +39,7 @@ from pcb.pipeline.manifest import (
     write_manifest,
 )
 from pcb.pipeline.provenance import provenance_now
-from pcb.pipeline.staleness import Manifests, read_manifests, why_stale
+from pcb.pipeline.staleness import Manifests, mark_made, read_manifests, why_stale
 from pcb.pipeline.tasks import Task
 from pcb.runtime.atomic import disk_errors_explained
 from pcb.runtime.lock import hold
@@ -55,6 +62,7 @@ def run_task(task: Task, preset: Preset, entry: Entry, *, force: bool = False) -
             done = _make(task, preset, entry, reads, force=force)
         (task.artifact / WORK).unlink(missing_ok=True)
         write_manifest(task.manifest, done)
+        mark_made(task, done)
         return done
 
 
@@ -64,6 +72,7 @@ def already_made(task: Task) -> bool:
         done = _complete_one(task, _sources(task)[1])
         if done is not None:
             write_manifest(task.manifest, done)
+            mark_made(task, done)
         return done is not None
 
 
@@ -125,6 +134,8 @@ def _make(
     with disk_errors_explained(folder):
         prepare_folder(task, work_for(task, reads), force=force)
         results = dict(entry(_job(task, preset)))
+        if task.in_git:
+            replace_by_new(folder)
         remove_temporaries(folder)
     files = hash_files(task, result_files(folder))
     manifest = Manifest(
@@ -155,7 +166,7 @@ def _job(task: Task, preset: Preset, shards: ShardGroup = ALL_SHARDS) -> Job:
     return Job(
         task=task,
         preset=preset,
-        folder=task.artifact,
+        folder=task.artifact / NEW if task.in_git else task.artifact,
         inputs={
             read.task.stage if stages[read.task.stage] == 1 else read.task.name: read.task.artifact
             for read in task.inputs

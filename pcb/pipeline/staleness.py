@@ -35,6 +35,7 @@ def sync_times(pipeline: Pipeline) -> None:
     manifests = read_manifests(pipeline)
     stale = {task.name: why_stale(Input(task=task), manifests) for task in pipeline}
     _refuse_other_versions([task for task in pipeline if stale[task.name] is None], manifests)
+    _leave_the_future(pipeline)
     for task in pipeline:
         why = stale[task.name]
         with disk_errors_explained(task.manifest):
@@ -95,6 +96,28 @@ def _refuse_other_versions(current: list[Task], manifests: Manifests) -> None:
             f"{wrong[0].artifact}{more}: holds another version than {wrong[0].manifest}; fetch the "
             f"manifest's with `dvc checkout`, or make it again with `{wrong[0].command}`"
         )
+
+
+def mark_made(task: Task, manifest: Manifest) -> None:
+    """Make the outputs of a task that was just made no older than its inputs, whatever the clocks.
+
+    The machine that made an input may be ahead of this one.
+    """
+    _mark_current(task, manifest)
+
+
+def _leave_the_future(pipeline: Pipeline) -> None:
+    """Bring times that have not come yet back to now: Snakemake would wait for them.
+
+    Whatever a clock was that set them, what is newer than what is decided by content.
+    """
+    now = time.time_ns()
+    for task in pipeline:
+        pages = task.artifact.rglob("*") if task.in_git else ()
+        for path in (task.staleness, task.manifest, *pages):
+            if path.exists() and _time(path) > now:
+                with disk_errors_explained(path):
+                    _set_time(path, now)
 
 
 def _mark_current(task: Task, manifest: Manifest | None) -> None:

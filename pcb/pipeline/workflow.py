@@ -6,15 +6,23 @@ of a second.
 """
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pcb.config.checks import unused_models
 from pcb.config.loader import PARAMS_FILE, active_preset, load_params, parse_preset
 from pcb.config.paths import LOCKS
 from pcb.errors import UserError
-from pcb.pipeline.execution import active_launcher, launcher_of, threads_of
+from pcb.pipeline.disk import linked_folders
+from pcb.pipeline.execution import (
+    active_launcher,
+    launcher_of,
+    require_launcher,
+    threads_of,
+)
 from pcb.pipeline.stages import STAGES
 from pcb.pipeline.staleness import sync_times
 from pcb.pipeline.tasks import Pipeline, TaskName
@@ -39,14 +47,22 @@ class Plan:
 
     @property
     def targets(self) -> list[str]:
-        """The files that are there when all is made: those that stand in git."""
-        kept = [task for task in self.pipeline if task.in_git]
-        return [path for task in kept for path in (*self._pages(task), str(task.manifest))]
+        """The files that are there when all is made: each manifest, and what else is in git.
+
+        Each: Snakemake does not miss a file between others that are there.
+        """
+        pages = [page for task in self.pipeline if task.in_git for page in self._pages(task)]
+        return [*pages, *(str(task.manifest) for task in self.pipeline)]
 
     def sync_times(self) -> None:
-        """Tell Snakemake what is stale; SystemExit with one line where that cannot be told."""
+        """Tell Snakemake what is stale; SystemExit with one line where that cannot be told.
+
+        What a person may not have meant is printed on stderr.
+        """
         with _one_line():
             sync_times(self.pipeline)
+        for note in (*unused_models(self.pipeline.preset), *linked_folders(self.name)):
+            print(f"pcb: warning: {note}", file=sys.stderr, flush=True)
 
     def submits_jobs(self) -> bool:
         """Say whether tasks run as jobs of a cluster."""
@@ -103,7 +119,7 @@ class Plan:
 def load_plan() -> Plan:
     """Read params.yaml and the launcher. Raises SystemExit with one line where one is wrong."""
     with _one_line():
-        active_launcher()
+        require_launcher()
         params = load_params(PARAMS_FILE)
         name = active_preset(params)
         return Plan(Pipeline(name, parse_preset(params, name)))

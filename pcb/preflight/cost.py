@@ -11,7 +11,7 @@ from pcb.config import (
     ImageNet,
     ModelRun,
     Preset,
-    Requantisation,
+    Requantization,
     TokenizerTraining,
 )
 from pcb.config.images import TEN_CROPS
@@ -142,8 +142,8 @@ COSTS: Mapping[str, Callable[[Task, Preset], Cost]] = {
 
 def _tokenizer_work(preset: Preset) -> Iterator[Work]:
     codes, recipe = preset.tokenizer.autoencoder, preset.tokenizer.training
-    if preset.tokenizer.requantisation is not None:
-        yield from _requantisation_work(preset, preset.tokenizer.requantisation)
+    if preset.tokenizer.requantization is not None:
+        yield from _requantization_work(preset, preset.tokenizer.requantization)
     if recipe is None:
         return
     images = recipe.iterations * recipe.batch_size
@@ -154,7 +154,7 @@ def _tokenizer_work(preset: Preset) -> Iterator[Work]:
     yield Work(kind="training", flops=3 * images * (encoded + decoded))
 
 
-def _requantisation_work(preset: Preset, recipe: Requantisation) -> Iterator[Work]:
+def _requantization_work(preset: Preset, recipe: Requantization) -> Iterator[Work]:
     """Latents of what is drawn, or of a cache; then both codebooks at every scale."""
     codes = preset.tokenizer.autoencoder
     start = 1 if recipe.mode == "as_published" else recipe.start_batches
@@ -169,7 +169,7 @@ def _requantisation_work(preset: Preset, recipe: Requantisation) -> Iterator[Wor
         yield Work(kind="features", flops=3 * images * len(sizes) * flops.INCEPTION)
 
 
-def _drawn(preset: Preset, recipe: TokenizerTraining | Requantisation) -> float:
+def _drawn(preset: Preset, recipe: TokenizerTraining | Requantization) -> float:
     """Return the operations of encoding an image of a scale that is drawn, on average."""
     codes, uniform = preset.tokenizer.autoencoder, recipe.scale_probability / len(recipe.scales)
     finest = (1 - recipe.scale_probability) * flops.encode(codes, recipe.scales[-1])

@@ -14,7 +14,7 @@ from pcb.config import Compute, ImageNet
 from pcb.config.loader import active_preset, load_params, parse_preset
 from pcb.data.tree import class_names, tree_root
 from pcb.errors import UserError
-from pcb.external.catalogue import needed_files
+from pcb.external.catalog import needed_files
 from pcb.external.files import size_text, state_of
 from pcb.pipeline.staleness import read_manifests, why_stale
 from pcb.pipeline.tasks import Input, Pipeline

@@ -22,7 +22,7 @@ KID_SUBSET = Range(low=0.005, high=0.46)
 """Seconds of precision and recall, of a Frechet distance and of a subset of KID, 2,048 features:
 eigenvalues and products on an H200, and all on one thread of a CPU."""
 HOST_STEP = Range(low=0.01, high=0.03)
-"""Seconds that Python takes for a training step however few images a GPU has: an estimate, 1,537
+"""Seconds that Python takes for a training step however few images per GPU has: an estimate, 1,537
 kernels at 5 to 20 microseconds each."""
 
 

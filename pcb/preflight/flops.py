@@ -1,6 +1,6 @@
 """How much arithmetic the heavy parts take, from settings alone: floating-point operations.
 
-A multiplication with its addition counts as two; normalisations, activations and softmax, which are
+A multiplication with its addition counts as two; normalizations, activations and softmax, which are
 bound by memory, are left out, as PyTorch's own counter does. No torch.
 """
 

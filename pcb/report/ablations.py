@@ -62,7 +62,7 @@ def blocks_table(rows: Sequence[Row]) -> Table:
     return Table(
         name="blocks",
         caption="Allocation of the same number of steps to the scales.",
-        header=("model", "blocks a scale", "steps", *_HEADINGS),
+        header=("model", "blocks per scale", "steps", *_HEADINGS),
         rows=tuple(lines),
         text_columns=2,
         links=tuple(links),

@@ -32,7 +32,7 @@ def few_steps_hurt(rows: Sequence[Row], limits: Claims) -> Claim:
     for model, own in _by_model(rows).items():
         base = _at_steps(own, steps)
         coarse = next((row for row in own if row.one_block), None)
-        rise = f"FID with one block a scale above FID at {steps} steps"
+        rise = f"FID with one block per scale above FID at {steps} steps"
         gain = limits.few_steps_gain
         checks.append(_excess(model, rise, coarse, base, gain, at_least=True))
         beyond: list[Row | None] = [row for row in own if row.steps > steps]
@@ -41,7 +41,7 @@ def few_steps_hurt(rows: Sequence[Row], limits: Claims) -> Claim:
             beyond_it = f"change of FID beyond {steps} steps"
             checks.append(_change(of, beyond_it, fine, base, limits.flat_beyond))
     test = (
-        f"For every model, without guidance: FID with one block a scale is at least "
+        f"For every model, without guidance: FID with one block per scale is at least "
         f"{_percent(limits.few_steps_gain)} above FID at {steps} steps, and at more than {steps} "
         f"steps FID differs from that at {steps} by at most {_percent(limits.flat_beyond)}."
     )

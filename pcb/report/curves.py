@@ -49,7 +49,7 @@ def score_figure(
     """Draw scores against total steps: a line a model, hollow markers for guided rows.
 
     Error bars are the row's `<score>_std`, where it has one. `published` are ratio, steps and
-    scores of published rows: crosses in their ratio's colour.
+    scores of published rows: crosses in their ratio's color.
     """
     width, height = (5.6, 3.8) if len(scores) == 1 else (6.6, 2.7)
     figure, panels = panel_grid(len(scores), 2, width, height)
@@ -86,7 +86,7 @@ def time_figure(rows: Sequence[Row]) -> Figure:
             milliseconds = 1000 * (row.seconds_per_image or 0)
             _hollow(panel, milliseconds, row.scores["fid"], ratio_style(row.ratio))
     panel.set_title(SCORE_NAMES["fid"])
-    panel.set_xlabel("milliseconds an image, as sampled")
+    panel.set_xlabel("milliseconds per image, as sampled")
     panel.set_ylim(bottom=0)
     panel.set_xlim(left=0)
     _legend(figure, timed)

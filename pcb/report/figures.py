@@ -69,7 +69,7 @@ def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
         name="scores",
         section="steps",
         title="The other scores against total steps",
-        caption="Lines and markers as above: colour, marker and dashes belong to a ratio. Bars are "
+        caption="Lines and markers as above: color, marker and dashes belong to a ratio. Bars are "
         "standard deviations over the splits of IS and the subsets of KID.",
         figure=score_figure(rows, ["is", "kid", "precision", "recall"], steps, published),
     )

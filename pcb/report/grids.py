@@ -118,7 +118,7 @@ def _pictures(
 def _overview(
     evidence: Evidence, rows: Sequence[Row], pictures: dict[str, Pictures]
 ) -> Iterator[Grid]:
-    """Yield a few images a model: one block a scale, the compared step count, and guided."""
+    """Yield a few images a model: one block per scale, the compared step count, and guided."""
     steps = evidence.preset.claims.compare_steps
     shown = [
         row
@@ -132,7 +132,7 @@ def _overview(
             name="samples",
             section="overview",
             title="Samples",
-            caption=f"The same {count} images with one block a scale, at {steps} steps, and "
+            caption=f"The same {count} images with one block per scale, at {steps} steps, and "
             "guided.",
             rows=tuple(
                 (f"{r.model}, {_label(r)}", pictures[r.variant][:_PER_STRIP]) for r in shown

@@ -42,9 +42,9 @@ def beats_peers(rows: Sequence[Row], limits: Claims, *, comparable: bool) -> Cla
     ]
     return Claim(
         name="C5",
-        statement="Fewer steps and less time an image than PAR, RandAR and LlamaGen at like "
+        statement="Fewer steps and less time per image than PAR, RandAR and LlamaGen at like "
         "capacity.",
-        test=f"Every headline row saves steps, and seconds an image as measured here, against "
+        test=f"Every headline row saves steps, and seconds per image as measured here, against "
         f"the published figures of {', '.join(limits.peers)}. The paper states neither hardware "
         f"nor batch size of its times, so the times only show an order of magnitude.",
         checks=tuple(checks),

@@ -12,7 +12,7 @@ from pcb.report.rows import Row
 from pcb.report.style import PALETTE, SETTINGS, new_figure, ratio_label, ratio_style
 
 _SHADES = LinearSegmentedColormap.from_list("fid", ["#eef4f8", "#3f7cac", "#14304f"])
-"""Dark is bad. Rises evenly in lightness, so that it prints in grey; cells carry their numbers."""
+"""Dark is bad. Rises evenly in lightness, so that it prints in gray; cells carry their numbers."""
 FEW = 12
 """Most columns of a map whose cells are wide."""
 _WHITE, _DARK = "#fefefe", "#0b1a2b"

@@ -1,4 +1,4 @@
-"""The checkerboard order as pictures: ranks as shades, blocks as colours, steps as a strip."""
+"""The checkerboard order as pictures: ranks as shades, blocks as colors, steps as a strip."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from pcb.report.style import GRID, PAPER, SETTINGS, figure_bytes, new_figure
 from pcb.runtime.atomic import write_atomic
 
 _SHADES = LinearSegmentedColormap.from_list("ranks", ["#14304f", "#3f7cac", "#eef4f8"])
-"""Dark is early. Rises evenly in lightness, so that it prints in grey."""
+"""Dark is early. Rises evenly in lightness, so that it prints in gray."""
 _WHITE, _DARK = "#fefefe", "#0b1a2b"
 """Numbers on cells: like the cells, the same in the light and the dark theme."""
 _NEW, _EARLIER = "#0b6aa8", "#a8cbe3"
@@ -93,7 +93,7 @@ def _ranks(panel: Axes, n: int, title: str) -> None:
 
 
 def _blocks(panel: Axes, n: int, blocks: Sequence[int]) -> None:
-    """Fill each block's cells with a colour and write the block's number, from 1."""
+    """Fill each block's cells with a color and write the block's number, from 1."""
     ranks = progressive_checkerboard(n)
     block_of: NDArray[np.int64] = np.repeat(np.arange(len(blocks)), blocks)[ranks]
     _bare(panel, n)

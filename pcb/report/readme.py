@@ -9,7 +9,7 @@ from pcb.report.marked import put_between
 
 BEGIN, END = "<!-- measured: `make readme` writes this -->", "<!-- end of measured -->"
 _SAMPLES = (
-    "A column is one image. Rows, for each ratio: one block a scale, 17 steps, 17 steps guided."
+    "A column is one image. Rows, for each ratio: one block per scale, 17 steps, 17 steps guided."
 )
 PICTURES = ("fid.png", "samples.png")
 

@@ -36,7 +36,7 @@ class Row:
     model: str
     setting: str
     ratio: float | None
-    """Quotient of neighbouring scales; None for a single scale."""
+    """Quotient of neighboring scales; None for a single scale."""
     schedule: Schedule
     cfg: float
     cfg_start_step: int

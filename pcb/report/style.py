@@ -1,8 +1,8 @@
-"""How every figure looks: one colour, marker and line style a ratio, and one way to save.
+"""How every figure looks: one color, marker and line style a ratio, and one way to save.
 
-Colours are Okabe and Ito's, told apart by the colour-blind; markers and line styles carry the same
-information, so that figures survive a greyscale printer. On the page the same SVG is used with its
-colours replaced by the page's variables, so that it follows the light or dark theme.
+Colors are Okabe and Ito's, told apart by the color-blind; markers and line styles carry the same
+information, so that figures survive a grayscale printer. On the page the same SVG is used with its
+colors replaced by the page's variables, so that it follows the light or dark theme.
 """
 
 import io
@@ -32,7 +32,7 @@ VARIABLES = {
     _SKY: "--sky",
     _BLACK: "--black",
 }
-"""Colour in a figure's file -> variable of the page that replaces it there."""
+"""Color in a figure's file -> variable of the page that replaces it there."""
 
 _PIXELS_AN_INCH = 160
 _UNDATED: dict[str, dict[str, str | None]] = {

@@ -63,12 +63,12 @@ def results_table(rows: Sequence[Row]) -> Table:
         header=(
             "model",
             "scales",
-            "blocks a scale",
+            "blocks per scale",
             "guidance",
             "steps",
             "images",
             *headings,
-            "ms an image",
+            "ms per image",
         ),
         rows=tuple(_result_line(row, scores) for row in rows),
         text_columns=4,
@@ -119,7 +119,7 @@ def models_table(preset: Preset, trained: Mapping[str, Mapping[str, Any] | None]
         lines.append(fixed + _training_cells(facts))
     return Table(
         name="models",
-        caption="The models. The loss is the mean of the last tenth of the log, nats a token; "
+        caption="The models. The loss is the mean of the last tenth of the log, nats per token; "
         "released weights have no log.",
         header=(
             "model",
@@ -151,7 +151,7 @@ def _training_cells(facts: Mapping[str, Any] | None) -> tuple[str, str, str]:
 def scales_table(facts: Mapping[str, Any]) -> Table:
     """Return the tokenizer's measurements by scale; facts that are not by scale are left out.
 
-    A requantised one has each of LlamaGen's own codebook (`_before`) beside that of the new one.
+    A requantized one has each of LlamaGen's own codebook (`_before`) beside that of the new one.
     """
     by_scale = {name: found for name, found in facts.items() if _is_by_scale(found)}
     sizes = sorted({int(size) for found in by_scale.values() for size in found})

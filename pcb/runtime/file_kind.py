@@ -4,8 +4,11 @@ A download that was refused leaves a web page or a server's message; a clone wit
 files leaves a pointer of three lines. All of them bear the name of the weights that are meant.
 """
 
+import lzma
 import re
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 _HEAD = 1024
@@ -18,6 +21,19 @@ _STANDINS = (
     (rb"\{\s*\"", "text in JSON"),
     (rb"\x1f\x8b", "compressed by gzip; unpack it"),
 )
+
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    ValueError,
+    OSError,
+    RuntimeError,
+    OverflowError,
+)
+"""What reading a damaged one raises."""
 
 
 def standin(path: Path) -> str | None:
@@ -49,6 +65,6 @@ def zip_damage(path: Path) -> str | None:
             wrong = archive.testzip()
     except zipfile.BadZipFile:
         return "cut short: its table of contents, which stands at the end, is not there or damaged"
-    except (EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError) as error:
+    except (*ZIP_ERRORS, KeyError) as error:
         return f"damaged ({error})"
     return None if wrong is None else f"damaged: its part {wrong} does not have its CRC-32"

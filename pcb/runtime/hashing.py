@@ -6,12 +6,14 @@ with size, time and inode; as long as those stand, the file is not read again.
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from pcb.config.paths import HASHES
+from pcb.errors import UserError
 from pcb.runtime.atomic import write_atomic
 
 SMALL = 1 << 20
@@ -49,7 +51,7 @@ class Seen:
     def _read(self) -> dict[str, list[int | str]]:
         try:
             known = json.loads(self._path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return {}
         return known if isinstance(known, dict) else {}
 
@@ -67,9 +69,11 @@ class Seen:
         return record
 
     def save(self) -> None:
-        """Write what was learnt."""
+        """Write what was learned, where that is possible: a checkout may be another user's."""
         if self._changed:
-            write_atomic(self._path, json.dumps(self._known))
+            # Without it the file is read again next time, which is slower and right.
+            with suppress(UserError):
+                write_atomic(self._path, json.dumps(self._known))
 
 
 def file_record(path: Path) -> FileRecord:

@@ -1,6 +1,6 @@
 """A cluster's warning that time is up, taken where a stage can stop: between two steps. No torch.
 
-A signal may come in the middle of an optimiser step, when what is in memory must not be saved. So
+A signal may come in the middle of an optimizer step, when what is in memory must not be saved. So
 work that has such places runs inside `deferred`, and asks `due` at each of them; work that keeps
 whole shards is interrupted at once.
 """

@@ -1,28 +1,13 @@
 """What may be wrong with an .npz, which is a zip of arrays. No torch."""
 
-import lzma
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pcb.errors import UserError
-from pcb.runtime.file_kind import standin
+from pcb.runtime.file_kind import ZIP_ERRORS, standin
 
-ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    ValueError,
-    OSError,
-    RuntimeError,
-    OverflowError,
-)
-"""What reading a damaged one raises."""
 _COMPRESSIONS = (
     zipfile.ZIP_STORED,
     zipfile.ZIP_DEFLATED,

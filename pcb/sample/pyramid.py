@@ -21,7 +21,7 @@ from pcb.order.schedule import Schedule
 from pcb.sample.decoder import Block
 from pcb.sample.filter import EVERYTHING, Filter
 from pcb.sample.guidance import OFF, Guidance
-from pcb.sample.rows import Rows
+from pcb.sample.rows import MIN_CPU_ROWS, Rows
 from pcb.sample.sampler import Measured, Sampler
 from pcb.tokenizer.pyramid import upsample_codes
 
@@ -86,8 +86,6 @@ class PyramidDecoder:
             head_VD=model.head_weight() if speed.tables else None,
         )
         self._with_modulations = speed.modulation
-        # The norms' own products have one row per image, whatever the tokens of a step.
-        self._padded_by_tokens = speed.small_batches and speed.modulation
         guided = (step for step in range(self.steps) if guidance.active(step))
         self._guided_from = next(guided, self.steps)
         self._state: DecodingState | None = None
@@ -125,7 +123,7 @@ class PyramidDecoder:
         if step < self._guided_from:
             return self.model(*self._call(rows.with_class, first, last))[rows.with_class]
         if step == self._guided_from and first > 0:
-            # One pass over everything drawn so far, so that unguided steps cost nothing twice.
+            # One pass over everything sampled so far, so that unguided steps cost nothing twice.
             self.model.hidden(*self._call(rows.without, 0, first))
         logits_RnV = self.model(*self._call(rows.all, first, last))
         return self.guidance.mix(logits_RnV[rows.with_class], logits_RnV[rows.without])
@@ -153,7 +151,7 @@ class PyramidDecoder:
         sees all that is cached.
         """
         state, sequence = self.state, self._sequence
-        rows = state.rows.padded(rows, last - first if self._padded_by_tokens else 1)
+        rows = state.rows.padded(rows, last - first)
         image_R1, tokens = state.rows.image_R[rows, None], slice(first + 1, last + 1)
         rows_n, with_class = sequence.rows_L[tokens], first == 0
         inputs = Inputs(
@@ -185,4 +183,13 @@ def sampler_for(
 ) -> Sampler:
     """Return a sampler of the paper's transformer."""
     decoder = PyramidDecoder(model, schedule, guidance, speed)
-    return Sampler(decoder, filter=filter, graphs=speed.graphs, measure=measure)
+    # The norms' own products have one row per image, whatever the tokens of a step: made at every
+    # step, they too need enough rows.
+    small_batches = decoder.device.type != "cpu" or (speed.small_batches and speed.modulation)
+    return Sampler(
+        decoder,
+        filter=filter,
+        graphs=speed.graphs,
+        measure=measure,
+        least_images=1 if small_batches else MIN_CPU_ROWS,
+    )

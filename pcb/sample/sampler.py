@@ -27,13 +27,15 @@ class Sampler:
         filter: Filter = EVERYTHING,
         graphs: bool = True,
         measure: Callable[[Block], Measured] | None = None,
+        least_images: int = 1,
     ) -> None:
         """`graphs`: whether a GPU records every step. `measure` sees every block as it is made.
 
-        On a GPU `measure` is recorded with the step, and called no more after that.
+        On a GPU `measure` is recorded with the step, and called no more after that. A batch of
+        fewer than `least_images` is filled up to as many.
         """
         self.decoder = decoder
-        self._filter, self._measure = filter, measure
+        self._filter, self._measure, self._least_images = filter, measure, least_images
         self._with_graphs = graphs and decoder.device.type == "cuda"
         self._graphs: StepGraphs[Measured] | None = None
         self._uniforms_BT = torch.empty(0, decoder.tokens, device=decoder.device)
@@ -65,7 +67,7 @@ class Sampler:
     @torch.inference_mode()
     def begin(self, labels_B: Tensor, uniforms_BT: Tensor, orders_BT: Tensor | None = None) -> None:
         """Take in a batch, in the place of the one before."""
-        images, most = len(labels_B), len(self.codes_BT)
+        images, most = max(len(labels_B), self._least_images), len(self.codes_BT)
         # The last, smaller batch of a shard needs no graphs of its own.
         if images != most and not (self._graphs is not None and images < most):
             self._allocate(images)

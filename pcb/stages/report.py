@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pcb.pipeline.folder import NEW, replace_by_new
 from pcb.pipeline.job import Job
 from pcb.pipeline.tasks import Pipeline
 from pcb.report.build import write_report
@@ -17,6 +18,7 @@ def run(job: Job) -> Mapping[str, Any]:
 def run_partial(pipeline: Pipeline) -> str:
     """Write a report of what there is, and return a line that says how much that is."""
     folder = pipeline.task("report").artifact
-    results = write_report(Evidence(pipeline), folder)
+    results = write_report(Evidence(pipeline), folder / NEW)
+    replace_by_new(folder)
     run, configs = results["settings_run"], results["settings"]
     return f"{folder / 'index.html'}: {run} of {configs} sampling configs are in it"

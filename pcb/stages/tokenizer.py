@@ -28,8 +28,8 @@ from pcb.tokenizer.vq import Tokenizer
 from pcb.train.image_batches import counted, evenly, in_batches
 from pcb.train.latents import CachedLatents, EncodedLatents, Latents, fill_cache
 from pcb.train.loop import Loop, Objective
-from pcb.train.requantise import CROPS, CodebookObjective
-from pcb.train.tokenizer import TokenizerObjective, initialise
+from pcb.train.requantize import CROPS, CodebookObjective
+from pcb.train.tokenizer import TokenizerObjective, initialize
 
 LOG = "log.csv"
 RECONSTRUCTIONS = "reconstructions.npy"
@@ -51,7 +51,7 @@ def _train(job: Job) -> dict[str, Any]:
     # The initial weights come from the CPU's generator on any device.
     torch.manual_seed(settings.training.seed)
     tokenizer = Tokenizer(settings.autoencoder)
-    initialise(tokenizer)
+    initialize(tokenizer)
     objective = TokenizerObjective(
         tokenizer=tokenizer.to(device),
         images=open_images(job.inputs["data"], job.preset, "train"),
@@ -70,9 +70,9 @@ def _train(job: Job) -> dict[str, Any]:
     )
 
 
-def _requantise(job: Job) -> dict[str, Any]:
+def _requantize(job: Job) -> dict[str, Any]:
     """Train a new codebook for LlamaGen's autoencoder, and measure it beside LlamaGen's own."""
-    compute, settings = job.preset.compute, job.preset.tokenizer.requantisation
+    compute, settings = job.preset.compute, job.preset.tokenizer.requantization
     assert settings is not None
     autoencoder = job.preset.tokenizer.autoencoder
     device = pick_device(compute)
@@ -109,7 +109,7 @@ def _measure_both(
     job: Job, own: Tokenizer, codes: Tensor, extractor: Extractor | None
 ) -> dict[str, Any]:
     """Measure LlamaGen's own codebook and the new one; write some reconstructions by both."""
-    settings, batch = job.preset.tokenizer.requantisation, job.preset.compute.encoding_batch
+    settings, batch = job.preset.tokenizer.requantization, job.preset.compute.encoding_batch
     assert settings is not None
     set_tf32(False)
     codebooks = {"_before": own.codebook, "": codes}
@@ -137,7 +137,7 @@ def _measure_both(
 
 def _latents(job: Job, own: Tokenizer) -> Latents:
     """Return where the new codebook's training gets its latents from; fill the cache if asked."""
-    settings, device = job.preset.tokenizer.requantisation, own.codebook.device
+    settings, device = job.preset.tokenizer.requantization, own.codebook.device
     assert settings is not None
     images = open_images(job.inputs["data"], job.preset, "train")
     if settings.cached_images is None:
@@ -183,4 +183,4 @@ def _release(job: Job) -> dict[str, Any]:
     return {"codes": len(tokenizer.codebook), "sha256": external_sha256(files, "autoenc")}
 
 
-_BUILDERS: Mapping[str, Entry] = {"train": _train, "requantise": _requantise, "released": _release}
+_BUILDERS: Mapping[str, Entry] = {"train": _train, "requantize": _requantize, "released": _release}

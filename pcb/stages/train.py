@@ -113,6 +113,6 @@ def write_log(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def final_loss(rows: list[dict[str, float]]) -> float:
-    """Mean training loss over the last tenth of the log, in nats a token."""
+    """Mean training loss over the last tenth of the log, in nats per token."""
     last = rows[-max(1, len(rows) // FINAL_SHARE) :]
     return sum(row["loss"] for row in last) / len(last)

@@ -1,4 +1,4 @@
-"""What the catalogue says of a system. Facts alone; no torch, no files."""
+"""What the catalog says of a system. Facts alone; no torch, no files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -73,7 +73,7 @@ class System:
     top_k: int = 0
     top_p: float = 1.0
     tokenizer: str = "llamagen"
-    """The published file that decodes its codes (`pcb.external.catalogue`)."""
+    """The published file that decodes its codes (`pcb.external.catalog`)."""
     tokenizer_weights: Weights | None = None
     """The file of a tokenizer that no other system has."""
     weights: Weights | None = None

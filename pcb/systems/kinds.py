@@ -1,4 +1,4 @@
-"""Every kind of model in the catalogue: built, loaded and decoded under one signature.
+"""Every kind of model in the catalog: built, loaded and decoded under one signature.
 
 Letters: B images, T tokens of an image.
 """
@@ -35,7 +35,7 @@ Config = TypeVar("Config", bound=msgspec.Struct)
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """How a kind of model is used. A description is that of the catalogue or of a config.json.
+    """How a kind of model is used. A description is that of the catalog or of a config.json.
 
     Descriptions come with the name of where they stand, for errors. `steps` is what a schedule is
     made for, None where the order gives the blocks.
@@ -126,4 +126,4 @@ KINDS = {name: _of_family(name, member) for name, member in FAMILY.items()} | {
     "LPD": _alone(LPD, LPDConfig, load_lpd, _lpd, _lpd_orders),
     "VAR": _alone(VAR, VARConfig, load_var, _var),
 }
-"""By the name that the catalogue and recorded folders use."""
+"""By the name that the catalog and recorded folders use."""

@@ -1,6 +1,6 @@
 """The token cache on disk: codes of every training image and crop, memory-mapped.
 
-One folder a scale (`pcb.config.paths.token_part`), in it shards ``00000.npy``, uint16
+One folder per scale (`pcb.config.paths.token_part`), in it shards ``00000.npy``, uint16
 (images, crops, size, size), in the order of the images; beside the folders ``labels.npy``.
 """
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcb.tokenizer.quantize import normalise
+from pcb.tokenizer.quantize import normalize
 
 _CLUSTERING_ROUNDS = 10
 _REVIVED_WEIGHT = 0.5
@@ -35,10 +35,10 @@ class MovingCodebook:
     def start(
         cls, codes_VC: Tensor, latents_NC: Tensor, decay: float, random: np.random.Generator
     ) -> "MovingCodebook":
-        """Fill the codebook with the cluster centres of latents (k-means on the sphere).
+        """Fill the codebook with the cluster centers of latents (k-means on the sphere).
 
         paper: the release draws codes from a normal distribution with the mean and the deviations
-        of the latents; centres leave no code without latents from the start.
+        of the latents; centers leave no code without latents from the start.
         """
         size = len(codes_VC)
         few = len(latents_NC) < size
@@ -46,7 +46,7 @@ class MovingCodebook:
         codes_VC.copy_(latents_NC[torch.from_numpy(chosen).to(latents_NC.device)])
         for _ in range(_CLUSTERING_ROUNDS):
             sums_VC, counts_V = _sums(latents_NC, (latents_NC @ codes_VC.T).argmax(1), size)
-            codes_VC.copy_(torch.where(counts_V[:, None] > 0, normalise(sums_VC, 1), codes_VC))
+            codes_VC.copy_(torch.where(counts_V[:, None] > 0, normalize(sums_VC, 1), codes_VC))
         return cls(
             codes_VC=codes_VC,
             decay=decay,
@@ -61,7 +61,7 @@ class MovingCodebook:
         self.sums_VC.lerp_(sums_VC, 1 - self.decay)
         self.counts_V.lerp_(counts_V, 1 - self.decay)
         self.idle_V.add_(1).mul_(counts_V == 0)
-        self.codes_VC.copy_(normalise(self.sums_VC, 1))
+        self.codes_VC.copy_(normalize(self.sums_VC, 1))
 
     def revive(
         self,

@@ -12,11 +12,11 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor
 
-from pcb.tokenizer.quantize import lookup, normalise
+from pcb.tokenizer.quantize import lookup, normalize
 
 
 def resize_bilinear(x_BChw: Tensor, size: int) -> Tensor:
-    """Resize to size x size: bilinear between pixel centres, no antialiasing."""
+    """Resize to size x size: bilinear between pixel centers, no antialiasing."""
     if x_BChw.shape[-2:] == (size, size):
         return x_BChw
     return F.interpolate(x_BChw, size=(size, size), mode="bilinear", align_corners=False)
@@ -24,7 +24,7 @@ def resize_bilinear(x_BChw: Tensor, size: int) -> Tensor:
 
 def upsample_codes(vectors_BChw: Tensor, size: int) -> Tensor:
     """Resize grids of code vectors to size x size and scale every position to length one."""
-    return normalise(resize_bilinear(vectors_BChw, size), dim=1)
+    return normalize(resize_bilinear(vectors_BChw, size), dim=1)
 
 
 def image_pyramid(images_B3HW: Tensor, sizes: Sequence[int], stride: int) -> dict[int, Tensor]:

@@ -10,7 +10,7 @@ _ROWS = 4096
 """Rows compared with the codebook at a time: 64 MB of float32 for 4096 codes."""
 
 
-def normalise(x: Tensor, dim: int) -> Tensor:
+def normalize(x: Tensor, dim: int) -> Tensor:
     """Scale the vectors along `dim` to length one; a zero vector stays zero."""
     return F.normalize(x, dim=dim)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pcb.config import Autoencoder
 from pcb.tokenizer.autoencoder import Decoder, Encoder
 from pcb.tokenizer.pyramid import image_pyramid
-from pcb.tokenizer.quantize import lookup, nearest_codes, normalise
+from pcb.tokenizer.quantize import lookup, nearest_codes, normalize
 
 
 class Tokenizer(nn.Module):
@@ -26,12 +26,12 @@ class Tokenizer(nn.Module):
         self.decoder = Decoder(settings)
         self.quant_conv = nn.Conv2d(settings.latent_channels, settings.code_dim, 1)
         self.post_quant_conv = nn.Conv2d(settings.code_dim, settings.latent_channels, 1)
-        codebook_VC = normalise(torch.randn(settings.codebook_size, settings.code_dim), dim=1)
+        codebook_VC = normalize(torch.randn(settings.codebook_size, settings.code_dim), dim=1)
         self.register_buffer("codebook", codebook_VC)
 
     def encode(self, images_B3HW: Tensor) -> Tensor:
-        """Return the (B, C, h, w) unit vectors of images, before quantisation."""
-        return normalise(self.quant_conv(self.encoder(images_B3HW)), dim=1)
+        """Return the (B, C, h, w) unit vectors of images, before quantization."""
+        return normalize(self.quant_conv(self.encoder(images_B3HW)), dim=1)
 
     def codes(self, images_B3HW: Tensor, sizes: Sequence[int]) -> dict[int, Tensor]:
         """Return the codes of images at each size: size -> int64 (B, size, size)."""
@@ -44,17 +44,17 @@ class Tokenizer(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """Return (B, 3, H, W) images of int64 (B, h, w) codes or (B, C, h, w) vectors, not clamped.
 
-        Vectors are normalised first, as code vectors are already.
+        Vectors are normalized first, as code vectors are already.
         """
         vectors_BChw = codes if codes.is_floating_point() else lookup(codes, self.codebook)
-        vectors_BChw = normalise(vectors_BChw, dim=1).to(self.post_quant_conv.weight.dtype)
+        vectors_BChw = normalize(vectors_BChw, dim=1).to(self.post_quant_conv.weight.dtype)
         return self.decoder(self.post_quant_conv(vectors_BChw))
 
     def round_decoder_to(self, dtype: torch.dtype) -> None:
         """Let decoding compute in a type of 16 bits, channels last, as tensor cores want it.
 
         The last convolution, which makes pixels, stays float32: it is a hundredth of the work, and
-        bfloat16 would round bright pixels to every other grey level.
+        bfloat16 would round bright pixels to every other gray level.
         """
         self.post_quant_conv.to(dtype)
         # torch's overloads know no call with both.

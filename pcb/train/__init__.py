@@ -1,1 +1,1 @@
-"""Training a transformer on cached tokens (paper, section 5)."""
+"""Weights: one loop, and the objectives of transformer, tokenizer, codebook and classifier."""

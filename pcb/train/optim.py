@@ -1,4 +1,4 @@
-"""Optimiser, learning rate and moving average of the weights (method section 5)."""
+"""Optimizer, learning rate and moving average of the weights (method section 5)."""
 
 import torch
 from torch import nn

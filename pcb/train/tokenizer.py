@@ -1,6 +1,6 @@
 """Training of the miniature's tokenizer: autoencoder and codebook together, all scales in turn.
 
-The paper requantises a finished autoencoder; the miniature has none and trains both. The first
+The paper requantizes a finished autoencoder; the miniature has none and trains both. The first
 iterations leave latents as they are; then codes are the clusters of the latents, and both go on.
 """
 
@@ -34,11 +34,11 @@ _REVIVED_AT_ONCE = 8
 _BATCHES, _CODES = 0, 1
 
 
-def initialise(tokenizer: Tokenizer) -> None:
+def initialize(tokenizer: Tokenizer) -> None:
     """Give weights that keep the variance of what they read, no biases, and quiet branches.
 
     Residual and attention branches start at zero. PyTorch's own start shrinks the signal layer by
-    layer until biases drown it: colours then take a thousand iterations to get through.
+    layer until biases drown it: colors then take a thousand iterations to get through.
     """
     for module in tokenizer.modules():
         if isinstance(module, nn.Conv2d):
@@ -122,7 +122,7 @@ class TokenizerObjective(Objective[Tensor]):
         return at_scale(images_B3HW, size, self.tokenizer.stride)
 
     def state(self) -> dict[str, Any]:
-        """Weights, optimiser and moving codebook."""
+        """Weights, optimizer and moving codebook."""
         moving = self._codebook
         return {
             "tokenizer": self.tokenizer.state_dict(),

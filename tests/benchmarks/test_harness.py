@@ -286,7 +286,7 @@ def test_the_command_measures_writes_and_reads_json(tmp_path, capsys):
     assert areas == ["sampling", "tokenizer", "tokenizer", "loading", "loading", "program"]
     decoding, rounded = results["parts"][1:3]
     assert 0 < decoding["bound"] < decoding["seconds"][FAST][0]
-    assert 0 < rounded["differences"]["float32"]["grey levels"] < 5
+    assert 0 < rounded["differences"]["float32"]["gray levels"] < 5
     assert results["machine"]["bandwidth"] > 0
     assert run(build_parser(), ["--from", str(path)]) == 0
     assert capsys.readouterr().out == printed

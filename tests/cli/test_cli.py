@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pcb.cli.main import build_parser, main
-from pcb.external.catalogue import CATALOGUE
+from pcb.external.catalog import CATALOG
 from pcb.pipeline.stages import STAGES
 from pcb.preflight.doctor import examine
 from tests.units import ROOT, make_all, pipeline_of
@@ -172,8 +172,8 @@ def test_wrong_arguments_are_one_line(
         ("renderings: 16", "renderings: many", r"data\.renderings = 'many': expected `int`"),
         ("{scale_ratio: 2}", "{scale_ratio: 1}", r"ratio2\.model\.scale_ratio = 1"),
         ("blocks: [1]", "blocks: [0]", r"sweep\[0\]\.blocks\[0\] = 0"),
-        ("[9, 13, 17, 21, 29]", "[9, 1300]", r"sweep\[0\].* 1300 steps are impossible"),
-        ("[9, 13, 17, 21, 29]", "[2]", r"sweep\[0\].* 2 steps are impossible"),
+        ("[9, 13, 17, 21, 37]", "[9, 1300]", r"sweep\[0\].* 1300 steps are impossible"),
+        ("[9, 13, 17, 21, 37]", "[2]", r"sweep\[0\].* 2 steps are impossible"),
         ("preset: mini", "preset: [", r"not YAML"),
         ("preset: mini", "preset: maxi", r"no preset 'maxi'; there are mini, smoke"),
     ],
@@ -332,7 +332,7 @@ def test_doctor_looks_for_files_from_outside(
 ) -> None:
     monkeypatch.setenv("PCB_PRESET", "paper")
     (project / "images" / "n01440764").mkdir(parents=True)
-    put = project / "external" / CATALOGUE["inception"].path
+    put = project / "external" / CATALOG["inception"].path
     put.parent.mkdir(parents=True)
     put.write_bytes(b"spoilt")
     (project / "mine.pt").write_bytes(b"mine")
@@ -342,7 +342,7 @@ def test_doctor_looks_for_files_from_outside(
     out = capsys.readouterr().out
     paper = out[out.index("preset paper (active)") : out.index("preset paper-pretrained")]
     for line in (
-        rf"LACK  inception +corrupt, external/{CATALOGUE['inception'].path}, 6 bytes; its SHA-256",
+        rf"LACK  inception +corrupt, external/{CATALOG['inception'].path}, 6 bytes; its SHA-256",
         r"LACK  adm-reference +missing, external/adm/\S+\.npz; `pcb fetch adm-reference`\n",
         r"ok    llamagen +own, mine\.pt, 4 bytes\n",
         r"LACK  imagenet +present, images, 1 classes; 1000 are expected",

@@ -95,7 +95,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
             {"released": "x", "training": {"epochs": 1}},
             "a model needs either `training` or `released`",
         ),
-        ("tokenizer.source", "requantise", "source `train` goes with `training`, and only it"),
+        ("tokenizer.source", "requantize", "source `train` goes with `training`, and only it"),
         ("files", {"folder": "x"}, "the same for all presets; put it beside `presets`"),
     ],
 )
@@ -175,8 +175,8 @@ def test_where_files_lie_is_this_machines_and_enters_no_key(tmp_path):
             r"checkerboard-l-2x\.released = 'autoenc': there are checkerboard-L-2x, ",
         ),
         (
-            {"tokenizer": {"source": "requantise", "requantisation": {}}},
-            r"tokenizer\.source = 'requantise': checkerboard-l-2x has released weights",
+            {"tokenizer": {"source": "requantize", "requantization": {}}},
+            r"tokenizer\.source = 'requantize': checkerboard-l-2x has released weights",
         ),
     ],
 )
@@ -254,7 +254,7 @@ def test_a_local_file_may_say_nothing(tmp_path, local):
 @pytest.mark.parametrize(
     ("local", "message"),
     [
-        ("preset: x", "unknown key 'preset'; known: cluster, files"),
+        ("preset: x", "unknown key 'preset'; expected `cluster` and `files` alone"),
         ("[1]", "expected `cluster` and `files` alone"),
         ("cluster: [1]", r"cluster = \[1\]: expected a mapping"),
         (

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pcb.config.images import TEN_CROPS
-from pcb.data.crops import UnreadableImageError, centre_square, crop, decode_rgb
+from pcb.data.crops import UnreadableImageError, center_square, crop, decode_rgb
 from tests.imagenet import BROKEN, READABLE, SIZES, jpeg, natural_image, odd_file
 
 SIDE = 281
@@ -33,7 +33,7 @@ def resize_axis(pixels: np.ndarray, size: int) -> np.ndarray:
 
 def pixels_of(image: Image.Image, side: int) -> np.ndarray:
     """Return the square as PIL orders pixels: (side, side, 3)."""
-    return centre_square(image, side).transpose(1, 2, 0)
+    return center_square(image, side).transpose(1, 2, 0)
 
 
 def slow_square(image: Image.Image, side: int) -> np.ndarray:
@@ -76,14 +76,14 @@ def test_sizes_and_offsets_are_rounded_down():
 
 
 def test_an_image_is_halved_only_while_it_is_twice_as_large():
-    grey = np.tile(np.array([0, 255], np.uint8), (12, 6))
-    stripes = Image.fromarray(np.stack([grey] * 3, axis=2))
+    gray = np.tile(np.array([0, 255], np.uint8), (12, 6))
+    stripes = Image.fromarray(np.stack([gray] * 3, axis=2))
     # Boxes of two pixels make stripes flat, to the level that a half is rounded up to.
-    assert set(centre_square(stripes, 6).flat) == {128}
-    assert len(set(centre_square(stripes, 7).flat)) > 2
+    assert set(center_square(stripes, 6).flat) == {128}
+    assert len(set(center_square(stripes, 7).flat)) > 2
 
 
-def test_crops_are_corners_and_centre_then_those_of_the_mirrored_square():
+def test_crops_are_corners_and_center_then_those_of_the_mirrored_square():
     square = np.arange(25).reshape(1, 5, 5).repeat(3, 0).astype(np.uint8)
     square[1] += 100
     crops = np.stack([crop(square, 2, number) for number in range(TEN_CROPS)])
@@ -108,7 +108,7 @@ def test_crops_are_corners_and_centre_then_those_of_the_mirrored_square():
 def test_odd_files_are_read_as_pil_reads_them(kind):
     data = odd_file(kind)
     image = decode_rgb(data)
-    plain = np.asarray(natural_image(0, SIZES[0]).convert("L" if kind == "grey" else "RGB"))
+    plain = np.asarray(natural_image(0, SIZES[0]).convert("L" if kind == "gray" else "RGB"))
     # Not turned, whatever EXIF says of the camera.
     assert image.size == SIZES[0]
     assert image.mode == "RGB"

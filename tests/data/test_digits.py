@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pcb.config import Digits
-from pcb.data.digits import Glyphs, _colours, _rgb, load_glyphs, render, split_indices
+from pcb.data.digits import Glyphs, _colors, _rgb, load_glyphs, render, split_indices
 from pcb.stages.data import reference_glyphs, train_images
 
 SETTINGS = Digits()
@@ -62,13 +62,13 @@ def test_a_digit_stands_out_and_lies_inside(glyphs: Glyphs):
     spread = light.max((1, 2)) - light.min((1, 2))
     assert spread.min() > 0.2
     assert np.median(spread) > 0.5
-    # Nearly every pixel has one of the two colours: strokes are crisp.
+    # Nearly every pixel has one of the two colors: strokes are crisp.
     t = (light - light.min((1, 2), keepdims=True)) / spread[:, None, None]
     assert ((t < 0.1) | (t > 0.9)).mean() > 0.85
 
 
 def test_a_digit_is_placed_all_over_the_image():
-    full = Glyphs(grey=np.ones((1, 8, 8)), labels=np.zeros(1, dtype=np.int64))
+    full = Glyphs(gray=np.ones((1, 8, 8)), labels=np.zeros(1, dtype=np.int64))
     n = 400
     images = render(full, np.zeros(n, dtype=np.int64), np.arange(n), "train", SETTINGS)
     corner = images[:, :, 16:17, 16:17].astype(int)
@@ -78,9 +78,9 @@ def test_a_digit_is_placed_all_over_the_image():
 
 def test_a_digit_stands_on_the_places_that_are_set():
     """A dot in the middle of each glyph shows where the glyph was placed."""
-    grey = np.zeros((400, 8, 8))
-    grey[:, 3:5, 3:5] = 1
-    glyphs = Glyphs(grey=grey, labels=np.zeros(400, dtype=np.int64))
+    gray = np.zeros((400, 8, 8))
+    gray[:, 3:5, 3:5] = 1
+    glyphs = Glyphs(gray=gray, labels=np.zeros(400, dtype=np.int64))
     settings = Digits(digit_size=24, place_step=4)
     images = render(glyphs, np.arange(400), np.zeros(400, dtype=np.int64), "train", settings)
     ink = (images != images[:, :, -1:, -1:]).any(1)
@@ -90,23 +90,23 @@ def test_a_digit_stands_on_the_places_that_are_set():
     assert offsets == {(y, x) for y in (0, 4, 8) for x in (0, 4, 8)}
 
 
-def test_blank_paper_is_one_colour():
-    blank = Glyphs(grey=np.zeros((1, 8, 8)), labels=np.zeros(1, dtype=np.int64))
+def test_blank_paper_is_one_color():
+    blank = Glyphs(gray=np.zeros((1, 8, 8)), labels=np.zeros(1, dtype=np.int64))
     image = render(
         blank, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), "train", SETTINGS
     )
     assert (image == image[:, :, :1, :1]).all()
 
 
-def test_colours_are_those_of_hue_saturation_and_value():
+def test_colors_are_those_of_hue_saturation_and_value():
     for hue, saturation, value in np.random.default_rng(0).random((200, 3)).tolist():
         expected = [colorsys.hsv_to_rgb(hue, saturation, value)]
         found = _rgb(np.array([hue]), saturation, value)
         np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-def test_colours_are_one_dark_and_one_light_of_the_hues_that_are_set():
-    paper, pen = _colours(np.random.default_rng(0).random((500, 3)), hues=4)
+def test_colors_are_one_dark_and_one_light_of_the_hues_that_are_set():
+    paper, pen = _colors(np.random.default_rng(0).random((500, 3)), hues=4)
     assert len(np.unique(paper.round(6), axis=0)) == 8
     assert len(np.unique(np.hstack([paper, pen]).round(6), axis=0)) == 2 * 4 * 4
     luminance = np.abs((paper - pen) @ [0.299, 0.587, 0.114])

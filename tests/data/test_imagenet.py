@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pcb.config.images import TEN_CROPS
-from pcb.data.crops import centre_square, crop
+from pcb.data.crops import center_square, crop
 from pcb.data.images import first_images, open_images
 from pcb.errors import UserError
 from pcb.runtime.pool import in_order
@@ -57,7 +57,7 @@ def test_every_crop_is_that_of_its_file(root, tree, layout):
     found = list(images.all_crops(range(3, len(images))))
     assert found[0].shape == (TEN_CROPS, 3, 256, 256)
     for crops, name in zip(found, tree.images[3:], strict=True):
-        square = centre_square(Image.open(root / "train" / name).convert("RGB"), 281)
+        square = center_square(Image.open(root / "train" / name).convert("RGB"), 281)
         expected = [crop(square, 256, number) for number in range(TEN_CROPS)]
         np.testing.assert_array_equal(crops, expected)
 
@@ -69,11 +69,11 @@ def test_crops_that_are_asked_for_are_those_of_all(root, tree):
     np.testing.assert_array_equal(images.read(chosen, crops), every[chosen, crops])
 
 
-def test_held_out_images_are_the_centre_of_validation_images(root, tree):
+def test_held_out_images_are_the_center_of_validation_images(root, tree):
     images = images_of(root, split="held_out")
     assert (len(images), images.crops) == (6, 1)
     name = images.index.paths[1]
-    expected = centre_square(Image.open(root / "val" / name).convert("RGB"), 256)
+    expected = center_square(Image.open(root / "val" / name).convert("RGB"), 256)
     np.testing.assert_array_equal(first_images(images, 2)[1], expected)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pcb.data.crops import centre_square, crop, decode_rgb
+from pcb.data.crops import center_square, crop, decode_rgb
 
 RECORDED = Path(__file__).parents[1] / "reference" / "training" / "crops.npz"
 SIDE, SIZE = 281, 256
@@ -27,7 +27,7 @@ def sha256(pixels: np.ndarray) -> str:
 @pytest.mark.parametrize("image", IMAGES)
 def test_square_and_crops_are_the_recorded_ones(image):
     arrays = recorded()
-    square = centre_square(decode_rgb(arrays[f"{image}_file"].tobytes()), SIDE)
+    square = center_square(decode_rgb(arrays[f"{image}_file"].tobytes()), SIDE)
     assert sha256(square) == str(arrays[f"{image}_square_sha256"])
     for number, expected in enumerate(arrays[f"{image}_crops_sha256"].tolist()):
         found = crop(square, SIZE, number)
@@ -39,4 +39,4 @@ def test_square_and_crops_are_the_recorded_ones(image):
 
 def test_several_kinds_of_files_are_recorded():
     assert len(IMAGES) == 8
-    assert {"cmyk", "grey"} <= set(IMAGES)
+    assert {"cmyk", "gray"} <= set(IMAGES)

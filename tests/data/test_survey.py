@@ -78,14 +78,14 @@ def test_the_same_tree_elsewhere_has_the_same_content(folder, trees):
     before = content(trees)
     shutil.copytree(trees, folder / "elsewhere")
     assert content(folder / "elsewhere") == before
-    (folder / "elsewhere" / "train" / wnid(0) / "new.JPEG").write_bytes(odd_file("grey"))
+    (folder / "elsewhere" / "train" / wnid(0) / "new.JPEG").write_bytes(odd_file("gray"))
     assert content(folder / "elsewhere") != before
 
 
 def test_only_files_that_look_odd_are_decoded(monkeypatch):
     decoded = []
     monkeypatch.setattr(module, "decode_rgb", decoded.append)
-    plain = [jpeg(natural_image(0, (60, 50))), odd_file("grey"), odd_file("exif")]
+    plain = [jpeg(natural_image(0, (60, 50))), odd_file("gray"), odd_file("exif")]
     for data in plain:
         check_image(data)
     assert decoded == []
@@ -111,7 +111,7 @@ def test_too_many_refused_files_stop_the_stage_and_are_read_again(trees, tmp_pat
     assert "\n" not in text
     assert len(rows(tmp_path / "data" / "refused.csv")) == 3
     for row in rows(tmp_path / "data" / "refused.csv"):
-        (tmp_path / "train" / row["path"]).write_bytes(odd_file("grey"))
+        (tmp_path / "train" / row["path"]).write_bytes(odd_file("gray"))
     assert survey(tmp_path / "data", preset)["refused"] == 0
     assert rows(tmp_path / "data" / "refused.csv") == []
 

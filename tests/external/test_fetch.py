@@ -19,7 +19,7 @@ from pcb.cli.main import main
 from pcb.config import Files
 from pcb.config.paths import PINS
 from pcb.external import download
-from pcb.external.catalogue import CATALOGUE
+from pcb.external.catalog import CATALOG
 from pcb.external.fetch import fetch
 from pcb.external.files import external_file
 from tests.file_server import Serving, serve
@@ -28,13 +28,13 @@ from tests.units import ROOT
 CONTENT = bytes(range(256)) * 1024
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 NAME = "llamagen"
-TARGET = Path("external") / CATALOGUE[NAME].path
+TARGET = Path("external") / CATALOG[NAME].path
 PART = TARGET.with_name(f"{TARGET.name}.part")
 
 
 @pytest.fixture
 def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
-    """A server of the file that a name of the catalogue stands for; nobody waits."""
+    """A server of the file that a name of the catalog stands for; nobody waits."""
     monkeypatch.setattr(download, "FIRST_WAIT", 0.0)
     monkeypatch.setattr(download, "CHUNK", 1024)
     with serve(CONTENT) as serving:
@@ -43,7 +43,7 @@ def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, url: str, **facts: object) -> None:
-    monkeypatch.setitem(CATALOGUE, NAME, replace(CATALOGUE[NAME], url=url, **facts))
+    monkeypatch.setitem(CATALOG, NAME, replace(CATALOG[NAME], url=url, **facts))
 
 
 def error_of(capsys: pytest.CaptureFixture[str]) -> str:
@@ -79,7 +79,7 @@ def test_server_that_keeps_breaking_off_is_given_up(
     server: Serving, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.cuts += [1000] + [0] * 20
-    assert "the download broke off (it ended early); the same command goes on" in error_of(capsys)
+    assert "the download broke off (it ended early); the same command resumes" in error_of(capsys)
     assert len(server.asked) == 1 + download.TRIES
     server.cuts.clear()
     assert fetch(Files(), [NAME]) == 0
@@ -98,11 +98,11 @@ def test_killed_download_goes_on(server: Serving) -> None:
     server.stall = Event()
     code = (
         "from pcb.external import download; import dataclasses\n"
-        "from pcb.external.catalogue import CATALOGUE\n"
+        "from pcb.external.catalog import CATALOG\n"
         "from pcb.external.fetch import fetch; from pcb.config import Files\n"
         "download.CHUNK = 512\n"
-        f"source = dataclasses.replace(CATALOGUE[{NAME!r}], url={server.url!r})\n"
-        f"CATALOGUE[{NAME!r}] = source; fetch(Files(), [{NAME!r}])"
+        f"source = dataclasses.replace(CATALOG[{NAME!r}], url={server.url!r})\n"
+        f"CATALOG[{NAME!r}] = source; fetch(Files(), [{NAME!r}])"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-u", "-c", code], env=environment)
@@ -231,13 +231,13 @@ def test_without_network_each_file_is_one_line(
     with serve(CONTENT) as closed:
         pass
     for name in (NAME, "autoenc"):
-        source = replace(CATALOGUE[name], url=closed.url, bytes=95_600_000)
-        monkeypatch.setitem(CATALOGUE, name, source)
+        source = replace(CATALOG[name], url=closed.url, bytes=95_600_000)
+        monkeypatch.setitem(CATALOG, name, source)
     assert fetch(Files(), [NAME, "autoenc"]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     for line, name in zip(lines, (NAME, "autoenc"), strict=True):
-        assert line.startswith(f"pcb: external/{CATALOGUE[name].path}: 127.0.0.1:")
+        assert line.startswith(f"pcb: external/{CATALOG[name].path}: 127.0.0.1:")
         assert "cannot be reached" in line
         assert f"{closed.url} holds (95.6 MB)" in line
 
@@ -264,7 +264,7 @@ def test_full_disk_is_one_line_and_keeps_the_part(
     assert fetch(Files(folder=str(small_disk)), [NAME]) == 1
     line = capsys.readouterr().err
     assert re.match(r"pcb: \S+\.part: no space left; free some, then give the same", line)
-    assert (small_disk / CATALOGUE[NAME].path).with_name(PART.name).stat().st_size > 0
+    assert (small_disk / CATALOG[NAME].path).with_name(PART.name).stat().st_size > 0
 
 
 # ---- from a folder ------------------------------------------------------------------------------
@@ -274,8 +274,8 @@ def test_full_disk_is_one_line_and_keeps_the_part(
 def test_file_is_found_in_a_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    source = replace(CATALOGUE["autoenc"], sha256=SHA256)
-    monkeypatch.setitem(CATALOGUE, "autoenc", source)
+    source = replace(CATALOG["autoenc"], sha256=SHA256)
+    monkeypatch.setitem(CATALOG, "autoenc", source)
     for other in ("a", "z", "checkerboard-L-2x"):
         (Path("usb") / other).mkdir(parents=True)
         (Path("usb") / other / source.path.name).write_bytes(b"another file of this name")
@@ -289,7 +289,7 @@ def test_released_layout_decides_between_files_of_one_name(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("checkerboard-L-2x", "checkerboard-L-4x"):
-        monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], sha256=None))
+        monkeypatch.setitem(CATALOG, name, replace(CATALOG[name], sha256=None))
         (Path("usb") / name).mkdir(parents=True)
         (Path("usb") / name / "checkpoint-last.pth").write_text(name)
     assert fetch(Files(), ["checkerboard-L-4x", "checkerboard-L-2x"], Path("usb")) == 0
@@ -324,7 +324,7 @@ def test_command_fetches_what_the_preset_needs(
     project: Path, server: Serving, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fetch", "--preset", "mini"]) == 0
-    assert capsys.readouterr().out == "preset mini needs no files from outside\n"
+    assert capsys.readouterr().out == "preset mini needs no external files\n"
     assert main(["fetch", NAME]) == 0
     assert TARGET.read_bytes() == CONTENT
     assert main(["fetch", "--preset", "paper", "--from", "results"]) == 1
@@ -342,7 +342,7 @@ def test_command_lists_what_is_known(
     capsys.readouterr()
     assert main(["fetch", "--list"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert set(lines) == set(CATALOGUE)
+    assert set(lines) == set(CATALOG)
     assert re.search(rf"present +262\.1 kB +{TARGET}  {server.url}", lines[NAME])
     assert re.search(r"own +1 bytes +mine ", lines["autoenc"])
     assert "missing" in lines["inception"]

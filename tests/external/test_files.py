@@ -1,4 +1,4 @@
-"""Files from outside: one's own, published ones, and copies that are neither."""
+"""External files: one's own, published ones, and copies that are neither."""
 
 import hashlib
 import json
@@ -12,8 +12,8 @@ from pcb.config import Files
 from pcb.config.loader import load_params, parse_preset
 from pcb.config.paths import PINS
 from pcb.errors import UserError
-from pcb.external import catalogue, files
-from pcb.external.catalogue import CATALOGUE, Source, needed_files
+from pcb.external import catalog, files
+from pcb.external.catalog import CATALOG, Source, needed_files
 from pcb.external.files import external_file, external_sha256
 from pcb.runtime import hashing
 from tests.units import ROOT
@@ -23,9 +23,9 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, name: str, **facts: object) -> Source:
-    """Let a name of the catalogue stand for a file of a few bytes."""
-    source = replace(CATALOGUE[name], **{"sha256": None, "bytes": None, **facts})
-    monkeypatch.setitem(catalogue.CATALOGUE, name, source)
+    """Let a name of the catalog stand for a file of a few bytes."""
+    source = replace(CATALOG[name], **{"sha256": None, "bytes": None, **facts})
+    monkeypatch.setitem(catalog.CATALOG, name, source)
     return source
 
 
@@ -56,7 +56,7 @@ def test_file_of_another_size_is_refused(folder: Path, monkeypatch: pytest.Monke
 
 
 def test_absent_file_is_one_line_with_the_ways_out(folder: Path) -> None:
-    source = CATALOGUE["adm-reference"]
+    source = CATALOG["adm-reference"]
     with pytest.raises(UserError) as caught:
         external_file(Files(folder="elsewhere"), "adm-reference")
     message = str(caught.value)
@@ -117,11 +117,11 @@ def test_damaged_pins_are_one_line(folder: Path) -> None:
 
 def test_released_files_stand_in_the_released_layout() -> None:
     for name in ("autoenc", "checkerboard-L-2x", "checkerboard-L-4x"):
-        for source in (CATALOGUE[name], CATALOGUE[catalogue.config_of(name)]):
-            assert source.path.parent == catalogue.RELEASED / name
-            assert source.url.endswith(source.path.relative_to(catalogue.RELEASED).as_posix())
+        for source in (CATALOG[name], CATALOG[catalog.config_of(name)]):
+            assert source.path.parent == catalog.RELEASED / name
+            assert source.url.endswith(source.path.relative_to(catalog.RELEASED).as_posix())
             assert re.fullmatch("[0-9a-f]{64}", source.sha256 or "")
-    assert len({source.path for source in CATALOGUE.values()}) == len(CATALOGUE)
+    assert len({source.path for source in CATALOG.values()}) == len(CATALOG)
 
 
 def test_state_says_what_is_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_state_says_what_is_here(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_folder_in_the_place_of_a_file_is_damage(folder: Path) -> None:
-    (Path("external") / CATALOGUE["autoenc"].path).mkdir(parents=True)
+    (Path("external") / CATALOG["autoenc"].path).mkdir(parents=True)
     with pytest.raises(UserError, match="is not a file"):
         external_file(Files(), "autoenc")
 
@@ -150,7 +150,7 @@ def test_paths_may_begin_at_home(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     path.parent.mkdir()
     path.write_bytes(b"mine")
     assert external_file(Files(own={"llamagen": "~/mine.pt"}), "llamagen") == path
-    assert files.published_path(Files(folder="~/x"), CATALOGUE["inception"]).is_relative_to(folder)
+    assert files.published_path(Files(folder="~/x"), CATALOG["inception"]).is_relative_to(folder)
 
 
 @pytest.mark.parametrize(

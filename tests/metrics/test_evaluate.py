@@ -135,7 +135,7 @@ def test_an_interrupted_evaluation_goes_on_and_the_reference_is_seen_once(folder
     for limit, whole in ((6, 1), (10, 3)):
         assert score("one.npz", limit) == (None, limit)
         assert len(kept(folder)) == whole
-        assert "interrupted; the same command goes on" in capsys.readouterr().err
+        assert "interrupted; the same command resumes" in capsys.readouterr().err
     found, seen = score("one.npz")
     assert seen == 6
     assert found == expected

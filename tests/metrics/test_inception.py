@@ -47,7 +47,7 @@ def test_layers_are_torch_fidelitys(inception, layers):
 def test_spatial_features_are_seven_channels_after_the_relu_by_rows_columns_channels(
     extractor, layers
 ):
-    """Computed again from the block's input, by its convolution and normalisation."""
+    """Computed again from the block's input, by its convolution and normalization."""
     block, seen = extractor.network.Mixed_6d, []
     handle = block.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     extractor(pixels_of(2))

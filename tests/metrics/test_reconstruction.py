@@ -9,7 +9,7 @@ from pcb.data.arrays import to_uint8
 from pcb.metrics.features import Layers
 from pcb.metrics.reconstruction import measure, on_device, reconstructions
 from pcb.tokenizer.pyramid import resize_bilinear
-from pcb.tokenizer.quantize import normalise
+from pcb.tokenizer.quantize import normalize
 from pcb.tokenizer.vq import Tokenizer
 from tests.models import TINY_AUTOENCODER
 
@@ -24,7 +24,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def other_codes() -> torch.Tensor:
-    return normalise(torch.randn(5, 8, generator=torch.Generator().manual_seed(1)), dim=1)
+    return normalize(torch.randn(5, 8, generator=torch.Generator().manual_seed(1)), dim=1)
 
 
 def batches() -> list[np.ndarray]:

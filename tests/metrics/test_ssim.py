@@ -30,7 +30,7 @@ def images(count: int = 2, height: int = 14, width: int = 12) -> torch.Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def test_it_is_the_mean_over_windows_and_colours():
+def test_it_is_the_mean_over_windows_and_colors():
     one, other = images(4).chunk(2)
     mixed = 0.7 * one + 0.3 * other
     bytes_of = ((x.double().numpy() + 1) * 127.5 for x in (one, mixed))

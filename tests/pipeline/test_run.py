@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from pcb.pipeline.job import Job
 from pcb.pipeline.manifest import COMPLETE, read_manifest
 from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Input, Pipeline, Task
+from pcb.pipeline.verify import audit
+from pcb.runtime import hashing
 from pcb.runtime.atomic import write_atomic
 from tests.units import make_all, pipeline_of, write_key
 
@@ -275,3 +278,37 @@ def test_second_process_waits_and_finds_it_done(
     first.join()
     assert first.exitcode == 0
     assert "data: another process is making it; waiting" in capfd.readouterr().out
+
+
+def test_a_report_stays_until_its_successor_is_whole(folder: Path, smoke: Pipeline) -> None:
+    make_all(smoke)
+    report = smoke.task("report")
+    write_atomic(report.artifact / "figures" / "old.png", "old")
+    before = {path: path.read_bytes() for path in report.artifact.rglob("*") if path.is_file()}
+
+    def broken(job: Job) -> Mapping[str, object]:
+        write_atomic(job.folder / "index.html", "half")
+        raise RuntimeError
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            run_task(report, smoke.preset, broken, force=True)
+        assert all(path.read_bytes() == data for path, data in before.items())
+
+    def other(job: Job) -> Mapping[str, object]:
+        write_atomic(job.folder / "index.html", "new")
+        return {}
+
+    assert set(run_task(report, smoke.preset, other, force=True).files) == {"index.html"}
+    left = [path.relative_to(report.artifact).as_posix() for path in report.artifact.rglob("*")]
+    assert sorted(left) == ["complete.json", "index.html"]
+
+
+def test_a_checkout_whose_memory_cannot_be_written_is_verified_all_the_same(
+    folder: Path, smoke: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_all(smoke)
+    monkeypatch.setattr(hashing, "SMALL", 0)
+    shutil.rmtree(".pcb")
+    Path(".pcb").write_text("no folder")
+    assert all(found.ok for found in audit(smoke))

@@ -1,6 +1,7 @@
 import os
 import random
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -179,3 +180,31 @@ def test_unwritable_folder_is_named(folder: Path, smoke: Pipeline) -> None:
     Path(".pcb").write_text("in the way")
     with pytest.raises(UserError, match=r"\.pcb"):
         sync_times(smoke)
+
+
+def test_times_that_have_not_come_yet_are_brought_back(folder: Path, smoke: Pipeline) -> None:
+    """Those of a machine whose clock was ahead, of any of the files."""
+    make_all(smoke)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    for chosen in (files, files[::3], [smoke.task("data").manifest]):
+        for path in chosen:
+            os.utime(path, (4e9, 4e9))
+        assert stale(smoke) == []
+        times = [task.manifest.stat().st_mtime for task in smoke]
+        times += [path.stat().st_mtime for path in smoke.task("report").artifact.rglob("*.html")]
+        assert max(times) <= time.time()
+    os.utime(smoke.task("data").manifest, (4e9, 4e9))
+    changed = with_learning_rate(smoke, "ratio4", 1e-3)
+    assert set(stale(changed)) >= {"train/ratio4"}
+    assert "train/ratio2" not in stale(changed)
+
+
+def test_what_is_made_is_no_older_than_what_it_was_made_from(folder: Path, smoke: Pipeline) -> None:
+    """The machine that made the input was ahead of this one."""
+    run_task(smoke.task("data"), smoke.preset, write_key)
+    os.utime(smoke.task("data").manifest, (4e9, 4e9))
+    for again in (False, True):
+        run_task(smoke.task("tokenizer"), smoke.preset, write_key, force=again)
+        assert smoke.task("tokenizer").manifest.stat().st_mtime >= 4e9
+    run_task(smoke.task("tokenizer"), smoke.preset, write_key)
+    assert smoke.task("tokenizer").manifest.stat().st_mtime >= 4e9

@@ -1,13 +1,16 @@
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 
+from pcb.cli.main import main
 from pcb.pipeline.tasks import Pipeline
 from pcb.pipeline.workflow import Plan, hold_workflow, load_plan, recap
-from tests.units import ROOT
+from tests.units import ROOT, make_all
+from tests.workflow.snakemake import copy_project, failure, planned
 
 HOLD = """
 import sys, time
@@ -113,3 +116,58 @@ def test_recap_says_of_a_task_without_last_words_that_it_was_killed(
 def test_recap_without_failed_rules_points_to_the_log(folder: Path) -> None:
     (folder / "snakemake.log").write_text("something else")
     assert recap([Path("snakemake.log")]) == "pcb: the workflow failed; see snakemake.log"
+
+
+def test_every_manifest_is_a_target(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is missing between others that are there is made again."""
+    plan = plan_of(folder, "smoke", monkeypatch)
+    assert {str(task.manifest) for task in plan.pipeline} <= set(plan.targets)
+    assert "reports/smoke/index.html" in plan.targets
+
+
+@pytest.mark.workflow
+def test_a_manifest_that_was_deleted_is_made_again(tmp_path: Path, smoke: Pipeline) -> None:
+    project = copy_project(tmp_path / "project")
+    with chdir(project):
+        make_all(smoke)
+        assert planned(project) == set()
+        smoke.task("train", "ratio4").manifest.write_text("{")
+        assert "delete it to make the result again" in failure(project, "--dry-run")
+        smoke.task("train", "ratio4").manifest.unlink()
+    assert "train/ratio4" in planned(project)
+    assert "train/ratio2" not in planned(project)
+
+
+def test_what_may_not_have_been_meant_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of(folder, "smoke", monkeypatch)
+    plan.sync_times()
+    assert capsys.readouterr().err == ""
+    text = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(
+        text.replace("ratio3: null", "ratio5: {model: {scale_ratio: 5}}", 1)
+    )
+    (folder / "elsewhere").mkdir()
+    (folder / "reports").symlink_to("elsewhere")
+    load_plan().sync_times()
+    said = capsys.readouterr().err
+    assert "pcb: warning: model ratio5 is in no sweep: it is made, and nothing is sampled" in said
+    assert "pcb: warning: reports is a symbolic link" in said
+
+
+@pytest.mark.parametrize("time", [1, 2])
+def test_slurm_where_there_is_none_is_one_line(
+    folder: Path, smoke: Pipeline, monkeypatch: pytest.MonkeyPatch, capsys, time: int
+) -> None:
+    plan_of(folder, "smoke", monkeypatch)
+    make_all(smoke)
+    monkeypatch.setenv("PCB_LAUNCHER", "slurm")
+    monkeypatch.setenv("PATH", str(folder))
+    with pytest.raises(SystemExit, match="^pcb: LAUNCHER=slurm: this machine has no `sbatch`;"):
+        load_plan()
+    for _ in range(time):
+        assert main(["train", "ratio2", "--preset", "smoke", "--force"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("pcb: LAUNCHER=slurm: this machine has no `sbatch`;")
+    assert not (folder / ".pcb" / "jobs").exists()

@@ -97,7 +97,7 @@ def test_inline_figures_follow_the_theme_and_share_no_id() -> None:
     assert used <= set(ids)
 
 
-def test_ratios_differ_in_colour_marker_and_dash() -> None:
+def test_ratios_differ_in_color_marker_and_dash() -> None:
     styles = [ratio_style(ratio) for ratio in (2.0, 3.0, 4.0)]
     for part in ("color", "marker", "dash"):
         assert len({getattr(style, part) for style in styles}) == 3

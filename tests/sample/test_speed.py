@@ -1,4 +1,4 @@
-"""Optimisations of the sampler: each alone and all together change nothing but rounding."""
+"""Optimizations of the sampler: each alone and all together change nothing but rounding."""
 
 import weakref
 

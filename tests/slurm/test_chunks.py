@@ -44,7 +44,7 @@ def test_tasks_share_jobs_and_give_the_same_bytes(trained: Login, finished: Path
     assert not list(all_records(trained.project / ".pcb" / "jobs"))
 
 
-def test_one_task_that_fails_leaves_its_neighbour_alone(trained: Login, finished: Path) -> None:
+def test_one_task_that_fails_leaves_its_neighbor_alone(trained: Login, finished: Path) -> None:
     """A model's weights are gone: one task says so, the other is made."""
     good, bad = RATIO2[0], RATIO4[0]
     shutil.rmtree(trained.project / pipeline_of().task("train", "ratio4").artifact)

@@ -101,7 +101,7 @@ def vq(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_llamagen(tmp_path_factory.mktemp("llamagen") / "vq.pt", settings)
 
 
-def requantise(
+def requantize(
     vq: Path, own: Mapping[str, Path] = MappingProxyType({}), **settings: object
 ) -> Pipeline:
     base = {
@@ -114,9 +114,9 @@ def requantise(
         "measured_images": 30,
     }
     tokenizer = {
-        "source": "requantise",
+        "source": "requantize",
         "autoencoder": SMALL,
-        "requantisation": {**base, **settings},
+        "requantization": {**base, **settings},
     }
     return pipeline(tokenizer, {"llamagen": vq, **own})
 
@@ -128,18 +128,18 @@ def make(tasks: Pipeline) -> Manifest:
 
 
 @pytest.fixture(scope="module")
-def requantised(vq: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
-    """A folder in which the tokenizer was requantised on digits, and the tokenizer's manifest."""
-    here = tmp_path_factory.mktemp("requantised")
+def requantized(vq: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    """A folder in which the tokenizer was requantized on digits, and the tokenizer's manifest."""
+    here = tmp_path_factory.mktemp("requantized")
     with chdir(here):
-        manifest = make(requantise(vq))
+        manifest = make(requantize(vq))
     torch.use_deterministic_algorithms(False)
     return here, manifest
 
 
-def test_only_the_codebook_is_new(requantised: tuple[Path, Manifest], vq: Path):
-    here, _ = requantised
-    tasks = requantise(vq)
+def test_only_the_codebook_is_new(requantized: tuple[Path, Manifest], vq: Path):
+    here, _ = requantized
+    tasks = requantize(vq)
     written = load_file(here / tasks.task("tokenizer").artifact / TOKENIZER_FILE)
     source = torch.load(vq, weights_only=True)["model"]
     assert written["codebook"].shape == (64, 8)
@@ -149,8 +149,8 @@ def test_only_the_codebook_is_new(requantised: tuple[Path, Manifest], vq: Path):
     load_tokenizer(here / tasks.task("tokenizer").artifact, tasks.preset.tokenizer.autoencoder)
 
 
-def test_both_codebooks_are_measured_scale_by_scale(requantised: tuple[Path, Manifest]):
-    _, manifest = requantised
+def test_both_codebooks_are_measured_scale_by_scale(requantized: tuple[Path, Manifest]):
+    _, manifest = requantized
     facts = manifest.results
     assert (facts["measured_on"], facts["measured_images"]) == ("held-out images", 30)
     sizes = {"1", "2", "3", "4", "8"}
@@ -166,11 +166,11 @@ def test_both_codebooks_are_measured_scale_by_scale(requantised: tuple[Path, Man
 
 
 def test_the_report_shows_both_codebooks(
-    requantised: tuple[Path, Manifest], vq: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    requantized: tuple[Path, Manifest], vq: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    here, _ = requantised
+    here, _ = requantized
     monkeypatch.chdir(here)
-    write_report(Evidence(requantise(vq)), tmp_path)
+    write_report(Evidence(requantize(vq)), tmp_path)
     page = (tmp_path / "index.html").read_text()
     assert "new codes" in page and "codebook usage before" in page
     assert "Squared distance to the code and perplexity" in page
@@ -178,10 +178,10 @@ def test_the_report_shows_both_codebooks(
 
 @pytest.mark.parametrize("cached", [None, 300])
 def test_killed_in_the_middle_it_ends_with_the_same_files(
-    requantised: tuple[Path, Manifest], vq: Path, folder: Path, monkeypatch, cached: int | None
+    requantized: tuple[Path, Manifest], vq: Path, folder: Path, monkeypatch, cached: int | None
 ):
-    tasks = requantise(vq, cached_images=cached)
-    unbroken = requantised[1]
+    tasks = requantize(vq, cached_images=cached)
+    unbroken = requantized[1]
     if cached:
         (folder / "unbroken").mkdir()
         with chdir(folder / "unbroken"):
@@ -213,7 +213,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_files(
 def test_without_held_out_images_training_images_are_measured(
     vq: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    tasks = requantise(vq, iterations=1, start_batches=1, measured_images=5)
+    tasks = requantize(vq, iterations=1, start_batches=1, measured_images=5)
     opened = images.open_images
 
     def open_images(path: Path, preset: Preset, split: images.Split) -> images.Images:
@@ -228,7 +228,7 @@ def test_without_held_out_images_training_images_are_measured(
 
 
 def test_rfid_needs_inceptions_weights_before_anything_is_trained(vq: Path, folder: Path):
-    tasks = requantise(vq, rfid=True)
+    tasks = requantize(vq, rfid=True)
     with pytest.raises(UserError, match="pcb fetch inception"):
         make(tasks)
     assert not list(tasks.task("tokenizer").artifact.glob(".checkpoint*"))
@@ -242,13 +242,13 @@ def test_rfid_is_measured_of_both_codebooks(
 
     (folder / "weights.pth").touch()
     monkeypatch.setattr(stage, "load_inception", load_inception)
-    tasks = requantise(vq, {"inception": folder / "weights.pth"}, iterations=1, rfid=True)
+    tasks = requantize(vq, {"inception": folder / "weights.pth"}, iterations=1, rfid=True)
     facts = make(tasks).results
     assert facts["rfid"].keys() == facts["rfid_before"].keys() == {"1", "2", "3", "4", "8"}
     assert "rfid after" in scales_table(facts).header
 
 
 def test_the_file_must_be_there(folder: Path, vq: Path):
-    tasks = requantise(folder / "gone.pt")
+    tasks = requantize(folder / "gone.pt")
     with pytest.raises(UserError, match=r"files\.own\.llamagen = .*gone\.pt: no such file"):
         make(tasks)

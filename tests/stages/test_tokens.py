@@ -20,7 +20,7 @@ from pcb.stages.tokens import encode_shard, run
 from pcb.tokenizer.cache import TokenCache
 from pcb.tokenizer.load import TOKENIZER_FILE, load_tokenizer
 from pcb.tokenizer.vq import Tokenizer
-from pcb.train.tokenizer import initialise
+from pcb.train.tokenizer import initialize
 from tests.models import TINY_AUTOENCODER
 
 IMAGES, CROPS = 10, 3
@@ -56,7 +56,7 @@ def inputs(tmp_path_factory) -> dict[str, Path]:
     save_array(folder / TRAIN_LABELS, np.arange(IMAGES))
     torch.manual_seed(0)
     tokenizer = Tokenizer(parse_preset(params({"r2": 2}), "tiny").tokenizer.autoencoder)
-    initialise(tokenizer)
+    initialize(tokenizer)
     save_weights(folder / TOKENIZER_FILE, tokenizer.state_dict())
     return {"data": folder, "tokenizer": folder}
 

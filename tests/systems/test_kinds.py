@@ -1,4 +1,4 @@
-"""All systems under one signature, at toy size; what the catalogue says of three of them."""
+"""All systems under one signature, at toy size; what the catalog says of three of them."""
 
 import json
 
@@ -10,7 +10,7 @@ from pcb.errors import UserError
 from pcb.sample.decoder import forced_logits
 from pcb.sample.filter import Filter
 from pcb.sample.sampler import Sampler, sample_with_logits
-from pcb.systems.catalogue import CATALOGUE
+from pcb.systems.catalog import CATALOG
 from pcb.systems.guidance import OFF, Constant, Linear, Ramp
 from pcb.systems.kinds import KINDS
 from pcb.systems.var_quantizer import VARTokenizerConfig
@@ -24,7 +24,7 @@ TOY = {
 }  # fmt: skip
 STEPS = 5
 PARALLEL = ("ARPG", "LPD", "VAR")
-SEVEN = {system.kind: system for system in CATALOGUE.values()}
+SEVEN = {system.kind: system for system in CATALOG.values()}
 
 
 def toy(kind):
@@ -54,9 +54,9 @@ def orders_of(kind, model, indices):
     return orders and torch.from_numpy(orders(model, STEPS, 3, np.asarray(indices)))
 
 
-def test_every_system_of_the_catalogue_has_a_kind():
+def test_every_system_of_the_catalog_has_a_kind():
     assert KINDS.keys() == SEVEN.keys()
-    assert len(CATALOGUE) == 7
+    assert len(CATALOG) == 7
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -153,7 +153,7 @@ def test_sizes_that_no_model_has_are_refused(kind, change, message):
 
 
 @pytest.mark.parametrize("kind", PARALLEL)
-def test_settings_of_the_catalogue_are_the_recorded_ones(kind):
+def test_settings_of_the_catalog_are_the_recorded_ones(kind):
     system = SEVEN[kind]
     recorded = json.loads((FOLDER / kind.lower() / "config.json").read_text())["published"]
     assert system.name == recorded["name"]

@@ -104,7 +104,7 @@ def test_norm_groups_must_divide_every_width():
 
 @pytest.mark.parametrize(("dtype", "levels"), [(torch.bfloat16, 3.0), (torch.float16, 0.4)])
 def test_half_precision_decodes_to_nearly_the_same_pixels(dtype, levels):
-    """Grey levels apart in the mean; the last layer is float32, and so are the pixels."""
+    """Gray levels apart in the mean; the last layer is float32, and so are the pixels."""
     tokenizer, rounded = released("tiny-2x"), released("tiny-2x")
     rounded.round_decoder_to(dtype)
     codes = torch.tensor(np.load(REFERENCE / "tiny-2x" / "expected.npz")["codes_8"]).long()

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from pcb.tokenizer.codebook import MovingCodebook, perplexity
-from pcb.tokenizer.quantize import normalise
+from pcb.tokenizer.quantize import normalize
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
-    return normalise(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), dim=1)
+    return normalize(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -21,10 +21,10 @@ def choose(codebook: MovingCodebook, latents: torch.Tensor) -> torch.Tensor:
 
 
 def test_it_starts_with_the_clusters_of_the_latents():
-    centres = torch.eye(4)
-    latents = normalise(centres.repeat(50, 1) + 0.05 * unit(200, 4), dim=1)
+    centers = torch.eye(4)
+    latents = normalize(centers.repeat(50, 1) + 0.05 * unit(200, 4), dim=1)
     found = [MovingCodebook.start(torch.zeros(4, 4), latents, 0.9, rng(i)) for i in range(5)]
-    best = max((centres @ codebook.codes_VC.T).max(1).values.min() for codebook in found)
+    best = max((centers @ codebook.codes_VC.T).max(1).values.min() for codebook in found)
     assert best > 0.99
     for codebook in found:
         torch.testing.assert_close(codebook.codes_VC.norm(dim=1), torch.ones(4))
@@ -46,7 +46,7 @@ def test_codes_are_the_directions_of_moving_means():
             own = latents[codes == code]
             sums[code] = 0.8 * sums[code] + 0.2 * own.sum(0)
             counts[code] = 0.8 * counts[code] + 0.2 * len(own)
-    torch.testing.assert_close(codebook.codes_VC, normalise(sums, 1))
+    torch.testing.assert_close(codebook.codes_VC, normalize(sums, 1))
     torch.testing.assert_close(codebook.counts_V, counts)
 
 
@@ -60,7 +60,7 @@ def test_the_codes_are_the_tensor_that_was_given():
 def test_unused_codes_are_revived_where_latents_are_badly_served():
     codebook = MovingCodebook.start(torch.zeros(8, 4), unit(80, 4), 0.9, rng())
     # All codes but the first two end on one spot far from all latents.
-    latents = normalise(unit(100, 4, seed=3).abs(), dim=1)
+    latents = normalize(unit(100, 4, seed=3).abs(), dim=1)
     codebook.codes_VC[2:] = -0.5
     codebook.sums_VC[2:] = -0.5
     codebook.codes_VC[:2] = codebook.sums_VC[:2] = latents[:2]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pcb.tokenizer.pyramid import conditioning, image_pyramid, resize_bilinear, upsample_codes
-from pcb.tokenizer.quantize import normalise
+from pcb.tokenizer.quantize import normalize
 
 
 def randn(*shape: int) -> torch.Tensor:
@@ -13,7 +13,7 @@ def randn(*shape: int) -> torch.Tensor:
 
 
 def resize_by_loops(x: np.ndarray, size: int) -> np.ndarray:
-    """Sample a square image at the centres of size x size pixels, bilinear, edges repeated."""
+    """Sample a square image at the centers of size x size pixels, bilinear, edges repeated."""
     side = len(x)
     out = np.zeros((size, size))
     for i in range(size):
@@ -46,14 +46,14 @@ def test_image_pyramid_has_stride_pixels_a_token_and_keeps_the_finest():
 
 
 def test_upsampled_codes_have_length_one():
-    vectors = normalise(randn(2, 8, 3, 3), dim=1)
+    vectors = normalize(randn(2, 8, 3, 3), dim=1)
     for size in (3, 4, 7):
         lengths = upsample_codes(vectors, size).norm(dim=1)
         torch.testing.assert_close(lengths, torch.ones(2, size, size))
 
 
 def test_each_scale_is_conditioned_on_the_one_before_alone():
-    codebook = normalise(randn(10, 8), dim=1)
+    codebook = normalize(randn(10, 8), dim=1)
     codes = {size: torch.full((2, size, size), size) for size in (1, 2, 4)}
     sources = conditioning(codes, codebook, (1, 2, 4))
     assert torch.equal(sources[1], torch.zeros(2, 8, 1, 1))

@@ -2,11 +2,11 @@
 
 import torch
 
-from pcb.tokenizer.quantize import lookup, nearest_codes, normalise
+from pcb.tokenizer.quantize import lookup, nearest_codes, normalize
 
 
 def unit(*shape: int, dim: int, seed: int) -> torch.Tensor:
-    return normalise(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), dim)
+    return normalize(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), dim)
 
 
 def test_nearest_code_has_the_smallest_distance():
@@ -32,6 +32,6 @@ def test_lookup_undoes_nearest_code():
     assert torch.equal(nearest_codes(vectors, codebook), codes)
 
 
-def test_normalise_keeps_zero():
+def test_normalize_keeps_zero():
     x = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
-    torch.testing.assert_close(normalise(x, dim=1), torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
+    torch.testing.assert_close(normalize(x, dim=1), torch.tensor([[0.6, 0.8], [0.0, 0.0]]))

@@ -24,7 +24,7 @@ from pcb.tokenizer.load import TOKENIZER_FILE, load_tokenizer
 from pcb.tokenizer.stream import TokenStream
 from pcb.tokenizer.vq import Tokenizer
 from pcb.train.batches import Batches
-from pcb.train.tokenizer import initialise
+from pcb.train.tokenizer import initialize
 from tests.imagenet import TINY, imagenet_preset, write_tree
 from tests.units import job_of
 
@@ -53,7 +53,7 @@ def root(tmp_path_factory) -> Path:
     prepare(job_of(preset, "data", root / "data"))
     torch.manual_seed(0)
     tokenizer = Tokenizer(preset.tokenizer.autoencoder)
-    initialise(tokenizer)
+    initialize(tokenizer)
     (root / "tokenizer").mkdir()
     save_weights(root / "tokenizer" / TOKENIZER_FILE, tokenizer.state_dict())
     make_tokens(root, root / "tokens", preset)

@@ -18,7 +18,7 @@ from pcb.runtime.progress import Progress
 from pcb.stages.data import train_images
 from pcb.tokenizer.vq import Tokenizer
 from pcb.train.loop import Loop
-from pcb.train.tokenizer import TokenizerObjective, initialise, learning_rate
+from pcb.train.tokenizer import TokenizerObjective, initialize, learning_rate
 from tests.models import TINY_AUTOENCODER
 
 SETTINGS = TokenizerTraining(iterations=60, batch_size=8, learning_rate=5e-3, scales=(1, 2, 4))
@@ -38,7 +38,7 @@ def trainer(images: np.ndarray, folder: Path, settings=SETTINGS, seconds: float 
     folder.mkdir(exist_ok=True)
     torch.manual_seed(settings.seed)
     tokenizer = Tokenizer(TINY_AUTOENCODER)
-    initialise(tokenizer)
+    initialize(tokenizer)
     labelled = ArrayImages(images, np.zeros(len(images), dtype=np.int64))
     objective = TokenizerObjective(tokenizer=tokenizer, images=labelled, settings=settings)
     loop = Loop(objective=objective, folder=folder, checkpoint_seconds=seconds)

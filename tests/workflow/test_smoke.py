@@ -62,7 +62,7 @@ def test_every_stage_leaves_a_manifest_a_log_and_its_progress(finished: Path) ->
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_decoding_in_16_bits_moves_pixels_by_less_than_a_grey_level(
+def test_decoding_in_16_bits_moves_pixels_by_less_than_a_gray_level(
     finished: Path, precision: str
 ) -> None:
     """On average, with the trained decoder, for codes that a trained model has drawn."""

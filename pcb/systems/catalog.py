@@ -3,6 +3,6 @@
 from pcb.systems import family_entries, parallel_entries
 from pcb.systems.entry import System
 
-CATALOGUE: dict[str, System] = {
+CATALOG: dict[str, System] = {
     system.name: system for system in (*family_entries.SYSTEMS, *parallel_entries.SYSTEMS)
 }

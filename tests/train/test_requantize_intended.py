@@ -1,4 +1,4 @@
-"""What the released requantisation sets out to do: codes allotted to scales, rare ones redrawn."""
+"""What the released requantization sets out to do: codes allotted to scales, rare ones redrawn."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pcb.config import Requantisation
-from pcb.tokenizer.quantize import normalise
-from pcb.train.requantise import CodebookObjective, codes_by_scale
+from pcb.config import Requantization
+from pcb.tokenizer.quantize import normalize
+from pcb.train.requantize import CodebookObjective, codes_by_scale
 
 CODES = 64
-WAYS = normalise(torch.randn(3, 8, generator=torch.Generator().manual_seed(1)), dim=1)
+WAYS = normalize(torch.randn(3, 8, generator=torch.Generator().manual_seed(1)), dim=1)
 SCALES = (1, 2, 4)
 
 
@@ -24,7 +24,7 @@ class OneWayAScale:
     def draw(self, random: np.random.Generator, size: int, count: int) -> torch.Tensor:
         noise = torch.from_numpy(random.standard_normal((count, size, size, 8))).float()
         near = WAYS[SCALES.index(size)] + self.spread * noise
-        return normalise(near.permute(0, 3, 1, 2), dim=1)
+        return normalize(near.permute(0, 3, 1, 2), dim=1)
 
 
 def started(**changes: object) -> CodebookObjective:
@@ -39,7 +39,7 @@ def started(**changes: object) -> CodebookObjective:
     }
     training = CodebookObjective(
         latents=OneWayAScale(),
-        settings=Requantisation(**{**base, **changes}),
+        settings=Requantization(**{**base, **changes}),
         shape=(CODES, 8),
         device=torch.device("cpu"),
     )
@@ -70,7 +70,7 @@ def test_a_scales_codes_have_its_mean_and_deviation():
     batches = [(1, WAYS[:1].expand(4000, 8)), *((2, part) for part in wide.split(500))]
     codes = codes_by_scale(batches, 1000, np.random.default_rng(0))
     torch.testing.assert_close(codes[:500], WAYS[:1].expand(500, 8))
-    whole = normalise(wide, 1)
+    whole = normalize(wide, 1)
     torch.testing.assert_close(codes[500:].mean(0), whole.mean(0), atol=0.02, rtol=0)
     torch.testing.assert_close(codes[500:].std(0), whole.std(0), atol=0.02, rtol=0)
 
@@ -92,10 +92,10 @@ def test_rare_codes_are_redrawn_around_the_others_now_and_then():
     training = started(redraw_every=10)
     # Codes that no latent chooses: opposite to all.
     lost = torch.arange(5)
-    training.weight_VC.data[lost] = normalise(-WAYS.mean(0, keepdim=True), 1).expand(5, 8)
+    training.weight_VC.data[lost] = normalize(-WAYS.mean(0, keepdim=True), 1).expand(5, 8)
     for iteration in range(1, 31):
         if iteration == 30:
-            training.weight_VC.data[lost] = normalise(-WAYS.mean(0, keepdim=True), 1).expand(5, 8)
+            training.weight_VC.data[lost] = normalize(-WAYS.mean(0, keepdim=True), 1).expand(5, 8)
         before = training.weight_VC.detach().clone()
         training.step(iteration - 1, training.batch(iteration - 1))
         moved = (training.weight_VC.detach() - before).norm(dim=1) > 0.1
@@ -111,7 +111,7 @@ def test_rare_codes_are_redrawn_around_the_others_now_and_then():
             others = before[~moved]
             spread = float((others - others.mean(0)).norm(dim=1).max())
             drawn = training.codes_VC().detach()[moved]
-            assert float((drawn @ normalise(others.mean(0), 0)).mean()) > 0.5, spread
+            assert float((drawn @ normalize(others.mean(0), 0)).mean()) > 0.5, spread
 
 
 def test_shares_move_by_a_hundredth():
@@ -138,6 +138,6 @@ def test_the_start_reads_as_many_batches_as_the_mode_says(monkeypatch, mode, bat
         return batch(training, iteration)
 
     monkeypatch.setattr(CodebookObjective, "batch", counted)
-    default = Requantisation().start_batches
+    default = Requantization().start_batches
     started(mode=mode, start_batches=default)
     assert read == list(range(batches))

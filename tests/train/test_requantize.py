@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from pcb.config import Autoencoder, Requantisation
+from pcb.config import Autoencoder, Requantization
 from pcb.data.images import ArrayImages
 from pcb.runtime import interrupt
 from pcb.runtime.progress import Progress
-from pcb.tokenizer.quantize import nearest_codes, normalise, rows_of
+from pcb.tokenizer.quantize import nearest_codes, normalize, rows_of
 from pcb.tokenizer.vq import Tokenizer
 from pcb.train.image_batches import random_of
 from pcb.train.latents import PART, CachedLatents, EncodedLatents, fill_cache
 from pcb.train.loop import Loop
-from pcb.train.requantise import CodebookObjective, gaussian_codes
+from pcb.train.requantize import CodebookObjective, gaussian_codes
 
 CODES = 32
 TINY = Autoencoder(
@@ -28,7 +28,7 @@ TINY = Autoencoder(
     norm_groups=1,
 )
 FOREVER = 1e9
-CLUSTERS = normalise(torch.randn(CODES, 8, generator=torch.Generator().manual_seed(5)), dim=1)
+CLUSTERS = normalize(torch.randn(CODES, 8, generator=torch.Generator().manual_seed(5)), dim=1)
 
 
 pytestmark = pytest.mark.usefixtures("exact")
@@ -44,10 +44,10 @@ class Clustered:
         chosen = random.integers(len(self.clusters), size=(count, size, size))
         noise = torch.from_numpy(random.standard_normal((count, size, size, 8))).float()
         near = self.clusters[torch.from_numpy(chosen)] + 0.03 * noise
-        return normalise(near.permute(0, 3, 1, 2), dim=1)
+        return normalize(near.permute(0, 3, 1, 2), dim=1)
 
 
-def settings(**changes: object) -> Requantisation:
+def settings(**changes: object) -> Requantization:
     base = {
         "mode": "relocate",
         "iterations": 60,
@@ -58,7 +58,7 @@ def settings(**changes: object) -> Requantisation:
         "revive_after": 15,
         "redraw_every": 10,
     }
-    return Requantisation(**{**base, **changes})
+    return Requantization(**{**base, **changes})
 
 
 def objective(latents=None, **changes: object) -> CodebookObjective:
@@ -70,7 +70,7 @@ def objective(latents=None, **changes: object) -> CodebookObjective:
     )
 
 
-def requantiser(folder: Path, latents=None, *, seconds: float = FOREVER, **changes: object) -> Loop:
+def requantizer(folder: Path, latents=None, *, seconds: float = FOREVER, **changes: object) -> Loop:
     folder.mkdir(exist_ok=True)
     loop = Loop(objective=objective(latents, **changes), folder=folder, checkpoint_seconds=seconds)
     loop.resume()
@@ -100,7 +100,7 @@ def frozen() -> Tokenizer:
 
 
 def test_codes_move_to_the_latents_and_come_into_use(tmp_path: Path):
-    training = run(requantiser(tmp_path, iterations=400, revive_after=25))
+    training = run(requantizer(tmp_path, iterations=400, revive_after=25))
     first, last = training.log[0], training.log[-1]
     assert [row["iteration"] for row in training.log] == list(range(20, 401, 20))
     assert last["loss"] < 0.1 * first["loss"]
@@ -130,7 +130,7 @@ def test_as_published_leaves_unused_codes_where_they_are():
 
 def test_relocating_moves_unused_codes_to_badly_served_latents(tmp_path: Path):
     runs = {
-        mode: run(requantiser(tmp_path / mode, iterations=200, learning_rate=1e-4, mode=mode))
+        mode: run(requantizer(tmp_path / mode, iterations=200, learning_rate=1e-4, mode=mode))
         for mode in ("as_published", "relocate")
     }
     usage = {mode: training.log[-1]["usage"] for mode, training in runs.items()}
@@ -160,9 +160,9 @@ def test_first_codes_have_the_statistics_of_the_first_batch_or_of_many():
         return gaussian_codes(latents, CODES, random_of(0, 1, 0))
 
     training = started(mode="as_published")
-    assert torch.equal(training.codes_VC(), normalise(expected(1), 1))
+    assert torch.equal(training.codes_VC(), normalize(expected(1), 1))
     training = started(mode="relocate")
-    assert torch.equal(training.codes_VC(), normalise(expected(20), 1))
+    assert torch.equal(training.codes_VC(), normalize(expected(20), 1))
     assert not torch.allclose(expected(1), expected(20), atol=1e-3)
 
 
@@ -171,7 +171,7 @@ def test_gaussian_codes_lie_where_latents_do():
     generator = torch.Generator().manual_seed(0)
     latents = torch.tensor([1.0, 0.5, 0.0]) + spread * torch.randn(4000, 3, generator=generator)
     codes = gaussian_codes(latents.split(900), 500, np.random.default_rng(0))
-    whole = normalise(latents, 1)
+    whole = normalize(latents, 1)
     torch.testing.assert_close(codes.norm(dim=1), torch.ones(500))
     torch.testing.assert_close(codes.mean(0), whole.mean(0), atol=0.02, rtol=0)
     torch.testing.assert_close(codes.std(0), whole.std(0), atol=0.02, rtol=0)
@@ -180,8 +180,8 @@ def test_gaussian_codes_lie_where_latents_do():
 @pytest.mark.parametrize("mode", ["as_published", "as_intended", "relocate"])
 @pytest.mark.parametrize("stop", [3, 20, 47])
 def test_an_interrupted_run_ends_like_an_unbroken_one(tmp_path: Path, mode: str, stop: int):
-    unbroken = run(requantiser(tmp_path / "unbroken", mode=mode))
-    first = requantiser(tmp_path / "broken", mode=mode, seconds=0)
+    unbroken = run(requantizer(tmp_path / "unbroken", mode=mode))
+    first = requantizer(tmp_path / "broken", mode=mode, seconds=0)
     step = first.step
 
     def killed_in_time(batch: torch.Tensor) -> None:
@@ -192,7 +192,7 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(tmp_path: Path, mode: str,
     first.step = killed_in_time
     with pytest.raises(KeyboardInterrupt):
         run(first)
-    second = requantiser(tmp_path / "broken", mode=mode)
+    second = requantizer(tmp_path / "broken", mode=mode)
     assert second.iteration == stop
     run(second)
     assert torch.equal(second.objective.weight_VC, unbroken.objective.weight_VC)
@@ -200,7 +200,7 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(tmp_path: Path, mode: str,
 
 
 def test_a_warning_that_time_is_up_is_taken_after_a_checkpoint(tmp_path: Path, monkeypatch):
-    training = requantiser(tmp_path)
+    training = requantizer(tmp_path)
     monkeypatch.setattr(interrupt, "due", lambda: training.iteration == 7)
 
     def leave() -> None:
@@ -209,7 +209,7 @@ def test_a_warning_that_time_is_up_is_taken_after_a_checkpoint(tmp_path: Path, m
     monkeypatch.setattr(interrupt, "hand_over", leave)
     with pytest.raises(SystemExit):
         run(training)
-    assert requantiser(tmp_path).iteration == 7
+    assert requantizer(tmp_path).iteration == 7
 
 
 def test_encoded_latents_are_those_of_the_drawn_images(frozen: Tokenizer):
@@ -270,5 +270,5 @@ def test_a_cache_does_without_a_file_that_was_cut_off(frozen: Tokenizer, tmp_pat
 def test_it_trains_on_cached_latents(frozen: Tokenizer, tmp_path: Path):
     fill(tmp_path, frozen, 40)
     cached = CachedLatents(tmp_path, (1, 2, 4), torch.device("cpu"))
-    training = run(requantiser(tmp_path / "run", cached))
+    training = run(requantizer(tmp_path / "run", cached))
     assert training.log[-1]["loss"] < 0.7 * training.log[0]["loss"]

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pcb.config import Requantisation
+from pcb.config import Requantization
 from pcb.tokenizer.codebook import perplexity, revive_unused
-from pcb.tokenizer.quantize import lookup, nearest_codes, normalise, rows_of
+from pcb.tokenizer.quantize import lookup, nearest_codes, normalize, rows_of
 from pcb.train.image_batches import draw_scale, random_of
 from pcb.train.latents import Latents
 from pcb.train.loop import Objective
@@ -38,7 +38,7 @@ class CodebookObjective(Objective[Tensor]):
     """A codebook in training, on the device of its latents."""
 
     latents: Latents
-    settings: Requantisation
+    settings: Requantization
     shape: tuple[int, int]
     """(V, C)."""
     device: torch.device
@@ -59,7 +59,7 @@ class CodebookObjective(Objective[Tensor]):
 
     def codes_VC(self) -> Tensor:
         """Return the codebook as it is now: (V, C) unit vectors."""
-        return normalise(self.weight_VC, dim=1)
+        return normalize(self.weight_VC, dim=1)
 
     def batch(self, iteration: int) -> Tensor:
         """Return an iteration's latents (B, C, h, w), of one scale drawn for all of them."""
@@ -113,7 +113,7 @@ class CodebookObjective(Objective[Tensor]):
         return found
 
     def state(self) -> dict[str, Any]:
-        """Weight, optimiser, and which codes were chosen when."""
+        """Weight, optimizer, and which codes were chosen when."""
         return {
             "weight": self.weight_VC.data,
             "optimizer": self.optimizer.state_dict(),
@@ -190,7 +190,7 @@ class Moments:
         mean_C = self._total_C / self.count
         deviation_C = (self._squares_C / self.count - mean_C.square()).clamp(min=0).sqrt()
         drawn_VC = torch.from_numpy(random.standard_normal((size, len(mean_C))))
-        return normalise(mean_C + deviation_C * drawn_VC, dim=1).float()
+        return normalize(mean_C + deviation_C * drawn_VC, dim=1).float()
 
 
 def gaussian_codes(batches: Iterable[Tensor], size: int, random: np.random.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Requantisation step by step against the released code's recorded codebooks."""
+"""Requantization step by step against the released code's recorded codebooks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from pcb.config import Requantisation
-from pcb.tokenizer.quantize import normalise, rows_of
-from pcb.train.requantise import CodebookObjective, gaussian_codes
+from pcb.config import Requantization
+from pcb.tokenizer.quantize import normalize, rows_of
+from pcb.train.requantize import CodebookObjective, gaussian_codes
 
-RECORDED = Path(__file__).parents[1] / "reference" / "training" / "requantise.npz"
+RECORDED = Path(__file__).parents[1] / "reference" / "training" / "requantize.npz"
 COMMITMENT = 1.001
 """The recorded loss holds a thousandth of itself that has no gradient."""
 
@@ -38,7 +38,7 @@ def objective(recorded: dict[str, np.ndarray]) -> CodebookObjective:
     """A training that has the recorded codebook before its first step."""
     training = CodebookObjective(
         latents=Recorded(recorded),
-        settings=Requantisation(
+        settings=Requantization(
             mode="as_published",
             iterations=11,
             batch_size=8,
@@ -79,5 +79,5 @@ def test_first_codes_follow_the_recorded_statistics(recorded):
     rows = rows_of(torch.from_numpy(recorded["first_batch_latents"]))
     found = gaussian_codes([rows], 2, Fixed())
     mean, deviation = (torch.from_numpy(recorded[f"first_batch_{k}"]) for k in ("mean", "std"))
-    expected = normalise(torch.stack([mean, mean + deviation]), dim=1)
+    expected = normalize(torch.stack([mean, mean + deviation]), dim=1)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)

@@ -103,7 +103,7 @@ _SOURCES = (
         "5cc319d36b881d9c6f492e4ded345e0c5abd1ff6e5648424e55ba86f4ba2f30a",
     ),
 )
-CATALOGUE = {source.name: source for source in _SOURCES}
+CATALOG = {source.name: source for source in _SOURCES}
 
 
 def config_of(name: str) -> str:
@@ -112,15 +112,15 @@ def config_of(name: str) -> str:
 
 
 def needed_files(preset: Preset) -> tuple[str, ...]:
-    """Return the names of the files from outside that a preset reads, in the catalogue's order."""
+    """Return the names of the external files that a preset reads, in the catalog's order."""
     released = [run.released for run in preset.models.values() if run.released is not None]
     if preset.tokenizer.source == "released":
         released.append("autoenc")
     needed = {*released, *map(config_of, released)}
     if preset.metrics.extractor == "inception":
         needed |= {"inception", "adm-reference"}
-    if preset.tokenizer.requantisation is not None:
+    if preset.tokenizer.requantization is not None:
         needed |= (
-            {"llamagen", "inception"} if preset.tokenizer.requantisation.rfid else {"llamagen"}
+            {"llamagen", "inception"} if preset.tokenizer.requantization.rfid else {"llamagen"}
         )
-    return tuple(name for name in CATALOGUE if name in needed)
+    return tuple(name for name in CATALOG if name in needed)
