@@ -1,5 +1,6 @@
 """What training does on a GPU alone: compiled, by tiles, and without waiting for the GPU."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +30,9 @@ def compiler():
 def tokens(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokens")
     write_tokens(folder, images=64, crops=2, sizes=SIZES)
+    # Few of the codes, which a few steps learn: random ones would leave losses where they were.
+    for path in folder.glob("s*/*.npy"):
+        np.save(path, np.load(path) % 8)
     return folder
 
 
@@ -70,7 +74,7 @@ def test_compiled_training_is_the_same_up_to_rounding(tokens, precision, compute
     fast = losses(objective(tokens, precision, **compute), 20)
     tolerance = 1e-3 if precision == "float32" else 3e-2
     torch.testing.assert_close(fast.mean(1), slow.mean(1), atol=tolerance, rtol=tolerance)
-    assert slow.mean(1)[-1] < slow.mean(1)[0] - 0.05, "it learns"
+    assert slow.mean(1)[-1] < slow.mean(1)[0] - 0.5, "it learns"
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
