@@ -15,6 +15,7 @@ from torch import Tensor
 from pcb.config import Compute
 from pcb.data.arrays import save_arrays
 from pcb.metrics.statistics import Sums, sums_of
+from pcb.runtime.device import receive
 from pcb.runtime.prefetch import ahead
 
 
@@ -61,13 +62,17 @@ def extract(
     pool, logits, spatial = [], [], []
     for pixels in ahead(batches, prefetch):
         layers = extractor(pixels)
-        pool.append(layers.pool.cpu())
-        logits.append(layers.logits.cpu())
+        pool.append(receive(layers.pool))
+        logits.append(receive(layers.logits))
         if layers.spatial is not None:
             spatial.append(layers.spatial)
         advance(len(pixels))
     sums = sums_of(torch.cat(spatial)).cpu() if spatial else None
-    return Features(torch.cat(pool), torch.cat(logits), sums)
+    return Features(
+        torch.cat([arrived() for arrived in pool]),
+        torch.cat([arrived() for arrived in logits]),
+        sums,
+    )
 
 
 def join_features(parts: Iterable[Features]) -> Features:

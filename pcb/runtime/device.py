@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -62,6 +63,25 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def receive(tensor: Tensor) -> Callable[[], Tensor]:
+    """Start a tensor's way to the CPU; the function that is returned waits for that alone.
+
+    A copy that is asked for when it is needed would stand behind all that the GPU was given since.
+    """
+    if not tensor.is_cuda:
+        return lambda: tensor
+    here = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    here.copy_(tensor, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+
+    def wait() -> Tensor:
+        arrived.synchronize()
+        return here
+
+    return wait
 
 
 def compute_exactly(device: torch.device, threads: int, *, tf32: bool = False) -> None:

@@ -15,7 +15,7 @@ from pcb.config import Compute
 from pcb.data.arrays import save_array
 from pcb.data.images import Images, open_images
 from pcb.pipeline.job import Job
-from pcb.runtime.device import compute_exactly, pick_device
+from pcb.runtime.device import compute_exactly, pick_device, receive
 from pcb.runtime.prefetch import ahead
 from pcb.runtime.progress import Progress
 from pcb.tokenizer.cache import LABELS, token_shard
@@ -62,11 +62,16 @@ def encode_shard(
     count, done = len(shard) * images.crops, 0
     codes = {size: np.empty((count, size, size), dtype=np.uint16) for size in sizes}
     pixels = batches(images.all_crops(shard), compute.encoding_batch)
-    encoded = (encode(tokenizer, part, sizes) for part in pixels)
+    encoded = (
+        {size: receive(grid) for size, grid in encode(tokenizer, part, sizes).items()}
+        for part in pixels
+    )
     for grids in ahead(encoded, compute.prefetch):
-        before, done = done, done + len(grids[sizes[0]])
-        for size, grid in grids.items():
-            codes[size][before:done] = grid.numpy(force=True)
+        before = done
+        for size, arrived in grids.items():
+            grid = arrived().numpy()
+            done = before + len(grid)
+            codes[size][before:done] = grid
         progress.advance(done // images.crops - before // images.crops)
     return {
         size: found.reshape(len(shard), images.crops, size, size) for size, found in codes.items()
