@@ -101,8 +101,6 @@ def _order(arguments: argparse.Namespace) -> int:
         raise UserError(f"order {n}: a grid needs at least one cell a side; give N >= 1")
     if name not in ORDERS:
         raise UserError(f"order {n}: --order {name} is none of {', '.join(ORDERS)}")
-    if arguments.png is not None and name != "checkerboard":
-        raise UserError(f"order {n}: --png draws the checkerboard alone; leave out --order {name}")
     try:
         ranks = ranks_of(name, n)
     except ValueError as error:
@@ -113,7 +111,7 @@ def _order(arguments: argparse.Namespace) -> int:
     if arguments.png is not None:
         from pcb.report.order_figures import draw_order
 
-        draw_order(n, arguments.png)
+        draw_order(n, arguments.png, name)
     return 0
 
 

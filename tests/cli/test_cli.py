@@ -116,7 +116,11 @@ def test_orders_have_names(
 def test_order_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "order.png"
     assert main(["order", "8", "--png", str(picture)]) == 0
+    checkerboard = picture.read_bytes()
+    assert checkerboard.startswith(b"\x89PNG")
+    assert main(["order", "8", "--order", "diagonals", "--png", str(picture)]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.read_bytes() != checkerboard
 
 
 @pytest.mark.parametrize(
