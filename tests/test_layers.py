@@ -21,8 +21,8 @@ ORDER = (
     "model",
     "metrics report",
     "train sample",
-    "external",
     "systems",
+    "external",
     "stages preflight",
     "cli",
 )

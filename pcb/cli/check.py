@@ -24,7 +24,12 @@ def add_verbs(verbs: Verbs) -> None:
         "compare with the values recorded beside released weights (exit status 1 if any is out)",
         "pcb parity pretrained_models/checkerboard-L-2x",
     )
-    parity.add_argument("folder", metavar="DIR", type=Path, help="a folder in the released layout")
+    parity.add_argument(
+        "folder",
+        metavar="DIR",
+        type=Path,
+        help="a folder in the released layout, or one recorded of another system",
+    )
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

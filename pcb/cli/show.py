@@ -41,6 +41,12 @@ def add_verbs(verbs: Verbs) -> None:
         "pcb order 8 --png order.png",
     )
     order.add_argument("n", metavar="N", type=int, help="side of the grid")
+    order.add_argument(
+        "--order",
+        default="checkerboard",
+        metavar="NAME",
+        help="checkerboard (default), raster, random, regions, diagonals or locality",
+    )
     order.add_argument("--png", type=Path, metavar="FILE", help="also draw it into this file")
     schedule = add_verb(
         verbs,
@@ -90,18 +96,24 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _order(arguments: argparse.Namespace) -> int:
-    from pcb.order.checkerboard import progressive_checkerboard
+    from pcb.order.orders import ORDERS, ranks_of
 
-    n = arguments.n
+    n, name = arguments.n, arguments.order
     if n < 1:
         raise UserError(f"order {n}: a grid needs at least one cell a side; give N >= 1")
+    if name not in ORDERS:
+        raise UserError(f"order {n}: --order {name} is none of {', '.join(ORDERS)}")
+    try:
+        ranks = ranks_of(name, n)
+    except ValueError as error:
+        raise UserError(f"order {n}: {error}") from None
     width = len(str(n * n - 1))
-    for row in progressive_checkerboard(n):
+    for row in ranks:
         print(" ".join(f"{rank:>{width}}" for rank in row))
     if arguments.png is not None:
         from pcb.report.order_figures import draw_order
 
-        draw_order(n, arguments.png)
+        draw_order(n, arguments.png, name)
     return 0
 
 

@@ -1,13 +1,13 @@
 """`pcb parity`: a released folder against the values that its `expected.npz` records.
 
 The quantities are the pyramid's codes, sources, latents and images,
-teacher-forced logits and loss, and greedy samples with and without guidance. Codes are exact, the
-rest agrees within TOLERANCE in float32 on the CPU.
+teacher-forced logits and loss, and greedy samples with and without guidance. What agrees is said in
+`pcb.systems.parity.comparison`; recorded folders of the other systems go to
+`pcb.systems.parity.compare`.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,34 +17,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcb.errors import UserError
-from pcb.external.released import Released, load_released
+from pcb.external.released import CONFIG, Released, load_released
 from pcb.model.inputs import teacher_forced
 from pcb.model.layers import AttentionContext
 from pcb.model.sequence import sequence_of
 from pcb.order.schedule import Schedule, schedule_from_blocks
+from pcb.runtime.npz import npz_errors_explained
 from pcb.sample.filter import GREEDY
 from pcb.sample.guidance import Guidance
 from pcb.sample.pyramid import sampler_for
+from pcb.systems.parity.compare import compare as compare_system
+from pcb.systems.parity.comparison import Comparison, comparison, print_table
+from pcb.systems.parity.recording import CONFIG as DESCRIPTION
 from pcb.tokenizer.pyramid import conditioning, resize_bilinear
 
-TOLERANCE = 1e-4
 GREEDY_START_STEP = 2
 """First guided step of the recorded guided samples, unless the file holds `cfg_start_step`."""
 Expected = dict[str, NDArray[np.generic]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """One quantity: its largest absolute error, and the largest that passes."""
-
-    quantity: str
-    error: float
-    tolerance: float
-
-    @property
-    def passes(self) -> bool:
-        """Whether the error is finite and within the tolerance."""
-        return bool(np.isfinite(self.error) and self.error <= self.tolerance)
 
 
 @torch.inference_mode()
@@ -54,7 +43,7 @@ def compare(folder: Path) -> list[Comparison]:
     path = folder / "expected.npz"
     if not path.exists():
         return []
-    with np.load(path, allow_pickle=False) as file:
+    with npz_errors_explained(path), np.load(path, allow_pickle=False) as file:
         expected: Expected = dict(file)
     return [
         *_pyramid(released, expected),
@@ -64,18 +53,18 @@ def compare(folder: Path) -> list[Comparison]:
 
 
 def main(folder: Path) -> int:
-    """Print the table; return 1 if a quantity is out of tolerance, else 0."""
-    comparisons = compare(folder)
-    if not comparisons:
-        print(f"{folder}: loaded; there is no expected.npz to compare with")
-        return 0
-    print(f"{'quantity':<28}{'largest error':>15}{'tolerance':>12}")
-    for row in comparisons:
-        verdict = "" if row.passes else "  OUT"
-        print(f"{row.quantity:<28}{row.error:>15.3g}{row.tolerance:>12.3g}{verdict}")
-    failed = sum(not row.passes for row in comparisons)
-    print(f"{len(comparisons) - failed} of {len(comparisons)} quantities agree")
-    return 1 if failed else 0
+    """Print the table of a folder, of the paper's own model or of another system.
+
+    Returns 1 if a quantity is out of tolerance, else 0. Raises UserError for another folder.
+    """
+    if (folder / DESCRIPTION).is_file():
+        return print_table(folder, compare_system(folder))
+    if not (folder / CONFIG).is_file():
+        raise UserError(
+            f"{folder}: holds neither {CONFIG}, as the released layout does, nor {DESCRIPTION}, as "
+            "recorded folders of the other systems do"
+        )
+    return print_table(folder, compare(folder))
 
 
 def _pyramid(released: Released, expected: Expected) -> Iterator[Comparison]:
@@ -85,11 +74,11 @@ def _pyramid(released: Released, expected: Expected) -> Iterator[Comparison]:
     codes = tokenizer.codes(image, sizes)
     sources = conditioning(codes, tokenizer.codebook, sizes)
     for size in sizes:
-        yield _exact(f"codes_{size}", codes[size], expected)
-        yield _close(f"upscaled_{size}", sources[size], expected)
+        yield _comparison(f"codes_{size}", codes[size], expected)
+        yield _comparison(f"upscaled_{size}", sources[size], expected)
     finest = resize_bilinear(image, tokenizer.stride * sizes[-1])
-    yield _close("encoded", tokenizer.encode(finest), expected)
-    yield _close("decoded", tokenizer.decode(codes[sizes[-1]]), expected)
+    yield _comparison("encoded", tokenizer.encode(finest), expected)
+    yield _comparison("decoded", tokenizer.decode(codes[sizes[-1]]), expected)
 
 
 def _teacher_forced(released: Released, expected: Expected) -> Iterator[Comparison]:
@@ -100,9 +89,9 @@ def _teacher_forced(released: Released, expected: Expected) -> Iterator[Comparis
     labels_B = _labels(expected)
     inputs, codes_BT = teacher_forced(sequence, labels_B, codes, model.codebook_VC)
     logits_BTV = model(inputs, AttentionContext(mask=sequence.mask_LL()))
-    yield _close("teacher_forced_logits", logits_BTV, expected)
+    yield _comparison("teacher_forced_logits", logits_BTV, expected)
     loss = F.cross_entropy(logits_BTV.flatten(0, 1), codes_BT.flatten())
-    yield _close("teacher_forced_loss", loss, expected)
+    yield _comparison("teacher_forced_loss", loss, expected)
 
 
 def _greedy(released: Released, expected: Expected) -> Iterator[Comparison]:
@@ -117,12 +106,12 @@ def _greedy(released: Released, expected: Expected) -> Iterator[Comparison]:
         labels = _labels(expected)
         codes_BT = sampler.sample(labels, torch.zeros(len(labels), model.tokens))
         prefix = f"greedy_cfg{text}"
-        yield _exact(f"{prefix}_steps", torch.tensor(schedule.steps), expected)
+        yield _comparison(f"{prefix}_steps", torch.tensor(schedule.steps), expected)
         grids = codes_BT.split([size * size for size in sizes], dim=1)
         for size, grid in zip(sizes, grids, strict=True):
-            yield _exact(f"{prefix}_codes_{size}", grid.view(-1, size, size), expected)
+            yield _comparison(f"{prefix}_codes_{size}", grid.view(-1, size, size), expected)
         image = released.tokenizer.decode(grids[-1].view(-1, sizes[-1], sizes[-1]))
-        yield _close(f"{prefix}_image", image, expected)
+        yield _comparison(f"{prefix}_image", image, expected)
 
 
 def _schedule(released: Released, expected: Expected) -> Schedule:
@@ -135,24 +124,12 @@ def _labels(expected: Expected) -> Tensor:
     return _tensor(expected, "labels").long()
 
 
+def _comparison(name: str, value: Tensor, expected: Expected) -> Comparison:
+    return comparison(name, value, _tensor(expected, name))
+
+
 def _tensor(expected: Expected, name: str) -> Tensor:
     """Return a recorded array, or raise UserError."""
     if name not in expected:
         raise UserError(f"expected.npz has no `{name}`; it holds {', '.join(sorted(expected))}")
     return torch.from_numpy(np.asarray(expected[name]))
-
-
-def _exact(name: str, value: Tensor, expected: Expected) -> Comparison:
-    return Comparison(quantity=name, error=_error(value, _tensor(expected, name)), tolerance=0.0)
-
-
-def _close(name: str, value: Tensor, expected: Expected) -> Comparison:
-    error = _error(value, _tensor(expected, name))
-    return Comparison(quantity=name, error=error, tolerance=TOLERANCE)
-
-
-def _error(value: Tensor, expected: Tensor) -> float:
-    """Largest absolute difference; infinite where the shapes differ."""
-    if value.shape != expected.shape:
-        return float("inf")
-    return float((value.double() - expected.double()).abs().max())

@@ -13,6 +13,7 @@ from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
 from pcb.order.checkerboard import progressive_checkerboard
+from pcb.order.orders import ranks_of
 from pcb.order.schedule import Schedule, block_starts, blocks_of
 from pcb.report.style import GRID, PAPER, SETTINGS, figure_bytes, new_figure
 from pcb.runtime.atomic import write_atomic
@@ -35,14 +36,14 @@ _BLOCK_TINTS = (
 
 
 @matplotlib.rc_context(SETTINGS)
-def draw_order(n: int, path: Path) -> None:
-    """Write a PNG of the n x n order: every cell's rank as a number and as a shade.
+def draw_order(n: int, path: Path, name: str = "checkerboard") -> None:
+    """Write a PNG of an n x n order (`ORDERS`): every cell's rank as a number and as a shade.
 
-    Raises ValueError for n < 1 and UserError if the file cannot be written.
+    Raises ValueError for a side that the order does not have, UserError if it cannot be written.
     """
     side = max(2.0, 0.34 * n)
     figure, (panel,) = new_figure(side, side + 0.3)
-    _ranks(panel, n, f"{n}×{n} checkerboard order")
+    _ranks(panel, n, f"{n}×{n} {name} order", name)
     write_atomic(path, figure_bytes(figure, "png"))
 
 
@@ -81,9 +82,9 @@ def steps_figure(schedule: Schedule) -> Figure:
     return figure
 
 
-def _ranks(panel: Axes, n: int, title: str) -> None:
+def _ranks(panel: Axes, n: int, title: str, name: str = "checkerboard") -> None:
     """Fill cells with shades and write their ranks."""
-    ranks = progressive_checkerboard(n)
+    ranks = ranks_of(name, n)
     _bare(panel, n)
     panel.set_title(title)
     panel.pcolormesh(np.arange(n + 1), np.arange(n + 1), ranks, cmap=_SHADES, linewidth=0)

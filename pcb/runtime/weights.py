@@ -1,6 +1,6 @@
 """Weights as safetensors: written whole, and checked tensor by tensor before they are used."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,17 @@ def check_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> 
     check_tensors(module.state_dict(), state, source)
 
 
-def check_tensors(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
-    """Raise UserError unless the state has exactly the expected names, shapes and kinds, finite."""
+def check_tensors(
+    expected: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    source: str,
+    *,
+    masks: Collection[str] = (),
+) -> None:
+    """Raise UserError unless the state has exactly the expected names, shapes and kinds, finite.
+
+    `masks` names tensors that are infinite where nothing may be seen.
+    """
     faults = {
         "missing": sorted(expected.keys() - state.keys()),
         "unknown": sorted(state.keys() - expected.keys()),
@@ -56,7 +65,7 @@ def check_tensors(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], s
             parts.append(f"{len(names)} {fault}: {', '.join(names[:_SHOWN])}{more}")
     if parts:
         raise UserError(f"{source}: tensors do not fit the settings; {'; '.join(parts)}")
-    check_finite(state, source)
+    check_finite({name: x for name, x in state.items() if name not in masks}, source)
 
 
 def check_finite(arrays: Mapping[str, Tensor | NDArray[Any]], source: str) -> None:

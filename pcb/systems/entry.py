@@ -52,7 +52,7 @@ class System:
 
     name: str
     kind: str
-    """Its name among the kinds of models (`pcb.systems.parity`)."""
+    """Its name among the kinds of models (`pcb.systems.kinds`)."""
     paper: str
     """arXiv number."""
     description: Mapping[str, Any]

@@ -211,8 +211,9 @@ def load_var(path: Path, config: VARConfig) -> VAR:
         )
     with torch.device("meta"):
         model = VAR(config)
-    model = with_weights(model, tensors, path)
-    for name, expected in constants(config).items():
+    repeated = constants(config)
+    model = with_weights(model, tensors, path, masks=repeated)
+    for name, expected in repeated.items():
         if not torch.equal(model.get_buffer(name), expected):
             raise UserError(f"{path}: {name} is not that of the scales {list(config.scales)}")
     if any(buffer.any() for name, buffer in model.named_buffers() if "zero_k_bias" in name):

@@ -1,6 +1,6 @@
 """Reading a released system's weights, safely and strictly."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pcb.errors import UserError
-from pcb.external.autoencoder import read_checkpoint
+from pcb.runtime.file_kind import standin
+from pcb.runtime.torch_files import in_float32, read_torch, tensors_of
 from pcb.runtime.weights import check_tensors
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -28,25 +29,26 @@ def read_tensors(path: Path, wrappers: Sequence[str] = ()) -> dict[str, Tensor]:
         except FileNotFoundError:
             raise UserError(f"{path}: no such file") from None
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: not readable as safetensors ({error})") from None
-    content: Mapping[str, Any] = read_checkpoint(path)
-    content = next((content[key] for key in wrappers if key in content), content)
+            reason = standin(path) or error
+            raise UserError(f"{path}: not readable as safetensors ({reason})") from None
+    content = read_torch(path)
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in wrappers if key in content), content)
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: expected a mapping of tensors, found {type(content).__name__}")
-    other = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
-    if other:
-        raise UserError(f"{path}: {other[0]!r} is no tensor; is it a released model's file?")
-    return dict(content)
+    return tensors_of(content, str(path))
 
 
-def with_weights(model: Model, tensors: Mapping[str, Tensor], source: Path) -> Model:
+def with_weights(
+    model: Model, tensors: Mapping[str, Tensor], source: Path, *, masks: Collection[str] = ()
+) -> Model:
     """Fill a model of the meta device: float32 on the CPU, evaluation mode, without gradients.
 
+    `masks` names tensors that may be infinite; whoever names one checks it.
     Raises UserError naming the file and tensors that are missing, unknown or of another shape.
     """
-    check_tensors(model.state_dict(), tensors, str(source))
-    state = {name: x.float() if x.is_floating_point() else x for name, x in tensors.items()}
-    model.load_state_dict(state, strict=True, assign=True)
+    check_tensors(model.state_dict(), tensors, str(source), masks=masks)
+    model.load_state_dict(in_float32(tensors, str(source)), strict=True, assign=True)
     return model.eval().requires_grad_(False)
 
 

@@ -91,10 +91,36 @@ def test_order_prints_the_ranks(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == " 0  8  2 10\n12  4 14  6\n 3 11  1  9\n15  7 13  5\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "first_row"),
+    [
+        ("raster", " 0  1  2  3"),
+        ("regions", " 0  4  1  5"),
+        ("diagonals", " 0  1  3  6"),
+        ("random", None),
+        ("locality", None),
+    ],
+)
+def test_orders_have_names(
+    name: str, first_row: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["order", "4", "--order", name]) == 0
+    out = capsys.readouterr().out
+    assert sorted(map(int, out.split())) == list(range(16))
+    assert first_row is None or out.splitlines()[0] == first_row
+    assert "is none of checkerboard, raster" in error_of(capsys, "order", "4", "--order", "odd")
+    if name == "regions":
+        assert "cannot be cut" in error_of(capsys, "order", "5", "--order", name)
+
+
 def test_order_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "order.png"
     assert main(["order", "8", "--png", str(picture)]) == 0
+    checkerboard = picture.read_bytes()
+    assert checkerboard.startswith(b"\x89PNG")
+    assert main(["order", "8", "--order", "diagonals", "--png", str(picture)]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.read_bytes() != checkerboard
 
 
 @pytest.mark.parametrize(

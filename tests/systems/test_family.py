@@ -12,7 +12,7 @@ from pcb.sample.filter import GREEDY, Filter
 from pcb.sample.sampler import sample_with_logits
 from pcb.systems.family import FAMILY, empty_model
 from pcb.systems.guidance import OFF, Constant, Linear
-from pcb.systems.parity import compare
+from pcb.systems.parity.compare import compare
 from tests.systems.family import FOLDERS, PEERS, decoder_of, orders_of, tiny
 
 SYSTEMS = tuple(FAMILY)

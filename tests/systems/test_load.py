@@ -115,7 +115,7 @@ def test_files_that_are_not_there_or_hold_no_tensors_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"bad\.safetensors: not readable"):
         load("PAR", tmp_path / "bad.safetensors")
     torch.save({"model": {"steps": 3}}, tmp_path / "odd.pt")
-    with pytest.raises(UserError, match=r"odd\.pt: 'steps' is no tensor"):
+    with pytest.raises(UserError, match=r"odd\.pt: 'steps' is a int where a tensor belongs"):
         load("PAR", tmp_path / "odd.pt")
 
 

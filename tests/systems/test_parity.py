@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pcb.errors import UserError
-from pcb.systems import family_parity
 from pcb.systems.family import FAMILY
-from pcb.systems.parity import compare
-from pcb.systems.recording import read_recording
+from pcb.systems.parity import family as family_parity
+from pcb.systems.parity.compare import compare
+from pcb.systems.parity.recording import read_recording
 from tests.systems.family import FOLDERS, PEERS, orders_of, tiny
 
 SYSTEMS = tuple(FAMILY)
@@ -131,5 +131,5 @@ def test_unknown_guidance_is_refused(copy):
 
 def test_recorded_arrays_are_never_pickles(copy):
     np.savez(copy / "expected.npz", labels=np.array([{}], dtype=object))
-    with pytest.raises(UserError, match=r"expected\.npz: not readable arrays"):
+    with pytest.raises(UserError, match=r"expected\.npz: not a readable .npz"):
         compare(copy)

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from pcb.errors import UserError
-from pcb.systems.parity import compare
+from pcb.systems.parity.compare import compare
 from tests.systems.golden import FOLDER
 
 SYSTEMS = ("arpg", "lpd", "var")

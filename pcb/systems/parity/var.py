@@ -9,9 +9,9 @@ from torch import Tensor
 
 from pcb.errors import UserError
 from pcb.sample.filter import Filter, filtered
-from pcb.systems.greedy_parity import Kept, Quantities, greedy, guidance_of
 from pcb.systems.guidance import Guidance, Ramp
-from pcb.systems.recording import CONFIG, WEIGHTS, Recording
+from pcb.systems.parity.greedy import Kept, Quantities, greedy, guidance_of
+from pcb.systems.parity.recording import CONFIG, WEIGHTS, Recording
 from pcb.systems.var import VAR, VARConfig, load_var
 from pcb.systems.var_decoding import VARDecoder, by_scale
 from pcb.systems.var_quantizer import VARTokenizerConfig, phi_indices

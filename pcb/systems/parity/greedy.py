@@ -14,7 +14,7 @@ from pcb.sample.decoder import Decoder, forced_logits
 from pcb.sample.filter import GREEDY
 from pcb.sample.sampler import sample_with_logits
 from pcb.systems.guidance import OFF, Constant, Guidance
-from pcb.systems.recording import CONFIG, Recording
+from pcb.systems.parity.recording import CONFIG, Recording
 
 Quantities: TypeAlias = Iterator[tuple[str, Tensor]]
 _HALVES = (("cond", 1.0), ("uncond", 0.0))

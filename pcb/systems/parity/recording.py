@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pcb.errors import UserError
+from pcb.runtime.npz import npz_errors_explained
 
 CONFIG, WEIGHTS, EXPECTED = "config.json", "weights.safetensors", "expected.npz"
 
@@ -59,6 +60,8 @@ def read_recording(folder: Path) -> Recording:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: not JSON ({error})") from None
     if not isinstance(config, dict):
@@ -70,8 +73,5 @@ def _arrays(path: Path) -> dict[str, Tensor]:
     """Return the recorded arrays; pickles among them are refused."""
     if not path.exists():
         return {}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: torch.from_numpy(np.asarray(array)) for name, array in file.items()}
-    except (ValueError, OSError, TypeError) as error:
-        raise UserError(f"{path}: not readable arrays ({error})") from None
+    with npz_errors_explained(path), np.load(path, allow_pickle=False) as file:
+        return {name: torch.from_numpy(np.asarray(array)) for name, array in file.items()}

@@ -21,8 +21,8 @@ from pcb.systems.family import FAMILY, empty_model, load_model
 from pcb.systems.guidance import OFF, Constant, Guidance, Linear
 from pcb.systems.images import resized, to_bytes
 from pcb.systems.nar import Nar, both_heads
+from pcb.systems.parity.recording import CONFIG, WEIGHTS, Recording
 from pcb.systems.randar import RandAr
-from pcb.systems.recording import CONFIG, WEIGHTS, Recording
 
 _MASK_STEP = 8
 """Recorded masks of decoding have a multiple of so many positions."""

@@ -1,0 +1,1 @@
+"""Recorded folders of the systems, computed anew: what `pcb parity` compares."""

@@ -1,0 +1,78 @@
+"""A system against the values that its released code gives on the same weights."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pcb.errors import UserError
+from pcb.systems.parity import arpg, family, lpd, var
+from pcb.systems.parity.comparison import Comparison, comparison
+from pcb.systems.parity.recording import CONFIG, EXPECTED, Recording, read_recording
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recomputation:
+    """How a system's recorded quantities are computed anew."""
+
+    quantities: Callable[[Recording], Iterator[tuple[str, Tensor]]]
+    """Loads the folder's model, and yields name and value; nothing where nothing is recorded.
+
+    What it yields beyond what is recorded is passed over.
+    """
+    is_input: Callable[[str], bool]
+    """Whether a recorded array, by its name, is given to the model."""
+
+
+_FAMILY = Recomputation(quantities=family.quantities, is_input=family.is_input)
+SYSTEMS = {
+    "LlamaGen": _FAMILY,
+    "PAR": _FAMILY,
+    "RandAR": _FAMILY,
+    "NAR": _FAMILY,
+    "ARPG": Recomputation(quantities=arpg.quantities, is_input=arpg.is_input),
+    "LPD": Recomputation(quantities=lpd.quantities, is_input=lpd.is_input),
+    "VAR": Recomputation(quantities=var.quantities, is_input=var.is_input),
+}
+"""By the name under `peer`."""
+
+
+_UNFIT = (IndexError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
+"""What comes of inputs of another shape, codes that there are not, runs that are no objects."""
+
+
+@torch.inference_mode()
+def compare(folder: Path) -> list[Comparison]:
+    """Load a folder, strictly, and compare every quantity that its expected.npz records.
+
+    Raises UserError naming the file for a system that is not known, and for weights that do not
+    fit what config.json describes, and the folder for recorded inputs that the model cannot take.
+    """
+    recording = read_recording(folder)
+    if recording.system not in SYSTEMS:
+        known = ", ".join(SYSTEMS)
+        raise UserError(f"{folder / CONFIG}: peer {recording.system!r} is none of {known}")
+    system = SYSTEMS[recording.system]
+    try:
+        rows = [
+            comparison(name, value, recording[name])
+            for name, value in system.quantities(recording)
+            if name in recording
+        ]
+    except UserError:
+        raise
+    except _UNFIT as error:
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise UserError(
+            f"{folder}: what {EXPECTED} and `runs` hold does not fit the model of {CONFIG} "
+            f"({reason[0]})"
+        ) from error
+    left = recording.expected.keys() - {row.quantity for row in rows}
+    unknown = [
+        Comparison(quantity=name, error=float("inf"), tolerance=0)
+        for name in sorted(left)
+        if not system.is_input(name)
+    ]
+    return rows + unknown
