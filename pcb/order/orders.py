@@ -17,7 +17,8 @@ REGIONS = 4
 
 
 def _random(n: int, seed: int, image: int) -> NDArray[np.int64]:
-    return random_orders(n, seed, np.array([image]))[0]
+    order: NDArray[np.int64] = random_orders(n, seed, np.array([image]))[0]
+    return order
 
 
 def _locality(n: int, seed: int, image: int) -> NDArray[np.int64]:
