@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from pcb.config import Preset
-from pcb.config.loader import load_params, merge, parse_preset
+from pcb.config.loader import load_params, parse_preset
 from tests.units import ROOT
 
 SIZES = ((500, 375), (333, 500), (281, 281), (240, 320), (600, 570), (64, 48))
@@ -181,7 +181,8 @@ def imagenet_preset(
     params = load_params(ROOT / "params.yaml")
     files = {"imagenet": str(train), "imagenet_validation": validation and str(validation)}
     own = {"extends": "paper-smoke", "data": data, "compute": {"device": "cpu", "threads": 1}}
-    presets = {**params["presets"], "tests": merge(own, settings or {})}
+    changed = {"extends": "tests-base", **(settings or {})}
+    presets = {**params["presets"], "tests-base": own, "tests": changed}
     return parse_preset({"presets": presets, "files": files}, "tests")
 
 

@@ -37,6 +37,9 @@ from pcb.metrics.precision_recall import precision_recall
 from pcb.metrics.statistics import statistics_of
 from pcb.metrics.target import Target
 
+_ISC_SPLITS = 10
+"""torch-fidelity's default."""
+
 
 def scores(
     features: Features, target: Target, settings: Metrics, device: torch.device
@@ -85,9 +88,13 @@ def torch_fidelity_scores(
     """Return what torch-fidelity's functions make of the same features, with its defaults.
 
     That is what its `calculate_metrics` prints for these pool features, but that FID compares with
-    the target's statistics. Its Inception score shuffles the images, in ten splits.
+    the target's statistics. Its Inception score shuffles the images, in ten splits; of fewer images
+    there is none.
     """
-    isc = isc_features_to_metric(features.logits)
+    isc: dict[str, float] = {}
+    if len(features.logits) >= _ISC_SPLITS:
+        found = isc_features_to_metric(features.logits)
+        isc = {"is": found[KEY_METRIC_ISC_MEAN], "is_std": found[KEY_METRIC_ISC_STD]}
     kid = kid_features_to_metric(
         features.pool,
         target.features,
@@ -102,8 +109,7 @@ def torch_fidelity_scores(
     theirs = {"mu": target.pool.mean, "sigma": target.pool.covariance}
     return {
         "fid": fid_statistics_to_metric(own, theirs, verbose=False)[KEY_METRIC_FID],
-        "is": isc[KEY_METRIC_ISC_MEAN],
-        "is_std": isc[KEY_METRIC_ISC_STD],
+        **isc,
         "precision": prc[KEY_METRIC_PRECISION],
         "recall": prc[KEY_METRIC_RECALL],
         "kid": kid[KEY_METRIC_KID_MEAN],

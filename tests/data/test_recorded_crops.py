@@ -39,4 +39,4 @@ def test_square_and_crops_are_the_recorded_ones(image):
 
 def test_several_kinds_of_files_are_recorded():
     assert len(IMAGES) == 8
-    assert {"cmyk", "gray"} <= set(IMAGES)
+    assert {"cmyk", "grey"} <= set(IMAGES)

@@ -67,8 +67,8 @@ def test_a_folder_and_a_file_of_the_same_images_score_the_same(
     (folder / "params.local.yaml").write_text(yaml.safe_dump(local))
     monkeypatch.setattr(golden, "IMAGES", COUNT)
     assert main(["verify-metrics"]) == 1
-    out = capsys.readouterr().out
-    assert "0 of 5 measured scores are within 1%" in out
+    out, error = capsys.readouterr()
+    assert "0 of 5 measured scores are within 1%" in out, error
     line = r"^(\w+) +(\S+) +(\S+) \(.*%\) .* out of tolerance$"
     beside = {name: values for name, *values in re.findall(line, out, re.MULTILINE)}
     assert beside.keys() == PUBLISHED.keys()
