@@ -154,7 +154,7 @@ def test_clone_of_what_was_published_is_restored_without_making_anything(
     assert "up to date" in dvc(clone, "status")
     for task in pipeline_of():
         mine, theirs = (tree / task.artifact / "key.txt" for tree in (clone, published))
-        if not task.parts:
+        if not task.partitions:
             assert mine.read_bytes() == theirs.read_bytes()
 
 
