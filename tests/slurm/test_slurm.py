@@ -190,7 +190,10 @@ def test_array_element_at_its_time_limit_is_requeued_alone(login: Login, finishe
     out, _ = controller.communicate(timeout=300)
     assert controller.returncode == 0, out
     assert "trying again" not in out, out
-    assert login.log(late).count("Requeued job") == 1, login.log(late)
+    # A slow machine may need more than one of these minutes; what counts is that the element is
+    # requeued by itself, with no job beside the two and no try spent.
+    assert f"Requeued job {late}" in login.log(late), login.log(late)
+    assert len(login.ids(task)) == 2
     assert same_files(login.project, finished, task)
 
 
