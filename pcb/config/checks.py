@@ -1,6 +1,6 @@
 """Settings that are each right and do not go together. No torch."""
 
-from pcb.config import Digits, Preset
+from pcb.config import Digits, ImageFolder, ImageNet, Preset
 from pcb.config.files import RELEASED_MODELS
 from pcb.errors import UserError
 
@@ -66,10 +66,21 @@ def _check_metrics(preset: Preset, place: str) -> None:
             f"{place}.metrics.extractor = {metrics.extractor!r}: `classifier` as extractor goes "
             f"with settings under `classifier`, and only it"
         )
-    if metrics.extractor == "classifier" and not isinstance(data, Digits):
-        raise UserError(f"{place}.metrics.extractor = 'classifier': it knows digits alone")
-    reference = data.reference_images if isinstance(data, Digits) else metrics.reference_images
+    if metrics.extractor == "classifier" and isinstance(data, ImageNet):
+        raise UserError(
+            f"{place}.metrics.extractor = 'classifier': it is of digits and of folders of images, "
+            "not of ImageNet"
+        )
     try:
-        metrics.check_counts(preset.sampling.images, reference)
+        metrics.check_counts(preset.sampling.images, _reference_images(preset))
     except ValueError as error:
         raise UserError(f"{place}.metrics: {error}") from None
+
+
+def _reference_images(preset: Preset) -> int | None:
+    """Return how many images samples are compared with, None where a folder will show it."""
+    if isinstance(preset.data, Digits):
+        return preset.data.reference_images
+    if isinstance(preset.data, ImageFolder) and preset.classifier is not None:
+        return None
+    return preset.metrics.reference_images

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pcb.config import (
-    Digits,
+    ImageFolder,
     ImageNet,
     ModelRun,
     Preset,
     Requantization,
     TokenizerTraining,
 )
-from pcb.config.images import TEN_CROPS
+from pcb.data.folder import find_images
 from pcb.order.schedule import num_tokens
 from pcb.pipeline.tasks import Task
 from pcb.preflight import flops
@@ -39,10 +39,15 @@ class Work:
 
 
 def train_images(preset: Preset) -> int:
-    """Return the number of training images; ImageNet's where the settings take what there is."""
+    """Return the number of training images; ImageNet's where the settings take what there is.
+
+    Those of a folder are counted. Raises UserError if it is not there.
+    """
     data = preset.data
     if isinstance(data, ImageNet):
         return data.train_images or IMAGENET_TRAIN
+    if isinstance(data, ImageFolder):
+        return len(find_images(data).train)
     # scikit-learn's 1,797 digits, less those that are held out.
     return round(1797 * (1 - data.held_out))
 
@@ -72,7 +77,10 @@ def _data(task: Task, preset: Preset) -> Cost:
     data = preset.data
     if isinstance(data, ImageNet):
         return Cost(bytes=_INDEX_ROW * (train_images(preset) + (data.validation_images or 0)))
-    images = train_images(preset) * data.renderings + data.reference_images
+    if isinstance(data, ImageFolder):
+        found = find_images(data)
+        return Cost(bytes=_INDEX_ROW * (len(found.train) + len(found.held_out)))
+    images = train_images(preset) * data.crops + data.reference_images
     return Cost(bytes=3 * data.image_size**2 * images)
 
 
@@ -86,12 +94,12 @@ def _reference(task: Task, preset: Preset) -> Cost:
     images = preset.metrics.reference_images
     inception = preset.metrics.extractor == "inception"
     features = Work(kind="features", flops=images * flops.INCEPTION)
-    kept = images if isinstance(preset.data, ImageNet) else 0
+    kept = images if inception else 0
     return Cost(works=(features,) if inception else (), bytes=_FLOAT * kept * _POOL)
 
 
 def _tokens(task: Task, preset: Preset) -> Cost:
-    images = train_images(preset) * _crops(preset)
+    images = train_images(preset) * preset.data.crops
     encoding = _encoding(preset, images * _pyramid(preset, preset.all_sizes))
     return Cost(works=(encoding,), bytes=_CODE * images * num_tokens(preset.all_sizes))
 
@@ -220,7 +228,3 @@ def _parameters(preset: Preset, model: str) -> int:
         preset.data.num_classes,
         preset.tokenizer.autoencoder,
     )
-
-
-def _crops(preset: Preset) -> int:
-    return preset.data.renderings if isinstance(preset.data, Digits) else TEN_CROPS

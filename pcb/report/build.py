@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from pcb.config import ImageNet
+from pcb.config import ImageFolder, ImageNet
 from pcb.config.loader import plain
 from pcb.pipeline.tasks import Task
 from pcb.report.ablations import blocks_table, guidance_table, mixing_table
@@ -38,6 +38,8 @@ from pcb.runtime.atomic import write_atomic
 
 WRITTEN = ("results", "fid_by_steps", "table1", "guidance", "mixing", "blocks", "models")
 """Tables that are also files, for use in a paper."""
+_NAMED = 20
+"""Most classes that are named."""
 _SHARED = ("data", "tokenizer", "reference", "tokens")
 
 
@@ -67,7 +69,7 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
         description=evidence.preset.description.rstrip("."),
         missing=_missing(evidence, rows),
         scores_note=_scores_note(evidence),
-        labels_note=f"Image i shows class i mod {evidence.preset.data.num_classes}.",
+        labels_note=_labels_note(evidence),
         comparable_note=_comparable_note(evidence),
         tokenizer_note=_tokenizer_note(evidence),
         metrics=Markup(metrics_csv(rows)),
@@ -186,11 +188,27 @@ def _scores_note(evidence: Evidence) -> str:
     )
 
 
+def _labels_note(evidence: Evidence) -> str:
+    """Say which class an image shows; the classes of a folder have names."""
+    classes = evidence.preset.data.num_classes
+    names = evidence.class_names() or ()
+    named = ", ".join(f"{label} {name}" for label, name in enumerate(names[:_NAMED]))
+    more = ", …" if len(names) > _NAMED else ""
+    return f"Image i shows class i mod {classes}" + (f": {named}{more}." if named else ".")
+
+
 def _comparable_note(evidence: Evidence) -> str:
     """Say whether measured numbers may stand beside the paper's."""
     if evidence.comparable:
         return "Measured cells are of ImageNet 256×256, as are the published ones."
     side = evidence.preset.data.image_size
+    if isinstance(evidence.preset.data, ImageFolder):
+        return (
+            f"The paper's experiments were not run here. This preset draws images like those of a "
+            f"folder of one's own, at {side}×{side}, and scores them with the features of a small "
+            "classifier trained on that folder: no number of it can be compared with a published "
+            "one. Its rows stand last and only show what was measured."
+        )
     if isinstance(evidence.preset.data, ImageNet):
         images = evidence.preset.sampling.images
         return (

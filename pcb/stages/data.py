@@ -6,19 +6,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pcb.config import Digits
+from pcb.config import Digits, ImageFolder
 from pcb.data.arrays import save_array
+from pcb.data.class_names import CLASSES
 from pcb.data.digits import Glyphs, load_glyphs, render, split_indices
-from pcb.data.images import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
-from pcb.data.survey import survey
+from pcb.data.folder import find_images, folder_root
+from pcb.data.images import (
+    REFERENCE_IMAGES,
+    REFERENCE_LABELS,
+    TRAIN_IMAGES,
+    TRAIN_INDEX,
+    TRAIN_LABELS,
+    VALIDATION_INDEX,
+)
+from pcb.data.index import write_rows
+from pcb.data.survey import enter, survey
 from pcb.pipeline.job import Job
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Render digits, or index ImageNet."""
+    """Render digits, or index ImageNet or a folder of images."""
     settings = job.preset.data
     if isinstance(settings, Digits):
         return render_digits(settings, job.folder)
+    if isinstance(settings, ImageFolder):
+        return index_folder(job, settings)
     return survey(
         job.preset.files,
         settings,
@@ -26,6 +38,20 @@ def run(job: Job) -> dict[str, Any]:
         workers=job.preset.compute.workers,
         progress=job.progress,
     )
+
+
+def index_folder(job: Job, settings: ImageFolder) -> dict[str, Any]:
+    """Index the images of a folder, and write the names of its classes."""
+    root, found = folder_root(settings), find_images(settings)
+    counts = enter(
+        {TRAIN_INDEX: (root, found.train), VALIDATION_INDEX: (root, found.held_out)},
+        job.folder,
+        refused_share=settings.refused_share,
+        workers=job.preset.compute.workers,
+        progress=job.progress,
+    )
+    write_rows(job.folder / CLASSES, ("label", "name"), enumerate(found.classes))
+    return {"classes": len(found.classes), **counts, "ignored_files": found.ignored}
 
 
 def render_digits(settings: Digits, folder: Path) -> dict[str, Any]:
