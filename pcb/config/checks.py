@@ -3,6 +3,7 @@
 from pcb.config import Digits, Preset
 from pcb.config.files import RELEASED_MODELS
 from pcb.errors import UserError
+from pcb.order.names import ORDER_NAMES
 
 
 def check_consistency(preset: Preset, place: str) -> None:
@@ -18,6 +19,7 @@ def check_consistency(preset: Preset, place: str) -> None:
         )
     _check_metrics(preset, place)
     _check_released(preset, place)
+    _check_orders(preset, place)
     for index, sweep in enumerate(preset.sweep):
         for model in sweep.models:
             if model not in preset.models:
@@ -55,6 +57,16 @@ def _check_released(preset: Preset, place: str) -> None:
             raise UserError(
                 f"{place}.tokenizer.source = {source!r}: {name} has released weights, which go "
                 f"with the released tokenizer alone"
+            )
+
+
+def _check_orders(preset: Preset, place: str) -> None:
+    """Refuse orders that nobody knows."""
+    for name, run in preset.models.items():
+        if run.model.order not in ORDER_NAMES:
+            raise UserError(
+                f"{place}.models.{name}.model.order = {run.model.order!r}: "
+                f"there are {', '.join(ORDER_NAMES)}"
             )
 
 

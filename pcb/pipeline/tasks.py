@@ -16,6 +16,7 @@ from pcb.config import Preset, SweepPoint
 from pcb.config.loader import plain
 from pcb.config.paths import ARTIFACTS, LOGS, MANIFESTS, REPORTS, STALENESS, token_part
 from pcb.errors import UserError
+from pcb.order.names import CHECKERBOARD
 from pcb.pipeline.stages import STAGES
 from pcb.runtime.hashing import content_hash
 
@@ -202,6 +203,9 @@ class _Graph:
         """Return the task of a model: trained on cached tokens or images, or released weights."""
         preset, run = self.preset, self.preset.models[model]
         settings = {key: value for key, value in plain(run).items() if value is not None}
+        if run.model.order == CHECKERBOARD:
+            # A model of the paper's order has the key that it had when there was no other.
+            del settings["model"]["order"]
         sizes = preset.sizes(model)
         if run.released is not None:
             # What a trained model knows through its inputs' keys.

@@ -85,6 +85,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
         ("data.kind", "cats", r"data\.kind = 'cats': invalid value"),
         ("data.image_size", 33, "expected a multiple of the tokenizer's stride 4"),
         ("model.heads", 3, "even multiple of the number of heads 3"),
+        ("model.order", "spiral", r"\.model\.order = 'spiral': there are checkerboard, raster, "),
         ("models", {}, "expected at least one named model"),
         ("sampling.images", 100, r"metrics: 100 images are too few for kid_subset_size 500"),
         ("sampling.images", 2001, r"metrics: 2001 images cannot be cut into 10 equal splits"),
@@ -321,6 +322,24 @@ def test_changing_one_models_learning_rate_changes_only_its_keys(params):
     assert stale == {
         task.name for task in before if "ratio3" in task.variant or task.stage == "report"
     }
+
+
+def test_the_papers_order_enters_no_key(params):
+    """Models keep the keys that they had before there was another order."""
+    before = Pipeline("mini", parse_preset(params, "mini"))
+    assert set(before.task("train", "ratio2").settings["model"]) == {
+        *("scale_ratio", "min_size", "width", "layers", "heads", "hidden"),
+        *("mixing_layers", "head_mlp", "init"),
+    }
+    for order, changes in (("checkerboard", False), ("raster", True)):
+        tree = changed(params, ("mini", "models", "ratio2", "model", "order"), order)
+        after = Pipeline("mini", parse_preset(tree, "mini"))
+        stale = {t.name for t in before if t.key != after.task(t.stage, t.variant).key}
+        assert stale == {
+            task.name
+            for task in before
+            if changes and ("ratio2" in task.variant or task.stage == "report")
+        }
 
 
 def test_a_new_ratio_leaves_the_others_current(params):
