@@ -2,6 +2,7 @@
 
 from pcb.config import Digits, Preset
 from pcb.config.files import RELEASED_MODELS
+from pcb.config.seeds import model_and_seed
 from pcb.errors import UserError
 from pcb.order.names import ORDER_NAMES
 
@@ -40,7 +41,7 @@ def unused_models(preset: Preset) -> list[str]:
     return [
         f"model {name} is in no sweep: it is made, and nothing is sampled from it"
         for name in preset.models
-        if name not in used
+        if not {name, model_and_seed(name)[0]} & used
     ]
 
 

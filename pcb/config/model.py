@@ -96,6 +96,9 @@ class ModelRun(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     training: Training | None = None
     released: str | None = None
     """Name of the authors' weights (`pcb fetch --list`); there is then no training."""
+    seeds: Positive | None = None
+    """Trainings, of seeds from `training.seed` on; an entry of its own for each
+    (`pcb.config.seeds`), so that a preset's models have none any more."""
 
     def __post_init__(self) -> None:
         if (self.training is None) == (self.released is None):

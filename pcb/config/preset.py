@@ -7,6 +7,7 @@ from pcb.config.files import Files
 from pcb.config.images import Data
 from pcb.config.model import ModelRun
 from pcb.config.scores import Claims, Classifier, Metrics
+from pcb.config.seeds import model_and_seed
 from pcb.config.speed import Speed
 from pcb.config.sweep import Sampling, Sweep, SweepPoint
 from pcb.config.tokenizer import Tokenizer, Tokens
@@ -73,6 +74,10 @@ class Preset(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return tuple(sorted({size for model in self.models for size in self.sizes(model)}))
 
     def points(self, model: str) -> tuple[SweepPoint, ...]:
-        """Return every sampling setting of a model once, in the order of params.yaml."""
-        found = (p for sweep in self.sweep if model in sweep.models for p in sweep.points())
+        """Return every sampling setting of a model once, in the order of params.yaml.
+
+        A sweep of a model is one of all its seeds.
+        """
+        names = {model, model_and_seed(model)[0]}
+        found = (p for sweep in self.sweep if names & {*sweep.models} for p in sweep.points())
         return tuple(dict.fromkeys(found))
