@@ -89,8 +89,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
         ("model.heads", 3, "even multiple of the number of heads 3"),
         ("seeds", 0, r"models\.ratio2\.seeds = 0: expected `int` >= 1"),
         ("models.ratio2.seeds", 0, r"models\.ratio2\.seeds = 0: expected `int` >= 1"),
-        ("models.ratio2.seeds", "many", r"models\.ratio2\.seeds = 'many': expected `int`"),
-        ("models.ratio2.seed1", {}, "'ratio2.seed1' is named like another training; set `seeds`"),
+        ("models.ratio2.seeds", "many", r"models\.ratio2\.seeds = 'many': expected `int . null`"),
         ("model.order", "spiral", r"\.model\.order = 'spiral': there are checkerboard, raster, "),
         ("models", {}, "expected at least one named model"),
         ("sampling.images", 100, r"metrics: 100 images are too few for kid_subset_size 500"),
@@ -358,6 +357,9 @@ def test_seeds_of_a_preset_are_those_of_its_models(params):
     models = parse_preset(tree, "mini").models
     assert {"ratio2.seed1", "ratio4.seed1"} < set(models)
     assert "ratio3.seed1" not in models
+    tree = changed(params, ("mini", "models", "ratio2.seed1"), {})
+    with pytest.raises(UserError, match=r"'ratio2\.seed1' is named like another training; set `s"):
+        parse_preset(tree, "mini")
     tree = changed(params, ("paper-pretrained", "seeds"), 2)
     assert len(parse_preset(tree, "paper-pretrained").models) == 2
     tree = changed(params, ("paper-pretrained", "models", "checkerboard-l-2x", "seeds"), 2)
