@@ -9,7 +9,7 @@ live with their stage and enter its key (`pcb.pipeline.tasks`); how fast it is c
 from pcb.config.base import Settings
 from pcb.config.cluster import Cluster, Resources
 from pcb.config.files import Files
-from pcb.config.images import Data, Digits, ImageNet
+from pcb.config.images import Data, Digits, ImageNet, Photographs
 from pcb.config.model import LearningRateStep, Model, ModelRun, Training
 from pcb.config.preset import Compute, Preset
 from pcb.config.scores import Claims, Classifier, Metrics
@@ -37,6 +37,7 @@ __all__ = [
     "Metrics",
     "Model",
     "ModelRun",
+    "Photographs",
     "Preset",
     "Requantization",
     "Resources",

@@ -1,6 +1,6 @@
 """Settings that are each right and do not go together. No torch."""
 
-from pcb.config import Digits, Preset
+from pcb.config import ImageNet, Preset
 from pcb.config.files import RELEASED_MODELS
 from pcb.config.seeds import model_and_seed
 from pcb.errors import UserError
@@ -79,9 +79,11 @@ def _check_metrics(preset: Preset, place: str) -> None:
             f"{place}.metrics.extractor = {metrics.extractor!r}: `classifier` as extractor goes "
             f"with settings under `classifier`, and only it"
         )
-    if metrics.extractor == "classifier" and not isinstance(data, Digits):
-        raise UserError(f"{place}.metrics.extractor = 'classifier': it knows digits alone")
-    reference = data.reference_images if isinstance(data, Digits) else metrics.reference_images
+    if metrics.extractor == "classifier" and isinstance(data, ImageNet):
+        raise UserError(
+            f"{place}.metrics.extractor = 'classifier': it knows digits and photographs alone"
+        )
+    reference = metrics.reference_images if isinstance(data, ImageNet) else data.reference_images
     try:
         metrics.check_counts(preset.sampling.images, reference)
     except ValueError as error:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pcb.config import Digits, Preset
+from pcb.config import ImageNet, Preset
 from pcb.config.images import TEN_CROPS
 from pcb.data.arrays import map_array
 from pcb.data.imagenet import FileImages
@@ -81,7 +81,7 @@ def open_images(folder: Path, preset: Preset, split: Split) -> Images:
     UserError naming a file that is missing.
     """
     data, files = preset.data, preset.files
-    if isinstance(data, Digits):
+    if not isinstance(data, ImageNet):
         if split == "train":
             return ArrayImages(
                 map_array(folder / TRAIN_IMAGES, "data"), map_array(folder / TRAIN_LABELS, "data")

@@ -10,6 +10,7 @@ from pcb.config import (
     Digits,
     ImageNet,
     ModelRun,
+    Photographs,
     Preset,
     Requantization,
     TokenizerTraining,
@@ -43,6 +44,8 @@ def train_images(preset: Preset) -> int:
     data = preset.data
     if isinstance(data, ImageNet):
         return data.train_images or IMAGENET_TRAIN
+    if isinstance(data, Photographs):
+        return data.images
     # scikit-learn's 1,797 digits, less those that are held out.
     return round(1797 * (1 - data.held_out))
 
@@ -72,7 +75,7 @@ def _data(task: Task, preset: Preset) -> Cost:
     data = preset.data
     if isinstance(data, ImageNet):
         return Cost(bytes=_INDEX_ROW * (train_images(preset) + (data.validation_images or 0)))
-    images = train_images(preset) * data.renderings + data.reference_images
+    images = train_images(preset) * _crops(preset) + data.reference_images
     return Cost(bytes=3 * data.image_size**2 * images)
 
 
@@ -223,4 +226,7 @@ def _parameters(preset: Preset, model: str) -> int:
 
 
 def _crops(preset: Preset) -> int:
-    return preset.data.renderings if isinstance(preset.data, Digits) else TEN_CROPS
+    data = preset.data
+    if isinstance(data, ImageNet):
+        return TEN_CROPS
+    return data.renderings if isinstance(data, Digits) else data.crops

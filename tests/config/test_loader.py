@@ -91,6 +91,8 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
         ("models.ratio2.seeds", 0, r"models\.ratio2\.seeds = 0: expected `int` >= 1"),
         ("models.ratio2.seeds", "many", r"models\.ratio2\.seeds = 'many': expected `int . null`"),
         ("model.order", "spiral", r"\.model\.order = 'spiral': there are checkerboard, raster, "),
+        ("data", {"kind": "photographs", "tile": 100}, "tile 100 must be a multiple of shrink 3"),
+        ("data", {"kind": "photographs", "tile": 90}, "by 3, has no room for a crop of 32"),
         ("models", {}, "expected at least one named model"),
         ("sampling.images", 100, r"metrics: 100 images are too few for kid_subset_size 500"),
         ("sampling.images", 2001, r"metrics: 2001 images cannot be cut into 10 equal splits"),
