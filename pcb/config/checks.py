@@ -1,9 +1,12 @@
 """Settings that are each right and do not go together. No torch."""
 
+import msgspec
+
 from pcb.config import ImageNet, Preset
 from pcb.config.files import RELEASED_MODELS
 from pcb.config.seeds import model_and_seed
 from pcb.errors import UserError
+from pcb.order.allocation import untrained_warning
 from pcb.order.names import ORDER_NAMES
 
 
@@ -43,6 +46,19 @@ def unused_models(preset: Preset) -> list[str]:
         for name in preset.models
         if not {name, model_and_seed(name)[0]} & used
     ]
+
+
+def untrained_blocks(preset: Preset) -> list[str]:
+    """Say of each schedule with blocks of sizes that training never draws which ones would do."""
+    found = {}
+    for model in preset.models:
+        for point in preset.points(model):
+            warning = untrained_warning(point.schedule(preset.sizes(model)))
+            if warning is not None:
+                named, _ = model_and_seed(model)
+                cut = msgspec.structs.replace(point, cfg=0.0)
+                found[named, cut] = f"{named}/{cut.name}: {warning}"
+    return list(found.values())
 
 
 def _check_released(preset: Preset, place: str) -> None:

@@ -3,12 +3,13 @@
 import copy
 import json
 import math
+import re
 import subprocess
 import sys
 
 import pytest
 
-from pcb.config.checks import unused_models
+from pcb.config.checks import untrained_blocks, unused_models
 from pcb.config.loader import (
     PARAMS_FILE,
     active_preset,
@@ -329,6 +330,19 @@ def test_changing_one_models_learning_rate_changes_only_its_keys(params):
     assert stale == {
         task.name for task in before if "ratio3" in task.variant or task.stage == "report"
     }
+
+
+def test_blocks_that_training_never_draws_are_said_once(params):
+    """64 tokens in 14 blocks: 16 of 4 or 13 of 5 are the nearest numbers."""
+    for name in params["presets"]:
+        assert not untrained_blocks(parse_preset(params, name)), name
+    tree = changed(params, ("mini", "sweep"), [
+        {"models": ["ratio2", "ratio4"], "blocks": [4], "total_steps": [17]},
+        {"models": ["ratio2"], "blocks": [[1, 4, 4, 14]], "cfg": [0, 1.5]},
+    ])  # fmt: skip
+    tree["presets"]["mini"]["seeds"] = 2
+    (said,) = untrained_blocks(parse_preset(tree, "mini"))
+    assert re.fullmatch(r"ratio2/k1-4-4-14: scale 8x8: blocks of sizes that .* without .*", said)
 
 
 def test_seeds_are_models_of_their_own_and_the_first_keeps_its_key(params):
