@@ -1,6 +1,6 @@
 """Settings that are each right and do not go together. No torch."""
 
-from pcb.config import Digits, Preset
+from pcb.config import Digits, ImageNet, Preset
 from pcb.config.files import RELEASED_MODELS
 from pcb.errors import UserError
 
@@ -18,6 +18,7 @@ def check_consistency(preset: Preset, place: str) -> None:
         )
     _check_metrics(preset, place)
     _check_released(preset, place)
+    _check_likelihood(preset, place)
     for index, sweep in enumerate(preset.sweep):
         for model in sweep.models:
             if model not in preset.models:
@@ -56,6 +57,22 @@ def _check_released(preset: Preset, place: str) -> None:
                 f"{place}.tokenizer.source = {source!r}: {name} has released weights, which go "
                 f"with the released tokenizer alone"
             )
+
+
+def _check_likelihood(preset: Preset, place: str) -> None:
+    """Refuse a likelihood of more images than are held out, or none where nothing else is."""
+    if preset.likelihood is None:
+        for index, sweep in enumerate(preset.sweep):
+            if not sweep.samples:
+                raise UserError(
+                    f"{place}.sweep[{index}].samples = false: nothing would be measured; set "
+                    f"{place}.likelihood"
+                )
+        return
+    data, asked = preset.data, preset.likelihood.images or 1
+    most = data.validation_images if isinstance(data, ImageNet) else data.reference_images
+    if most is not None and asked > most:
+        raise UserError(f"{place}.likelihood.images = {asked}: there are {most} held-out images")
 
 
 def _check_metrics(preset: Preset, place: str) -> None:

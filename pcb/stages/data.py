@@ -11,6 +11,7 @@ from pcb.data.arrays import save_array
 from pcb.data.digits import Glyphs, load_glyphs, render, split_indices
 from pcb.data.images import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from pcb.data.survey import survey
+from pcb.errors import UserError
 from pcb.pipeline.job import Job
 
 
@@ -19,6 +20,11 @@ def run(job: Job) -> dict[str, Any]:
     settings = job.preset.data
     if isinstance(settings, Digits):
         return render_digits(settings, job.folder)
+    if job.preset.likelihood_sizes and job.preset.files.imagenet_validation is None:
+        raise UserError(
+            f"presets.{job.task.preset}.likelihood: there are no held-out images; let "
+            "files.imagenet_validation name the validation images, or set `likelihood` to null"
+        )
     return survey(
         job.preset.files,
         settings,
