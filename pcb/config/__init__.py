@@ -12,7 +12,7 @@ from pcb.config.files import Files
 from pcb.config.images import Data, Digits, ImageNet, Photographs
 from pcb.config.model import LearningRateStep, Model, ModelRun, Training
 from pcb.config.preset import Compute, Preset
-from pcb.config.scores import Claims, Classifier, Metrics
+from pcb.config.scores import Claims, Classifier, Likelihood, Metrics
 from pcb.config.speed import Speed
 from pcb.config.sweep import Sampling, Sweep, SweepPoint
 from pcb.config.tokenizer import (
@@ -34,6 +34,7 @@ __all__ = [
     "Files",
     "ImageNet",
     "LearningRateStep",
+    "Likelihood",
     "Metrics",
     "Model",
     "ModelRun",

@@ -24,6 +24,7 @@ def check_consistency(preset: Preset, place: str) -> None:
     _check_metrics(preset, place)
     _check_released(preset, place)
     _check_orders(preset, place)
+    _check_likelihood(preset, place)
     for index, sweep in enumerate(preset.sweep):
         for model in sweep.models:
             if model not in preset.models:
@@ -52,7 +53,7 @@ def untrained_blocks(preset: Preset) -> list[str]:
     """Say of each schedule with blocks of sizes that training never draws which ones would do."""
     found = {}
     for model in preset.models:
-        for point in preset.points(model):
+        for point in (*preset.points(model), *preset.likelihood_points(model)):
             warning = untrained_warning(point.schedule(preset.sizes(model)))
             if warning is not None:
                 named, _ = model_and_seed(model)
@@ -85,6 +86,22 @@ def _check_orders(preset: Preset, place: str) -> None:
                 f"{place}.models.{name}.model.order = {run.model.order!r}: "
                 f"there are {', '.join(ORDER_NAMES)}"
             )
+
+
+def _check_likelihood(preset: Preset, place: str) -> None:
+    """Refuse a likelihood of more images than are held out, or none where nothing else is."""
+    if preset.likelihood is None:
+        for index, sweep in enumerate(preset.sweep):
+            if not sweep.samples:
+                raise UserError(
+                    f"{place}.sweep[{index}].samples = false: nothing would be measured; set "
+                    f"{place}.likelihood"
+                )
+        return
+    data, asked = preset.data, preset.likelihood.images or 1
+    most = data.validation_images if isinstance(data, ImageNet) else data.reference_images
+    if most is not None and asked > most:
+        raise UserError(f"{place}.likelihood.images = {asked}: there are {most} held-out images")
 
 
 def _check_metrics(preset: Preset, place: str) -> None:

@@ -13,6 +13,7 @@ from pcb.data.digits import Glyphs, load_glyphs, render, split_indices
 from pcb.data.images import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from pcb.data.photographs import SPLITS, crops_of, cut, load_picture
 from pcb.data.survey import survey
+from pcb.errors import UserError
 from pcb.pipeline.job import Job
 
 
@@ -23,6 +24,11 @@ def run(job: Job) -> dict[str, Any]:
         return render_digits(settings, job.folder)
     if isinstance(settings, Photographs):
         return crop_photographs(settings, job.folder)
+    if job.preset.likelihood_sizes and job.preset.files.imagenet_validation is None:
+        raise UserError(
+            f"presets.{job.task.preset}.likelihood: there are no held-out images; let "
+            "files.imagenet_validation name the validation images, or set `likelihood` to null"
+        )
     return survey(
         job.preset.files,
         settings,
