@@ -18,6 +18,18 @@ OUT = Path("generated")
 def add_verbs(verbs: Verbs) -> None:
     """Add `generate` and `export`."""
     _add_generate(verbs)
+    export = add_verb(
+        verbs,
+        "export",
+        _export,
+        "write a finished sample set as ADM's .npz or as PNG files, for any other evaluator",
+        "pcb export ratio2/t17 --npz ratio2-t17.npz\n  pcb export ratio2/t17 --png images/",
+    )
+    export.add_argument("variant", metavar="MODEL/CONFIG", help="as in ratio2/t17")
+    form = export.add_mutually_exclusive_group(required=True)
+    form.add_argument("--npz", type=Path, metavar="FILE", help="arr_0, uint8, n x H x W x 3")
+    form.add_argument("--png", type=Path, metavar="DIR", help="000000.png, 000001.png, ...")
+    add_preset(export)
 
 
 def _add_generate(verbs: Verbs) -> None:
@@ -101,6 +113,18 @@ def _generate(arguments: argparse.Namespace) -> int:
     out = arguments.out or OUT / model.name
     for path in make_pictures(model, chosen, settings, out, animate=arguments.animate):
         print(path)
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from pcb.generate.export import SampleSet, export_npz, export_png
+
+    samples = SampleSet(pipeline_of(arguments), arguments.variant)
+    if arguments.npz is not None:
+        export_npz(samples, arguments.npz)
+    else:
+        export_png(samples, arguments.png)
+    print(arguments.npz or arguments.png)
     return 0
 
 

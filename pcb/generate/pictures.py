@@ -21,8 +21,8 @@ GRID = "grid.png"
 _SMALL = 64
 """Pixels a side up to which several images of each class are made unless told otherwise."""
 _EXAMPLES = (207, 360, 387, 974, 88, 979, 417, 279)
-"""ImageNet's classes that papers like to show: golden retriever, otter, lesser panda, geyser, macaw,
-valley, balloon, Arctic fox."""
+"""Of ImageNet's classes: golden retriever, otter, lesser panda, geyser, macaw, valley, balloon,
+Arctic fox."""
 
 
 @dataclass(frozen=True, kw_only=True)
