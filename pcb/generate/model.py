@@ -21,6 +21,8 @@ from pcb.sample.uniforms import uniforms
 Labels = Sequence[int | str] | NDArray[np.integer[Any]]
 Advance = Callable[[int], None]
 DEFAULT = Options()
+_FRAME_BATCH = 8
+"""Images decoded at a time where every step of them is."""
 
 
 class ImageModel(ABC):
@@ -113,11 +115,11 @@ class ImageModel(ABC):
         image need; 0, 1, ... without.
         """
         images_N = np.arange(len(codes)) if images is None else _indices(images)
+        codes_NT, parts = np.asarray(codes).astype(np.int64), []
         with exactly(self.device), torch.inference_mode():
-            parts = [
-                self._frames(one[None].astype(np.int64), images_N[i : i + 1], options)
-                for i, one in enumerate(np.asarray(codes))
-            ]
+            for start in range(0, len(codes_NT), _FRAME_BATCH):
+                chosen = slice(start, start + _FRAME_BATCH)
+                parts.append(self._frames(codes_NT[chosen], images_N[chosen], options))
         return np.concatenate(parts, axis=1)
 
     def labels(self, labels: Labels) -> NDArray[np.int64]:

@@ -93,5 +93,7 @@ class PyramidModel(ImageModel):
     def _frames(
         self, codes_BT: NDArray[np.int64], images_B: NDArray[np.int64], options: Options
     ) -> NDArray[np.uint8]:
-        frames = drawing_frames(self.tokenizer, codes_BT, self.schedule(options))
-        return np.stack(frames).transpose(0, 1, 3, 4, 2)
+        # torch refuses to normalize a single image of one cell in groups of one channel.
+        two_BT = np.repeat(codes_BT, 2, axis=0) if len(codes_BT) == 1 else codes_BT
+        frames = np.stack(drawing_frames(self.tokenizer, two_BT, self.schedule(options)))
+        return frames[:, : len(codes_BT)].transpose(0, 1, 3, 4, 2)
