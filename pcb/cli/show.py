@@ -67,7 +67,10 @@ def add_verbs(verbs: Verbs) -> None:
     )
     cut = schedule.add_mutually_exclusive_group(required=True)
     cut.add_argument(
-        "--blocks", type=_blocks, metavar="K", help="blocks per scale, or a list such as 1,4,4,4,4"
+        "--blocks",
+        type=read_blocks,
+        metavar="K",
+        help="blocks per scale, or a list such as 1,4,4,4,4",
     )
     cut.add_argument("--total-steps", type=int, metavar="T", help="steps over all scales")
     schedule.add_argument(
@@ -141,7 +144,7 @@ def _ratio(text: str) -> float | None:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor `single`") from None
 
 
-def _blocks(text: str) -> int | tuple[int, ...]:
+def read_blocks(text: str) -> int | tuple[int, ...]:
     """Read K, or the numbers of blocks of the scales, coarse to fine."""
     try:
         numbers = tuple(int(number) for number in text.split(","))
