@@ -1,8 +1,13 @@
 """Settings that are each right and do not go together. No torch."""
 
-from pcb.config import Digits, ImageFolder, ImageNet, Preset
+import msgspec
+
+from pcb.config import ImageFolder, ImageNet, Preset
 from pcb.config.files import RELEASED_MODELS
+from pcb.config.seeds import model_and_seed
 from pcb.errors import UserError
+from pcb.order.allocation import untrained_warning
+from pcb.order.names import ORDER_NAMES
 
 
 def check_consistency(preset: Preset, place: str) -> None:
@@ -18,6 +23,8 @@ def check_consistency(preset: Preset, place: str) -> None:
         )
     _check_metrics(preset, place)
     _check_released(preset, place)
+    _check_orders(preset, place)
+    _check_likelihood(preset, place)
     for index, sweep in enumerate(preset.sweep):
         for model in sweep.models:
             if model not in preset.models:
@@ -38,8 +45,21 @@ def unused_models(preset: Preset) -> list[str]:
     return [
         f"model {name} is in no sweep: it is made, and nothing is sampled from it"
         for name in preset.models
-        if name not in used
+        if not {name, model_and_seed(name)[0]} & used
     ]
+
+
+def untrained_blocks(preset: Preset) -> list[str]:
+    """Say of each schedule with blocks of sizes that training never draws which ones would do."""
+    found = {}
+    for model in preset.models:
+        for point in (*preset.points(model), *preset.likelihood_points(model)):
+            warning = untrained_warning(point.schedule(preset.sizes(model)))
+            if warning is not None:
+                named, _ = model_and_seed(model)
+                cut = msgspec.structs.replace(point, cfg=0.0)
+                found[named, cut] = f"{named}/{cut.name}: {warning}"
+    return list(found.values())
 
 
 def _check_released(preset: Preset, place: str) -> None:
@@ -58,6 +78,31 @@ def _check_released(preset: Preset, place: str) -> None:
             )
 
 
+def _check_orders(preset: Preset, place: str) -> None:
+    """Refuse orders that nobody knows."""
+    for name, run in preset.models.items():
+        if run.model.order not in ORDER_NAMES:
+            raise UserError(
+                f"{place}.models.{name}.model.order = {run.model.order!r}: "
+                f"there are {', '.join(ORDER_NAMES)}"
+            )
+
+
+def _check_likelihood(preset: Preset, place: str) -> None:
+    """Refuse a likelihood of more images than are held out, or none where nothing else is."""
+    if preset.likelihood is None:
+        for index, sweep in enumerate(preset.sweep):
+            if not sweep.samples:
+                raise UserError(
+                    f"{place}.sweep[{index}].samples = false: nothing would be measured; set "
+                    f"{place}.likelihood"
+                )
+        return
+    asked, most = preset.likelihood.images or 1, _held_out_images(preset)
+    if most is not None and asked > most:
+        raise UserError(f"{place}.likelihood.images = {asked}: there are {most} held-out images")
+
+
 def _check_metrics(preset: Preset, place: str) -> None:
     """Refuse metrics that cannot be computed from what the preset compares."""
     metrics, data = preset.metrics, preset.data
@@ -68,8 +113,8 @@ def _check_metrics(preset: Preset, place: str) -> None:
         )
     if metrics.extractor == "classifier" and isinstance(data, ImageNet):
         raise UserError(
-            f"{place}.metrics.extractor = 'classifier': it is of digits and of folders of images, "
-            "not of ImageNet"
+            f"{place}.metrics.extractor = 'classifier': it is of digits, photographs and folders "
+            "of images, not of ImageNet"
         )
     try:
         metrics.check_counts(preset.sampling.images, _reference_images(preset))
@@ -77,10 +122,19 @@ def _check_metrics(preset: Preset, place: str) -> None:
         raise UserError(f"{place}.metrics: {error}") from None
 
 
+def _held_out_images(preset: Preset) -> int | None:
+    """Return how many images no model sees, None where a folder will show it."""
+    if isinstance(preset.data, ImageFolder):
+        return None
+    if isinstance(preset.data, ImageNet):
+        return preset.data.validation_images
+    return preset.data.reference_images
+
+
 def _reference_images(preset: Preset) -> int | None:
     """Return how many images samples are compared with, None where a folder will show it."""
-    if isinstance(preset.data, Digits):
-        return preset.data.reference_images
     if isinstance(preset.data, ImageFolder) and preset.classifier is not None:
         return None
-    return preset.metrics.reference_images
+    if isinstance(preset.data, ImageNet | ImageFolder):
+        return preset.metrics.reference_images
+    return preset.data.reference_images

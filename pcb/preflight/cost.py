@@ -10,6 +10,7 @@ from pcb.config import (
     ImageFolder,
     ImageNet,
     ModelRun,
+    Photographs,
     Preset,
     Requantization,
     TokenizerTraining,
@@ -22,7 +23,8 @@ from pcb.preflight.rates import Kind, Precision, stored_precision
 from pcb.preflight.size import num_parameters
 
 IMAGENET_TRAIN = 1_281_167
-_FLOAT, _CODE = 4, 2
+IMAGENET_VALIDATION = 50_000
+_DOUBLE, _FLOAT, _CODE = 8, 4, 2
 _INDEX_ROW = 64
 """Bytes of one image in the index, nearly: its path, and five numbers."""
 _POOL = 2048
@@ -48,8 +50,22 @@ def train_images(preset: Preset) -> int:
         return data.train_images or IMAGENET_TRAIN
     if isinstance(data, ImageFolder):
         return len(find_images(data).train)
+    if isinstance(data, Photographs):
+        return data.images
     # scikit-learn's 1,797 digits, less those that are held out.
     return round(1797 * (1 - data.held_out))
+
+
+def held_out_images(preset: Preset) -> int:
+    """Return the number of held-out images of which the likelihood is measured, 0 if it is not."""
+    if preset.likelihood is None or not preset.likelihood_sizes:
+        return 0
+    data = preset.data
+    if isinstance(data, ImageNet):
+        return preset.likelihood.images or data.validation_images or IMAGENET_VALIDATION
+    if isinstance(data, ImageFolder):
+        return preset.likelihood.images or len(find_images(data).held_out)
+    return preset.likelihood.images or data.reference_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +115,14 @@ def _reference(task: Task, preset: Preset) -> Cost:
 
 
 def _tokens(task: Task, preset: Preset) -> Cost:
-    images = train_images(preset) * preset.data.crops
-    encoding = _encoding(preset, images * _pyramid(preset, preset.all_sizes))
-    return Cost(works=(encoding,), bytes=_CODE * images * num_tokens(preset.all_sizes))
+    sizes = preset.all_sizes if preset.tokens.source == "cache" else ()
+    splits = (
+        (train_images(preset) * preset.data.crops, sizes),
+        (held_out_images(preset), preset.likelihood_sizes),
+    )
+    encoding = _encoding(preset, sum(n * _pyramid(preset, sides) for n, sides in splits))
+    codes = sum(n * num_tokens(sides) for n, sides in splits)
+    return Cost(works=(encoding,), bytes=_CODE * codes)
 
 
 def _train(task: Task, preset: Preset) -> Cost:
@@ -137,6 +158,17 @@ def _metrics(task: Task, preset: Preset) -> Cost:
     return Cost(works=tuple(_metrics_work(preset)))
 
 
+def _likelihood(task: Task, preset: Preset) -> Cost:
+    """One pass over every held-out image, whatever the schedule."""
+    assert task.model is not None
+    model, sizes = preset.models[task.model].model, preset.sizes(task.model)
+    images = held_out_images(preset)
+    passes = images * flops.forward(model, preset.tokenizer.autoencoder, sizes)
+    # Of the kinds of work that are measured, passes over whole sequences are training's.
+    work = Work(kind="training", flops=passes, width=model.width)
+    return Cost(works=(work,), bytes=_DOUBLE * images * (len(sizes) + 1))
+
+
 COSTS: Mapping[str, Callable[[Task, Preset], Cost]] = {
     "data": _data,
     "tokenizer": _tokenizer,
@@ -145,6 +177,7 @@ COSTS: Mapping[str, Callable[[Task, Preset], Cost]] = {
     "train": _train,
     "sample": _sample,
     "metrics": _metrics,
+    "likelihood": _likelihood,
 }
 
 

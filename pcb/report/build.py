@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from pcb.config import ImageFolder, ImageNet
+from pcb.config import ImageFolder, ImageNet, Photographs
+from pcb.config.images import PICTURES
 from pcb.config.loader import plain
 from pcb.pipeline.tasks import Task
 from pcb.report.ablations import blocks_table, guidance_table, mixing_table
@@ -189,12 +190,12 @@ def _scores_note(evidence: Evidence) -> str:
 
 
 def _labels_note(evidence: Evidence) -> str:
-    """Say which class an image shows; the classes of a folder have names."""
-    classes = evidence.preset.data.num_classes
-    names = evidence.class_names() or ()
+    """Say which class an image shows; those of a folder and of photographs have names."""
+    data = evidence.preset.data
+    names = PICTURES if isinstance(data, Photographs) else evidence.class_names() or ()
     named = ", ".join(f"{label} {name}" for label, name in enumerate(names[:_NAMED]))
     more = ", …" if len(names) > _NAMED else ""
-    return f"Image i shows class i mod {classes}" + (f": {named}{more}." if named else ".")
+    return f"Image i shows class i mod {data.num_classes}" + (f": {named}{more}." if named else ".")
 
 
 def _comparable_note(evidence: Evidence) -> str:
@@ -216,9 +217,10 @@ def _comparable_note(evidence: Evidence) -> str:
             f"{evidence.preset.data.num_classes:,} classes at {side}×{side}: no number of it can "
             "be compared with a published one. Its rows stand last and only show what was measured."
         )
+    shown = "crops of photographs" if isinstance(evidence.preset.data, Photographs) else "digits"
     return (
-        f"The paper's experiments were not run here. This preset draws {side}×{side} digits and "
-        "scores them with the features of a small classifier trained on digits: its FID, IS, "
+        f"The paper's experiments were not run here. This preset draws {side}×{side} {shown} and "
+        f"scores them with the features of a small classifier trained on {shown}: its FID, IS, "
         "precision and recall are on another scale, and no number of it can be compared with a "
         "published one. Its rows stand last and only show what was measured. What can be compared "
         "is the shape of the curves."

@@ -81,7 +81,7 @@ def build_classifier(
         loop.run(counted)
     classifier.eval()
     features, classes = _seen(classifier, held_out, compute.feature_batch)
-    accuracy = float((classes == torch.from_numpy(held_out.labels)).double().mean())
+    accuracy = float((classes.numpy() == held_out.labels).mean())
     if accuracy < settings.min_accuracy:
         raise UserError(
             f"reference: held-out accuracy {accuracy:.3f} is below "

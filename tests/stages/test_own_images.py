@@ -10,12 +10,14 @@ import pytest
 import yaml
 from PIL import Image, ImageDraw
 
+from pcb.cli.main import main
 from pcb.config.loader import load_params, load_preset
 from pcb.data.class_names import read_class_names
 from pcb.data.images import first_images, open_images
 from pcb.pipeline.job import entry_of
 from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline
+from pcb.report import build
 from tests.units import ROOT
 
 CLASSES = ("disc", "ring", "square")
@@ -39,6 +41,7 @@ QUICK: dict[str, Any] = {
         {"models": ["ratio2"], "total_steps": [17], "cfg": [1.5]},
     ],
     "classifier": {"iterations": 4},
+    "likelihood": {"images": 6},
     "metrics": {"splits": 2, "kid_subsets": 2, "kid_subset_size": 4, "bootstrap": 2},
     "compute": {"device": "cpu", "workers": 2},
 }
@@ -93,7 +96,11 @@ def test_the_documented_preset_has_ten_lines_and_goes_with_params_yaml(tmp_path:
     assert (preset.data.image_size, preset.grid) == (SIDE, 8)
 
 
-def test_from_a_folder_to_the_page(folder: Path, shapes: Path) -> None:
+def test_from_a_folder_to_the_page(
+    folder: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Figures in the page's format alone: the others take longer than all the rest.
+    monkeypatch.setattr(build, "KINDS", ("svg",))
     (folder / "images").mkdir()
     (folder / "images" / "shapes").symlink_to(shapes)
     ((_, settings),) = documented_preset().items()
@@ -125,3 +132,12 @@ def test_from_a_folder_to_the_page(folder: Path, shapes: Path) -> None:
     page = (folder / "reports" / "shapes" / "index.html").read_text()
     assert "0 disc, 1 ring, 2 square" in page and "draws images like those of a" in page
     assert str(shapes) not in page, "the page shows paths of this machine"
+    made = next(re.finditer(r"<code>pcb (generate ratio2 .*?)</code>", page))[1]
+    assert main(made.split()) == 0
+    one = ["generate", "ratio2", "--classes", "square", "--count", "1", "--steps", "9"]
+    assert main([*one, "--preset", "shapes", "--out", "one"]) == 0
+    (picture,) = (folder / "one").rglob("*-square.png")
+    assert Image.open(picture).size == (SIDE, SIDE)
+    capsys.readouterr()
+    assert main([*one[:3], "cirlce", "--preset", "shapes"]) != 0
+    assert "no class 'cirlce'" in capsys.readouterr().err
