@@ -15,6 +15,7 @@ from pcb.config.cluster import hours_of
 from pcb.config.convert import convert, plain
 from pcb.config.files import check_own
 from pcb.config.read_yaml import read_yaml
+from pcb.config.seeds import model_and_seed, trained_once_each
 from pcb.errors import UserError
 
 __all__ = [
@@ -37,6 +38,8 @@ LOCAL_FILE = "params.local.yaml"
 MACHINE = ("cluster", "files")
 PRESET_VARIABLE = "PCB_PRESET"
 INTERRUPT_VARIABLE = "PCB_ON_INTERRUPT"
+_OF_MODELS = ("model", "training", "seeds")
+"""Keys of a preset that its models take over."""
 
 
 def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
@@ -97,6 +100,8 @@ def _machine(key: str, files: Mapping[Path, Any]) -> dict[str, Any]:
 def check_name(name: str, place: str) -> None:
     """Refuse a name of a preset or a model that cannot be one of a folder on every system.
 
+    A name that ends like that of a second training (`pcb.config.seeds`) is refused too.
+
     Raises UserError that begins with `place`.
     """
     if not re.fullmatch(NAME, name) or len(name) > NAME_LENGTH or name == "all":
@@ -104,6 +109,8 @@ def check_name(name: str, place: str) -> None:
             f"{place}: {name!r} cannot be a name, which has 1 to {NAME_LENGTH} of the characters "
             "a-z, 0-9, `_`, `.` and `-`, begins with a letter or a digit and is not `all`"
         )
+    if model_and_seed(name) != (name, 0):
+        raise UserError(f"{place}: {name!r} is named like another training; set `seeds` instead")
 
 
 def load_cluster(path: Path = PARAMS_FILE) -> Cluster:
@@ -145,7 +152,7 @@ def parse_preset(params: Mapping[str, Any], name: str, source: str = "params.yam
     if "files" in tree:
         raise UserError(f"{place}.files: the same for all presets; put it beside `presets`")
     runs = _runs(tree, place)
-    head = {key: value for key, value in tree.items() if key not in ("model", "training")}
+    head = {key: value for key, value in tree.items() if key not in _OF_MODELS}
     preset = convert({**head, "models": {}}, Preset, place)
     files = _files(params.get("files") or {}, f"{source}: files")
     preset = msgspec.structs.replace(preset, models=runs, files=files)
@@ -191,11 +198,14 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
 
 
 def _runs(tree: Mapping[str, Any], place: str) -> dict[str, ModelRun]:
-    """Check every model: the preset's `model` and `training`, then the entry's own settings."""
+    """Check every model: the preset's `_OF_MODELS`, then the entry's own settings.
+
+    A model with several seeds is an entry for each.
+    """
     models = tree.get("models")
     if not isinstance(models, Mapping) or not models:
         raise UserError(f"{place}.models: expected at least one named model, got {models!r}")
-    runs = {}
+    runs: dict[str, ModelRun] = {}
     for key in ("model", "training"):
         if key in tree and not isinstance(tree[key], Mapping):
             raise UserError(f"{place}.{key} = {tree[key]!r}: expected a mapping")
@@ -204,11 +214,14 @@ def _runs(tree: Mapping[str, Any], place: str) -> dict[str, ModelRun]:
         if not isinstance(entry, Mapping):
             raise UserError(f"{place}.models.{name} = {entry!r}: expected a mapping")
         # What was released is not trained, so it does not take over how the others are.
-        shared = ("model",) if "released" in entry else ("model", "training")
+        shared = ("model",) if "released" in entry else _OF_MODELS
         base = {key: tree[key] for key in shared if key in tree}
-        runs[name] = convert(
-            merge({"model": {}, **base}, entry), ModelRun, f"{place}.models.{name}"
-        )
+        own = f"{place}.models.{name}"
+        run = convert(merge({"model": {}, **base}, entry), ModelRun, own)
+        try:
+            runs |= trained_once_each(name, run)
+        except ValueError as error:
+            raise UserError(f"{own}.seeds: {error}") from None
     return runs
 
 

@@ -14,8 +14,17 @@ from typing import Any
 
 from pcb.config import Preset, SweepPoint
 from pcb.config.loader import plain
-from pcb.config.paths import ARTIFACTS, LOGS, MANIFESTS, REPORTS, STALENESS, token_part
+from pcb.config.paths import (
+    ARTIFACTS,
+    LOGS,
+    MANIFESTS,
+    REPORTS,
+    STALENESS,
+    held_out_part,
+    token_part,
+)
 from pcb.errors import UserError
+from pcb.order.names import CHECKERBOARD
 from pcb.pipeline.stages import STAGES
 from pcb.runtime.hashing import content_hash
 
@@ -157,13 +166,14 @@ class _Graph:
         reference = self._reference(data)
         tokens = self._tokens(data, tokenizer)
         trains = any(run.released is None for run in preset.models.values())
-        shared = [tokenizer, reference]
-        if trains and preset.tokens.source == "cache":
+        draws = any(preset.points(model) for model in preset.models)
+        shared = [tokenizer, reference] if draws else [tokenizer]
+        if (trains and preset.tokens.source == "cache") or preset.likelihood_sizes:
             shared.append(tokens)
         if trains or any(read.task == data for task in shared for read in task.inputs):
             shared.insert(0, data)
         yield from shared
-        trained, sampled, measured = [], [], []
+        trained, sampled, measured, likely = [], [], [], []
         for model in preset.models:
             train = self._train(model, data, tokenizer, tokens)
             yield train
@@ -175,7 +185,12 @@ class _Graph:
                 metrics = self._metrics(sample, tokenizer, reference)
                 yield metrics
                 measured.append(metrics)
-        yield self._task("report", plain(preset.claims), *shared, *trained, *sampled, *measured)
+            for config in preset.likelihood_points(model):
+                likelihood = self._likelihood(config, train, tokenizer, tokens)
+                yield likelihood
+                likely.append(likelihood)
+        made = (*shared, *trained, *sampled, *measured, *likely)
+        yield self._task("report", plain(preset.claims), *made)
 
     def _tokenizer(self, data: Task) -> Task:
         settings = self.preset.tokenizer
@@ -191,17 +206,28 @@ class _Graph:
         return self._task("reference", settings)
 
     def _tokens(self, data: Task, tokenizer: Task) -> Task:
-        """Return the task of the token cache, one partition per scale."""
-        settings = {"shard_images": self.preset.tokens.shard_images}
-        sizes = self.preset.all_sizes
-        task = self._task("tokens", {**settings, "sizes": list(sizes)}, data, tokenizer)
-        keys = {token_part(size): task.key_with({**settings, "size": size}) for size in sizes}
+        """Return the task of the token cache, one partition per scale and split of the images."""
+        preset = self.preset
+        each = {"shard_images": preset.tokens.shard_images}
+        sizes = preset.all_sizes if preset.tokens.source == "cache" else ()
+        settings: dict[str, Any] = {**each, "sizes": list(sizes)}
+        if preset.likelihood is not None and preset.likelihood_sizes:
+            held_out = {"images": preset.likelihood.images}
+            settings["held_out"] = {**held_out, "sizes": list(preset.likelihood_sizes)}
+        task = self._task("tokens", settings, data, tokenizer)
+        keys = {token_part(size): task.key_with({**each, "size": size}) for size in sizes}
+        for size in preset.likelihood_sizes:
+            own = {**each, "held_out": held_out, "size": size}
+            keys[held_out_part(size)] = task.key_with(own)
         return replace(task, partitions=tuple(keys.items()))
 
     def _train(self, model: str, data: Task, tokenizer: Task, tokens: Task) -> Task:
         """Return the task of a model: trained on cached tokens or images, or released weights."""
         preset, run = self.preset, self.preset.models[model]
         settings = {key: value for key, value in plain(run).items() if value is not None}
+        if run.model.order == CHECKERBOARD:
+            # A model of the paper's order has the key that it had when there was no other.
+            del settings["model"]["order"]
         sizes = preset.sizes(model)
         if run.released is not None:
             # What a trained model knows through its inputs' keys.
@@ -227,6 +253,21 @@ class _Graph:
             reference,
             model=sample.model,
             sampling_config=sample.sampling_config,
+        )
+
+    def _likelihood(self, config: SweepPoint, train: Task, tokenizer: Task, tokens: Task) -> Task:
+        """Return the task of a model and a schedule, under whatever names configs have it."""
+        assert train.model is not None
+        sizes = self.preset.sizes(train.model)
+        held_out = Input(task=tokens, partitions=tuple(held_out_part(size) for size in sizes))
+        return self._task(
+            "likelihood",
+            {"blocks": [list(blocks) for blocks in config.schedule(sizes).blocks]},
+            train,
+            tokenizer,
+            held_out,
+            model=train.model,
+            sampling_config=config,
         )
 
     def _task(
