@@ -43,17 +43,6 @@ WRITTEN = (
     *("results", "fid_by_steps", "table1", "guidance", "mixing", "blocks", "models"),
     *("orders", "seeds", "likelihood_seeds"),
 )
-    "results",
-    "fid_by_steps",
-    "table1",
-    "guidance",
-    "mixing",
-    "blocks",
-    "models",
-    "orders",
-    "seeds",
-    "likelihood_seeds",
-)
 """Tables that are also files, for use in a paper."""
 _NAMED = 20
 """Most classes that are named."""
