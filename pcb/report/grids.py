@@ -120,7 +120,8 @@ def draw_grids(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Grid]:
     for row in compared(rows, evidence.preset.claims.compare_steps):
         codes = evidence.codes(row, drawn)
         if codes is not None:
-            frames = np.stack(drawing_frames(tokenizer, codes, row.schedule))
+            order = preset.models[row.model].model.order
+            frames = np.stack(drawing_frames(tokenizer, codes, row.schedule, order))
             yield _while_drawn(evidence, row, frames)
 
 
