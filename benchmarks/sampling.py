@@ -25,6 +25,7 @@ from pcb.data.arrays import to_uint8
 from pcb.model.transformer import Transformer
 from pcb.order.schedule import Schedule, schedule_from_blocks
 from pcb.preflight import flops
+from pcb.published.systems import catalog
 from pcb.runtime.device import DTYPES
 from pcb.sample.decoder import Block
 from pcb.sample.filter import Filter
@@ -32,7 +33,6 @@ from pcb.sample.guidance import Guidance
 from pcb.sample.pyramid import sampler_for
 from pcb.sample.sampler import Measured, Sampler
 from pcb.sample.uniforms import labels, uniforms
-from pcb.systems.catalog import CATALOG
 from pcb.systems.kinds import KINDS
 from pcb.systems.var_decoding import VARDecoder
 from pcb.systems.var_quantizer import VARTokenizerConfig
@@ -91,7 +91,7 @@ def parts(scope: Scope) -> Iterator[Part]:
     else:
         yield Sampling("mini", 2, GUIDANCE).part()
     yield Part(name="sampling/uniforms", item="images", make=_uniforms)
-    for name in CATALOG if scope == "full" else ():
+    for name in catalog() if scope == "full" else ():
         for batch in (1, 64, 256):
             yield System(name, batch).part()
             yield System(name, batch, decoded=True).part()
@@ -344,8 +344,9 @@ class System:
 
     def make(self, device: torch.device) -> Case:
         """Make model and decoder ready, and count model calls and operations of an image."""
-        system = CATALOG[self.name]
-        kind, steps, size = KINDS[system.kind], system.schedule_steps, dict(system.description)
+        system = catalog()[self.name]
+        kind, steps = KINDS[system.kind], system.schedule_steps
+        size: dict[str, Any] = dict(system.description)
         if self.small:
             size |= {key: value for key, value in _SMALL.items() if key in size}
             steps = steps and _SMALL_STEPS
