@@ -9,6 +9,7 @@ from pcb.config.model import ModelRun
 from pcb.config.scores import Claims, Classifier, Metrics
 from pcb.config.speed import Speed
 from pcb.config.sweep import Sampling, Sweep, SweepPoint
+from pcb.config.system import SystemRun
 from pcb.config.tokenizer import Tokenizer, Tokens
 
 
@@ -42,13 +43,19 @@ class Compute(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Preset(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One experiment: everything from data to report. `models` is checked entry by entry."""
+    """One experiment: everything from data to report.
+
+    `models` is checked entry by entry, and holds `systems` too in params.yaml.
+    """
 
     description: str
     data: Data
     tokenizer: Tokenizer
     tokens: Tokens = Tokens()
     models: dict[str, ModelRun]
+    """The paper's own transformers."""
+    systems: dict[str, SystemRun] = {}
+    """Those entries of `models` that name another system of Table 1."""
     sampling: Sampling
     sweep: tuple[Sweep, ...]
     classifier: Classifier | None = None

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pcb.config import Preset, SweepPoint
+from pcb.config import Preset, SweepPoint, SystemSetting
 from pcb.config.loader import plain
 from pcb.config.paths import ARTIFACTS, LOGS, MANIFESTS, REPORTS, STALENESS, token_part
 from pcb.errors import UserError
@@ -74,7 +74,7 @@ class Task(TaskName):
 
     variant: str = field(init=False)
     model: str | None = None
-    sampling_config: SweepPoint | None = None
+    sampling_config: SweepPoint | SystemSetting | None = None
     settings: Any = field(hash=False)
     """What decides the result beside its inputs, as plain data: it enters key and manifest."""
     inputs: tuple["Input", ...] = ()
@@ -175,6 +175,12 @@ class _Graph:
                 metrics = self._metrics(sample, tokenizer, reference)
                 yield metrics
                 measured.append(metrics)
+        for name in preset.systems:
+            train, sample, metrics = self._system(name, reference)
+            yield from (train, sample, metrics)
+            trained.append(train)
+            sampled.append(sample)
+            measured.append(metrics)
         yield self._task("report", plain(preset.claims), *shared, *trained, *sampled, *measured)
 
     def _tokenizer(self, data: Task) -> Task:
@@ -229,13 +235,43 @@ class _Graph:
             sampling_config=sample.sampling_config,
         )
 
+    def _system(self, name: str, reference: Task) -> tuple[Task, Task, Task]:
+        """Return the tasks of another system: weights and tokenizer, images, scores.
+
+        The settings are what it comes to, so that a change of the catalog makes it anew.
+        """
+        preset, run = self.preset, self.preset.systems[name]
+        system, ways = run.described.settings, plain(run.ways.of(run.published))
+        own = plain(run)
+        names = ("weights", "tokenizer", *(("seed",) if run.weights == "random" else ()))
+        weights = {key: own[key] for key in ("system", *names)}
+        weights |= {key: system.pop(key) for key in ("kind", "description")}
+        train = self._task("train", weights, model=name)
+        sampling = plain(preset.sampling)
+        del sampling["temperature"]  # The system's own counts.
+        setting = {"sampling": sampling, **system, "classes": ways["classes"]}
+        sample = self._task("sample", setting, train, model=name, sampling_config=run.setting)
+        shown = {"image_size": preset.data.image_size, **ways}
+        del shown["classes"]
+        settings = {**plain(preset.metrics), **shown}
+        metrics = self._task(
+            "metrics",
+            settings,
+            sample,
+            train,
+            reference,
+            model=name,
+            sampling_config=run.setting,
+        )
+        return train, sample, metrics
+
     def _task(
         self,
         stage: str,
         settings: Any,
         *reads: Task | Input,
         model: str | None = None,
-        sampling_config: SweepPoint | None = None,
+        sampling_config: SweepPoint | SystemSetting | None = None,
     ) -> Task:
         """Return a task; what it reads is read whole, unless an input says otherwise."""
         return Task(
