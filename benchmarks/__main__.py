@@ -98,6 +98,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         if arguments.record:
             pages.store_ratios(results)
             pages.store_rates(results)
+            pages.store_systems(results)
 
     rounds, budget = _ROUNDS[scope], _BUDGET[scope]
     results = measure(parts, device, rounds=rounds, budget=budget, keep=keep)
@@ -116,6 +117,7 @@ def _finish(results: Results, arguments: argparse.Namespace) -> int:
         if arguments.record:
             pages.store_ratios(results)
             pages.store_rates(results)
+            pages.store_systems(results)
         if whole and arguments.scope is None:
             pages.store_page(results)
     return int(any(part.failure for part in results.parts))

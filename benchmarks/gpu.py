@@ -39,6 +39,7 @@ from benchmarks.sampling import (
     drawn,
     model_and_schedule,
     observed,
+    own_part,
 )
 from benchmarks.stages import random_extractor, random_tokenizer
 from benchmarks.training import Way, random_objective, results_of, step_part
@@ -323,11 +324,13 @@ def metrics(sheet: Sheet) -> None:
 
 
 def systems(sheet: Sheet) -> None:
-    """The other systems of the table: one image, decoded or not, and a batch."""
+    """All systems of the table: one image, decoded or not, and a batch."""
     by_steps = sorted(catalog().values(), key=lambda system: system.steps)
     batches = ((2, True),) if sheet.tiny else ((1, False), (1, True), (64, False))
+    own = () if sheet.tiny else batches
     sheet.time(
-        [
+        [own_part("L-2x", batch, decoded=decoded) for batch, decoded in own]
+        + [
             System(
                 system.name, batch, decoded=decoded, precision=sheet.half, small=sheet.tiny
             ).part()

@@ -3,6 +3,7 @@
 Weights are random: time does not depend on them.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +27,9 @@ from pcb.model.transformer import Transformer
 from pcb.order.schedule import Schedule, schedule_from_blocks
 from pcb.preflight import flops
 from pcb.published.systems import catalog
+from pcb.report.times import OWN as OWN_BY_RATIO
 from pcb.runtime.device import DTYPES
-from pcb.sample.decoder import Block
+from pcb.sample.decoder import Block, Decoder
 from pcb.sample.filter import Filter
 from pcb.sample.guidance import Guidance
 from pcb.sample.pyramid import sampler_for
@@ -48,9 +50,12 @@ RUNS = {
     "L-2x": ("paper", "l-2x", 4),
     "L-4x": ("paper", "l-4x", 8),
 }
+OWN = {f"L-{ratio}x": name for ratio, name in OWN_BY_RATIO.items()}
+"""Runs of the paper's own model among the systems of Table 1."""
 _COMPARED = 8
 """Images whose logits are compared, all steps of them in memory."""
 
+Batch = tuple[Tensor, Tensor, Tensor | None]
 _SMALL = {
     "width": 64,
     "hidden_width": 256,
@@ -91,10 +96,25 @@ def parts(scope: Scope) -> Iterator[Part]:
     else:
         yield Sampling("mini", 2, GUIDANCE).part()
     yield Part(name="sampling/uniforms", item="images", make=_uniforms)
-    for name in catalog() if scope == "full" else ():
-        for batch in (1, 64, 256):
-            yield System(name, batch).part()
-            yield System(name, batch, decoded=True).part()
+    yield from _system_parts(scope)
+
+
+def _system_parts(scope: Scope) -> Iterator[Part]:
+    """Yield whole batches of all eight systems on a GPU; on a CPU a step of each as a ratio."""
+    for name in catalog() if scope == "short" else ():
+        yield SystemStep(name).part()
+    for batch in (1, 64, 256) if scope == "full" else ():
+        for decoded in (False, True):
+            for run in OWN:
+                yield own_part(run, batch, decoded=decoded)
+            for name in catalog():
+                yield System(name, batch, decoded=decoded).part()
+
+
+def own_part(run: str, batch: int, *, decoded: bool) -> Part:
+    """Return a batch of the paper's own model as one of Table 1's systems."""
+    name = f"systems/{OWN[run]}/b{batch}{'-decoded' if decoded else ''}"
+    return Sampling(run, batch, GUIDANCE, "bfloat16", decoded=decoded).part(name)
 
 
 @dataclass(frozen=True)
@@ -112,8 +132,10 @@ class Sampling:
     step: int | None = None
     decoded: bool = False
 
-    def part(self) -> Part:
-        """Return the part by its name."""
+    def part(self, name: str | None = None) -> Part:
+        """Return the part by its name, or another."""
+        if name is not None:
+            return Part(name=name, item="images", make=self.make_alone, precision=self.precision)
         name = f"sampling/{self.run}/b{self.batch}"
         name += "-guided" if self.guidance.weight else ""
         name += "-decoded" if self.decoded else ""
@@ -124,6 +146,17 @@ class Sampling:
             precision=self.precision,
             kind="sampling" if self.step is None and not self.decoded else None,
             width=width_of(self.run),
+        )
+
+    def make_alone(self, device: torch.device) -> Case:
+        """Make the program as it is ready, and count its model calls."""
+        case, (preset, model, blocks) = self.make(device), RUNS[self.run]
+        steps = schedule_from_blocks(load_preset(preset).sizes(model), blocks).steps
+        return dataclasses.replace(
+            case,
+            variants={FAST: case.variants[FAST]},
+            differences=None,
+            facts={"model calls": steps},
         )
 
     def make(self, device: torch.device) -> Case:
@@ -325,6 +358,41 @@ def _uniforms(_: torch.device) -> Case:
 
 
 @dataclass(frozen=True)
+class SystemStep:
+    """The middle step of another system, one image, beside that of the paper's own model.
+
+    What a CPU carries of the systems: ratios alone, in float32.
+    """
+
+    name: str
+    run: str = "L-2x"
+    small: bool = False
+
+    def part(self) -> Part:
+        """Return the part by its name."""
+        return Part(name=f"systems/{self.name}/b1/step", item="steps", make=self.make)
+
+    def make(self, device: torch.device) -> Case:
+        """Make both models ready."""
+        of_system = System(self.name, 1, precision="float32", small=self.small)
+        decoder, filter, batch, _ = of_system.ready(device)
+        system = Sampler(decoder, filter=filter)
+        system.begin(*batch)
+        _, model, schedule = model_and_schedule(self.run, device, "float32")
+        own = sampler_for(model, schedule, guidance=GUIDANCE)
+        own.begin(*drawn(model, 1))
+        samplers = {FAST: system, OWN.get(self.run, self.run): own}
+        steps = {name: sampler.decoder.steps // 2 for name, sampler in samplers.items()}
+        return Case(
+            variants={
+                name: partial(sampler.step, steps[name]) for name, sampler in samplers.items()
+            },
+            items=1,
+            facts={"step": steps[FAST], "of": system.decoder.steps},
+        )
+
+
+@dataclass(frozen=True)
 class System:
     """A batch of another system's images, at its published size and setting, decoded or not.
 
@@ -342,8 +410,8 @@ class System:
         name = f"systems/{self.name}/b{self.batch}{'-decoded' if self.decoded else ''}"
         return Part(name=name, item="images", make=self.make, precision=self.precision)
 
-    def make(self, device: torch.device) -> Case:
-        """Make model and decoder ready, and count model calls and operations of an image."""
+    def ready(self, device: torch.device) -> tuple[Decoder, Filter, Batch, Any]:
+        """Return model and filter, a batch's classes, random numbers and orders, the tokenizer."""
         system = catalog()[self.name]
         kind, steps = KINDS[system.kind], system.schedule_steps
         size: dict[str, Any] = dict(system.description)
@@ -361,6 +429,11 @@ class System:
         uniforms_BT, orders_BT = torch.rand(self.batch, decoder.tokens, device=device), None
         if kind.orders is not None:
             orders_BT = torch.from_numpy(kind.orders(model, steps, 0, np.arange(self.batch)))
+        return decoder, filter, (classes_B, uniforms_BT, orders_BT), tokenizer
+
+    def make(self, device: torch.device) -> Case:
+        """Make model and decoder ready, and count model calls and operations of an image."""
+        decoder, filter, batch, tokenizer = self.ready(device)
         samplers = {FAST: Sampler(decoder, filter=filter)}
         singly = Sampler(decoder, filter=filter, graphs=False)
         if device.type == "cuda":
@@ -368,12 +441,12 @@ class System:
         facts: dict[str, float] = {"model calls": decoder.steps}
         if self.batch == 1 and not self.decoded:  # Once is enough: counting takes its time.
             with FlopCounterMode(display=False) as counter:
-                singly.sample(classes_B, uniforms_BT, orders_BT)
+                singly.sample(*batch)
             facts["GFLOP per image"] = counter.get_total_flops() / 1e9
 
         @torch.inference_mode()
         def sample(sampler: Sampler) -> Tensor:
-            codes_BT = sampler.sample(classes_B, uniforms_BT, orders_BT)
+            codes_BT = sampler.sample(*batch)
             if not self.decoded:
                 return codes_BT
             if isinstance(decoder, VARDecoder):
