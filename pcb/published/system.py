@@ -13,7 +13,7 @@ Classes = Literal["balanced", "drawn"]
 Resize = Literal["bicubic", "antialiased"]
 """From another side than 256 on floats: as torch's bicubic is by itself; or with antialiasing."""
 Rounding = Literal["cut", "nearest"]
-"""Of floats in -1..1 to bytes: 127.5 x + 128, cut down; or to the nearest."""
+"""Of floats in -1..1 to bytes: 127.5 x + 128, cut down; or to the nearest, other at ties alone."""
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
