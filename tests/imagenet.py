@@ -176,11 +176,14 @@ def imagenet_preset(
 ) -> Preset:
     """Return the preset `paper-smoke` on these trees, with other settings of `data` and beside it.
 
-    `TINY` as `settings` makes stages quick that run its networks.
+    Without validation images there is no likelihood. `TINY` as `settings` makes stages quick that
+    run its networks.
     """
     params = load_params(ROOT / "params.yaml")
     files = {"imagenet": str(train), "imagenet_validation": validation and str(validation)}
     own = {"extends": "paper-smoke", "data": data, "compute": {"device": "cpu", "threads": 1}}
+    if validation is None:
+        own["likelihood"] = None
     changed = {"extends": "tests-base", **(settings or {})}
     presets = {**params["presets"], "tests-base": own, "tests": changed}
     return parse_preset({"presets": presets, "files": files}, "tests")

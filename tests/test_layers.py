@@ -24,6 +24,7 @@ ORDER = (
     "systems",
     "external",
     "stages preflight",
+    "generate",
     "cli",
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names.split()}

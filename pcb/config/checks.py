@@ -1,8 +1,13 @@
 """Settings that are each right and do not go together. No torch."""
 
-from pcb.config import Digits, Preset, SystemRun
+import msgspec
+
+from pcb.config import ImageNet, Preset, SystemRun
 from pcb.config.files import RELEASED_MODELS
+from pcb.config.seeds import model_and_seed
 from pcb.errors import UserError
+from pcb.order.allocation import untrained_warning
+from pcb.order.names import ORDER_NAMES
 from pcb.published.systems import catalog
 
 
@@ -21,6 +26,8 @@ def check_consistency(preset: Preset, place: str) -> None:
     _check_released(preset, place)
     for name, run in preset.systems.items():
         _check_system(preset, run, f"{place}.models.{name}")
+    _check_orders(preset, place)
+    _check_likelihood(preset, place)
     for index, sweep in enumerate(preset.sweep):
         for model in sweep.models:
             if model not in preset.models:
@@ -41,8 +48,21 @@ def unused_models(preset: Preset) -> list[str]:
     return [
         f"model {name} is in no sweep: it is made, and nothing is sampled from it"
         for name in preset.models
-        if name not in used
+        if not {name, model_and_seed(name)[0]} & used
     ]
+
+
+def untrained_blocks(preset: Preset) -> list[str]:
+    """Say of each schedule with blocks of sizes that training never draws which ones would do."""
+    found = {}
+    for model in preset.models:
+        for point in (*preset.points(model), *preset.likelihood_points(model)):
+            warning = untrained_warning(point.schedule(preset.sizes(model)))
+            if warning is not None:
+                named, _ = model_and_seed(model)
+                cut = msgspec.structs.replace(point, cfg=0.0)
+                found[named, cut] = f"{named}/{cut.name}: {warning}"
+    return list(found.values())
 
 
 def _check_released(preset: Preset, place: str) -> None:
@@ -88,6 +108,32 @@ def _check_system(preset: Preset, run: SystemRun, place: str) -> None:
         raise UserError(f"{place}: {run.system}'s own tokenizer decodes in float32 alone")
 
 
+def _check_orders(preset: Preset, place: str) -> None:
+    """Refuse orders that nobody knows."""
+    for name, run in preset.models.items():
+        if run.model.order not in ORDER_NAMES:
+            raise UserError(
+                f"{place}.models.{name}.model.order = {run.model.order!r}: "
+                f"there are {', '.join(ORDER_NAMES)}"
+            )
+
+
+def _check_likelihood(preset: Preset, place: str) -> None:
+    """Refuse a likelihood of more images than are held out, or none where nothing else is."""
+    if preset.likelihood is None:
+        for index, sweep in enumerate(preset.sweep):
+            if not sweep.samples:
+                raise UserError(
+                    f"{place}.sweep[{index}].samples = false: nothing would be measured; set "
+                    f"{place}.likelihood"
+                )
+        return
+    data, asked = preset.data, preset.likelihood.images or 1
+    most = data.validation_images if isinstance(data, ImageNet) else data.reference_images
+    if most is not None and asked > most:
+        raise UserError(f"{place}.likelihood.images = {asked}: there are {most} held-out images")
+
+
 def _check_metrics(preset: Preset, place: str) -> None:
     """Refuse metrics that cannot be computed from what the preset compares."""
     metrics, data = preset.metrics, preset.data
@@ -96,9 +142,11 @@ def _check_metrics(preset: Preset, place: str) -> None:
             f"{place}.metrics.extractor = {metrics.extractor!r}: `classifier` as extractor goes "
             f"with settings under `classifier`, and only it"
         )
-    if metrics.extractor == "classifier" and not isinstance(data, Digits):
-        raise UserError(f"{place}.metrics.extractor = 'classifier': it knows digits alone")
-    reference = data.reference_images if isinstance(data, Digits) else metrics.reference_images
+    if metrics.extractor == "classifier" and isinstance(data, ImageNet):
+        raise UserError(
+            f"{place}.metrics.extractor = 'classifier': it knows digits and photographs alone"
+        )
+    reference = metrics.reference_images if isinstance(data, ImageNet) else data.reference_images
     try:
         metrics.check_counts(preset.sampling.images, reference)
     except ValueError as error:

@@ -8,10 +8,18 @@ from pcb.config.base import Count, Positive, PositiveFloat, Settings
 from pcb.errors import UserError
 
 StageName = Literal[
-    "data", "tokenizer", "reference", "tokens", "train", "sample", "metrics", "report"
+    "data",
+    "tokenizer",
+    "reference",
+    "tokens",
+    "train",
+    "sample",
+    "metrics",
+    "likelihood",
+    "report",
 ]
 
-CHUNKED = ("sample", "metrics")
+CHUNKED = ("sample", "metrics", "likelihood")
 """Stages of many short tasks, of which one job may make several."""
 
 
@@ -64,7 +72,7 @@ class Cluster(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         for stage, own in self.stages.items():
             if own.chunk > 1 and stage not in CHUNKED:
-                raise ValueError(f"{stage}.chunk: expected for {' and '.join(CHUNKED)} alone")
+                raise ValueError(f"{stage}.chunk: expected for {', '.join(CHUNKED)} alone")
             if own.chunk > 1 and own.array > 1:
                 raise ValueError(f"{stage}: array cuts tasks up, chunk puts them together; set one")
 

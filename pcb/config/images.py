@@ -9,6 +9,20 @@ from pcb.config.base import Count, Positive, Settings, Share
 TEN_CROPS = 10
 """ImageNet's crops of a training image."""
 
+PICTURES = (
+    "brick",
+    "grass",
+    "gravel",
+    "coins",
+    "tissue",
+    "stars",
+    "temple",
+    "flower",
+    "cat",
+    "motorcycle",
+)
+"""Names of the classes of photographs, by label."""
+
 
 class Digits(
     Settings, tag="digits", tag_field="kind", frozen=True, kw_only=True, forbid_unknown_fields=True
@@ -35,6 +49,47 @@ class Digits(
     def num_classes(self) -> int:
         """Number of classes, labels 0 to num_classes - 1."""
         return 10
+
+
+class Photographs(
+    Settings,
+    tag="photographs",
+    tag_field="kind",
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+):
+    """Crops of pictures that come with scikit-image and scikit-learn, a class for each picture."""
+
+    image_size: Positive = 32
+    tile: Positive = 120
+    """Side in pixels of the tiles that a picture is cut into; a crop lies in one of them."""
+    shrink: Annotated[tuple[Positive, ...], Meta(min_length=1)] = (1, 2, 3)
+    """By how much a tile may be made smaller before it is cropped."""
+    held_out_every: Annotated[int, Meta(ge=2)] = 3
+    """Every so many diagonals of tiles, one is held out: no model sees it."""
+    images: Positive = 1350
+    """Training images; the classes take turns."""
+    crops: Positive = 16
+    """Crops of each training image, of any tile of its class, of which training draws one."""
+    reference_images: Positive = 2000
+    """Crops of held-out tiles that metrics compare with."""
+    seed: Count = 0
+
+    def __post_init__(self) -> None:
+        wrong = [factor for factor in self.shrink if self.tile % factor]
+        if wrong:
+            raise ValueError(f"tile {self.tile} must be a multiple of shrink {wrong[0]}")
+        if self.tile // max(self.shrink) < self.image_size:
+            raise ValueError(
+                f"tile {self.tile}, made smaller by {max(self.shrink)}, has no room for a crop of "
+                f"{self.image_size}"
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, labels 0 to num_classes - 1."""
+        return len(PICTURES)
 
 
 class ImageNet(
@@ -65,4 +120,4 @@ class ImageNet(
         return int(self.crop_factor * self.image_size)
 
 
-Data = Digits | ImageNet
+Data = Digits | Photographs | ImageNet

@@ -15,6 +15,7 @@ from pcb.config.cluster import hours_of
 from pcb.config.convert import convert, plain
 from pcb.config.files import check_own
 from pcb.config.read_yaml import read_yaml
+from pcb.config.seeds import model_and_seed, trained_once_each
 from pcb.errors import UserError
 
 __all__ = [
@@ -35,10 +36,10 @@ PARAMS_FILE = Path("params.yaml")
 LOCAL_FILE = "params.local.yaml"
 """Facts of this machine, not in git; beside params.yaml, of which it overrides `MACHINE` keys."""
 MACHINE = ("cluster", "files")
-SHARED = ("model", "training", "system")
-"""What the models of a preset share: the paper's own ones, those that are trained, systems."""
 PRESET_VARIABLE = "PCB_PRESET"
 INTERRUPT_VARIABLE = "PCB_ON_INTERRUPT"
+_OF_MODELS = ("model", "training", "seeds")
+"""Keys of a preset that its own models take over; other systems take over `system`."""
 
 
 def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
@@ -99,6 +100,8 @@ def _machine(key: str, files: Mapping[Path, Any]) -> dict[str, Any]:
 def check_name(name: str, place: str) -> None:
     """Refuse a name of a preset or a model that cannot be one of a folder on every system.
 
+    A name that ends like that of a second training (`pcb.config.seeds`) is refused too.
+
     Raises UserError that begins with `place`.
     """
     if not re.fullmatch(NAME, name) or len(name) > NAME_LENGTH or name == "all":
@@ -106,6 +109,8 @@ def check_name(name: str, place: str) -> None:
             f"{place}: {name!r} cannot be a name, which has 1 to {NAME_LENGTH} of the characters "
             "a-z, 0-9, `_`, `.` and `-`, begins with a letter or a digit and is not `all`"
         )
+    if model_and_seed(name) != (name, 0):
+        raise UserError(f"{place}: {name!r} is named like another training; set `seeds` instead")
 
 
 def load_cluster(path: Path = PARAMS_FILE) -> Cluster:
@@ -147,7 +152,7 @@ def parse_preset(params: Mapping[str, Any], name: str, source: str = "params.yam
     if "files" in tree:
         raise UserError(f"{place}.files: the same for all presets; put it beside `presets`")
     entries = _entries(tree, place)
-    head = {key: value for key, value in tree.items() if key not in SHARED}
+    head = {key: value for key, value in tree.items() if key not in (*_OF_MODELS, "system")}
     if "systems" in head:
         raise UserError(f"{place}.systems: unknown key; systems stand under `models`")
     preset = convert({**head, "models": {}}, Preset, place)
@@ -199,12 +204,15 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
 
 
 def _entries(tree: Mapping[str, Any], place: str) -> dict[str, ModelRun | SystemRun]:
-    """Check every model: what the preset shares among those of its kind, then its own settings."""
+    """Check every model: what the preset shares among those of its kind, then its own settings.
+
+    A model with several seeds is an entry for each.
+    """
     models = tree.get("models")
     if not isinstance(models, Mapping) or not models:
         raise UserError(f"{place}.models: expected at least one named model, got {models!r}")
     runs: dict[str, ModelRun | SystemRun] = {}
-    for key in SHARED:
+    for key in ("model", "training", "system"):
         if key in tree and not isinstance(tree[key], Mapping):
             raise UserError(f"{place}.{key} = {tree[key]!r}: expected a mapping")
     for name, entry in models.items():
@@ -216,9 +224,13 @@ def _entries(tree: Mapping[str, Any], place: str) -> dict[str, ModelRun | System
             runs[name] = convert(merge(tree.get("system", {}), entry), SystemRun, own)
             continue
         # What was released is not trained, so it does not take over how the others are.
-        shared = ("model",) if "released" in entry else ("model", "training")
+        shared = ("model",) if "released" in entry else _OF_MODELS
         base = {key: tree[key] for key in shared if key in tree}
-        runs[name] = convert(merge({"model": {}, **base}, entry), ModelRun, own)
+        run = convert(merge({"model": {}, **base}, entry), ModelRun, own)
+        try:
+            runs |= trained_once_each(name, run)
+        except ValueError as error:
+            raise UserError(f"{own}.seeds: {error}") from None
     return runs
 
 

@@ -30,3 +30,8 @@ EVALUATIONS = STATE / "evaluate"
 def token_part(size: int) -> str:
     """Return the sub-folder of the token cache that holds one scale: `s008`."""
     return f"s{size:03d}"
+
+
+def held_out_part(size: int) -> str:
+    """Return the sub-folder that holds the same scale of held-out images: `held-out-s008`."""
+    return f"held-out-{token_part(size)}"

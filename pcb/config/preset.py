@@ -6,11 +6,13 @@ from pcb.config.base import Count, Positive, PositiveFloat, Settings
 from pcb.config.files import Files
 from pcb.config.images import Data
 from pcb.config.model import ModelRun
-from pcb.config.scores import Claims, Classifier, Metrics
+from pcb.config.scores import Claims, Classifier, Likelihood, Metrics
+from pcb.config.seeds import model_and_seed
 from pcb.config.speed import Speed
-from pcb.config.sweep import Sampling, Sweep, SweepPoint
+from pcb.config.sweep import SERIAL, Sampling, Sweep, SweepPoint
 from pcb.config.system import SystemRun
 from pcb.config.tokenizer import Tokenizer, Tokens
+from pcb.order.schedule import Schedule
 
 
 class Compute(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +62,8 @@ class Preset(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sweep: tuple[Sweep, ...]
     classifier: Classifier | None = None
     metrics: Metrics
+    likelihood: Likelihood | None = None
+    """None measures no likelihood."""
     claims: Claims = Claims()
     compute: Compute = Compute()
     files: Files = Files()
@@ -80,6 +84,35 @@ class Preset(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return tuple(sorted({size for model in self.models for size in self.sizes(model)}))
 
     def points(self, model: str) -> tuple[SweepPoint, ...]:
-        """Return every sampling setting of a model once, in the order of params.yaml."""
-        found = (p for sweep in self.sweep if model in sweep.models for p in sweep.points())
-        return tuple(dict.fromkeys(found))
+        """Return every way in which a model draws images once, in the order of params.yaml."""
+        return self._points(model, drawn=True)
+
+    def likelihood_points(self, model: str) -> tuple[SweepPoint, ...]:
+        """Return a point for every schedule under which a model's likelihood is measured.
+
+        Guidance has none. One token per block comes first, what all others are compared with.
+        """
+        unguided = [point for point in self._points(model) if not point.cfg]
+        if self.likelihood is None or not unguided:
+            return ()
+        sizes = self.sizes(model)
+        found: dict[Schedule, SweepPoint] = {}
+        for point in (SweepPoint(blocks=SERIAL), *unguided):
+            found.setdefault(point.schedule(sizes), point)
+        return tuple(found.values())
+
+    @property
+    def likelihood_sizes(self) -> tuple[int, ...]:
+        """Sides of every scale at which held-out images have codes."""
+        models = [model for model in self.models if self.likelihood_points(model)]
+        return tuple(sorted({size for model in models for size in self.sizes(model)}))
+
+    def _points(self, model: str, *, drawn: bool = False) -> tuple[SweepPoint, ...]:
+        """Return a model's points, or only those of which images are drawn.
+
+        A sweep of a model is one of all its seeds.
+        """
+        names = {model, model_and_seed(model)[0]}
+        own = (sweep for sweep in self.sweep if names & {*sweep.models})
+        chosen = (sweep for sweep in own if sweep.samples or not drawn)
+        return tuple(dict.fromkeys(point for sweep in chosen for point in sweep.points()))

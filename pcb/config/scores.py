@@ -54,6 +54,13 @@ class Metrics(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"{images} images cannot be cut into {self.splits} equal splits")
 
 
+class Likelihood(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of held-out images, under every unguided schedule of the sweep, and drawn one by one."""
+
+    images: Positive | None = None
+    """Held-out images, the same number of every class as far as there are any; None takes all."""
+
+
 class Claims(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Thresholds of the verdicts, stated before the numbers (method section 8)."""
 

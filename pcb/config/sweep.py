@@ -1,12 +1,16 @@
 """Settings of drawing images: what a sweep shares, and its points (method section 6)."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from pcb.config.base import Count, NonNegativeFloat, Positive, Settings
 from pcb.order.allocation import schedule_from_total
-from pcb.order.schedule import Schedule, schedule_from_blocks
+from pcb.order.schedule import Schedule, schedule_from_blocks, serial_schedule
+
+SERIAL: Final = "serial"
+Blocks = Positive | tuple[Positive, ...] | Literal["serial"]
+"""K of the paper, the number of blocks for each scale, or one token per block."""
 
 
 class Sampling(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,8 +28,7 @@ class Sampling(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class SweepPoint(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One way to draw images: blocks and guidance. Expanded from a `Sweep`."""
 
-    blocks: Positive | tuple[Positive, ...] | None = None
-    """K of the paper, or the number of blocks for each scale."""
+    blocks: Blocks | None = None
     total_steps: Positive | None = None
     """Exact number of steps, spread over the scales; instead of `blocks`."""
     cfg: NonNegativeFloat = 0.0
@@ -38,17 +41,19 @@ class SweepPoint(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True
         if self.total_steps is not None:
             return schedule_from_total(sizes, self.total_steps)
         assert self.blocks is not None, "SweepPoint has neither blocks nor total_steps"
+        if isinstance(self.blocks, str):
+            return serial_schedule(sizes)
         return schedule_from_blocks(sizes, self.blocks)
 
     @property
     def name(self) -> str:
-        """Name of the setting: `t17`, `k4`, `k1-4-4`, with `-cfg1.5-start5` where guided."""
+        """Name of the setting: `t17`, `k4`, `k1-4-4`, `serial`; guided: `t17-cfg1.5-start5`."""
         if self.total_steps is not None:
             name = f"t{self.total_steps}"
         elif isinstance(self.blocks, tuple):
             name = "k" + "-".join(map(str, self.blocks))
         else:
-            name = f"k{self.blocks}"
+            name = f"k{self.blocks}" if isinstance(self.blocks, int) else SERIAL
         return f"{name}-cfg{self.cfg:g}-start{self.cfg_start_step}" if self.cfg else name
 
 
@@ -56,14 +61,18 @@ class Sweep(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A product of models, block settings and guidance weights."""
 
     models: tuple[str, ...]
-    blocks: tuple[Positive | tuple[Positive, ...], ...] = ()
+    blocks: tuple[Blocks, ...] = ()
     total_steps: tuple[Positive, ...] = ()
     cfg: tuple[NonNegativeFloat, ...] = (0.0,)
     cfg_start_step: Count = 5
+    samples: bool = True
+    """Whether images are drawn. Else the likelihood of held-out images alone is measured."""
 
     def __post_init__(self) -> None:
         if not (self.blocks or self.total_steps):
             raise ValueError("a sweep needs `blocks` or `total_steps`")
+        if not self.samples and any(self.cfg):
+            raise ValueError("guidance has no likelihood: `samples: false` goes without `cfg`")
 
     def points(self) -> tuple[SweepPoint, ...]:
         """Return the product of block settings and guidance weights, in the order given."""

@@ -1,6 +1,6 @@
 """Settings of a model that is another system of the paper's Table 1."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -75,6 +75,30 @@ class SystemRun(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True)
             description={**own.description, **size},
             schedule_steps=own.schedule_steps and (self.steps or own.schedule_steps),
         )
+
+    @property
+    def weights_settings(self) -> dict[str, Any]:
+        """What decides its weights, and its tokenizer's.
+
+        It is what the run comes to, so that a change of the catalog makes its result anew.
+        """
+        system = self.described
+        seed = {"seed": self.seed} if self.weights == "random" else {}
+        found = {"kind": system.kind, "description": system.description, **seed}
+        return {"system": self.system, "weights": self.weights, "tokenizer": self.tokenizer} | found
+
+    @property
+    def sampling_settings(self) -> dict[str, Any]:
+        """What decides its codes beside that."""
+        names = ("schedule_steps", "guidance", "temperature", "top_k", "top_p")
+        classes = self.ways.of(self.published).classes
+        return {name: getattr(self.described, name) for name in names} | {"classes": classes}
+
+    @property
+    def image_settings(self) -> dict[str, Any]:
+        """What decides the images of its codes beside the tokenizer."""
+        ways = self.ways.of(self.published)
+        return {"rounding": ways.rounding, "resize": ways.resize}
 
     @property
     def setting(self) -> SystemSetting:

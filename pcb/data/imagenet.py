@@ -1,7 +1,7 @@
 """ImageNet's images as stages read them: decoded from their files when they are asked for."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -70,7 +70,7 @@ class FileImages:
             pixels[place] = found
         return pixels
 
-    def all_crops(self, images: range) -> Iterator[NDArray[np.uint8]]:
+    def all_crops(self, images: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
         """Yield all crops of each of these images in turn: (crops, 3, H, W).
 
         Raises UserError as `read` does.

@@ -4,14 +4,14 @@ Each image has some crops - ImageNet's ten, or as many renderings of a digit - o
 draws one each time. Held-out images, which no model sees, have one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pcb.config import Digits, Preset
+from pcb.config import ImageNet, Preset
 from pcb.config.images import TEN_CROPS
 from pcb.data.arrays import map_array
 from pcb.data.imagenet import FileImages
@@ -45,7 +45,7 @@ class Images(Protocol):
     def read(self, images: NDArray[np.int64], crops: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return one crop of each of these images: (B, 3, H, W)."""
 
-    def all_crops(self, images: range) -> Iterator[NDArray[np.uint8]]:
+    def all_crops(self, images: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
         """Yield all crops of each of these images in turn: (crops, 3, H, W)."""
 
 
@@ -69,9 +69,50 @@ class ArrayImages:
         """Return one crop of each of these images: (B, 3, H, W)."""
         return self.pixels[images, crops]
 
-    def all_crops(self, images: range) -> Iterator[NDArray[np.uint8]]:
+    def all_crops(self, images: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
         """Yield all crops of each of these images in turn: (crops, 3, H, W)."""
         return (self.pixels[image] for image in images)
+
+
+class ChosenImages:
+    """Some of the images of a split, as a split of their own."""
+
+    def __init__(self, images: Images, chosen: NDArray[np.int64]) -> None:
+        self.images = images
+        self.chosen = chosen
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) labels, from 0 on."""
+        return self.images.labels[self.chosen]
+
+    @property
+    def crops(self) -> int:
+        """Number of crops of every image."""
+        return self.images.crops
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def read(self, images: NDArray[np.int64], crops: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return one crop of each of these images: (B, 3, H, W)."""
+        return self.images.read(self.chosen[images], crops)
+
+    def all_crops(self, images: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
+        """Yield all crops of each of these images in turn: (crops, 3, H, W)."""
+        return self.images.all_crops(int(self.chosen[image]) for image in images)
+
+
+def class_by_class(labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return the indices, ascending, of `count` images: the first of every class, the second, ...
+
+    A few images then have the classes of all of them, in whatever order these stand.
+    """
+    ranks = np.empty_like(labels)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        ranks[members] = np.arange(len(members))
+    return np.sort(np.lexsort((labels, ranks))[:count])
 
 
 def open_images(folder: Path, preset: Preset, split: Split) -> Images:
@@ -81,7 +122,7 @@ def open_images(folder: Path, preset: Preset, split: Split) -> Images:
     UserError naming a file that is missing.
     """
     data, files = preset.data, preset.files
-    if isinstance(data, Digits):
+    if not isinstance(data, ImageNet):
         if split == "train":
             return ArrayImages(
                 map_array(folder / TRAIN_IMAGES, "data"), map_array(folder / TRAIN_LABELS, "data")

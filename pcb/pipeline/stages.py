@@ -88,6 +88,13 @@ STAGES: dict[str, Stage] = {
             sharded=True,
         ),
         Stage(
+            name="likelihood",
+            version=1,
+            help="measure the likelihood of held-out images under one schedule",
+            one_per="sampling config",
+            sharded=True,
+        ),
+        Stage(
             name="report",
             version=1,
             help="make the tables, figures and the page",

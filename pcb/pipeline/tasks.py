@@ -14,8 +14,17 @@ from typing import Any
 
 from pcb.config import Preset, SweepPoint, SystemSetting
 from pcb.config.loader import plain
-from pcb.config.paths import ARTIFACTS, LOGS, MANIFESTS, REPORTS, STALENESS, token_part
+from pcb.config.paths import (
+    ARTIFACTS,
+    LOGS,
+    MANIFESTS,
+    REPORTS,
+    STALENESS,
+    held_out_part,
+    token_part,
+)
 from pcb.errors import UserError
+from pcb.order.names import CHECKERBOARD
 from pcb.pipeline.stages import STAGES
 from pcb.runtime.hashing import content_hash
 
@@ -157,13 +166,14 @@ class _Graph:
         reference = self._reference(data)
         tokens = self._tokens(data, tokenizer)
         trains = any(run.released is None for run in preset.models.values())
-        shared = [tokenizer, reference]
-        if trains and preset.tokens.source == "cache":
+        draws = any(map(preset.points, preset.models)) or bool(preset.systems)
+        shared = [tokenizer, reference] if draws else [tokenizer]
+        if (trains and preset.tokens.source == "cache") or preset.likelihood_sizes:
             shared.append(tokens)
         if trains or any(read.task == data for task in shared for read in task.inputs):
             shared.insert(0, data)
         yield from shared
-        trained, sampled, measured = [], [], []
+        trained, sampled, measured, likely = [], [], [], []
         for model in preset.models:
             train = self._train(model, data, tokenizer, tokens)
             yield train
@@ -175,13 +185,18 @@ class _Graph:
                 metrics = self._metrics(sample, tokenizer, reference)
                 yield metrics
                 measured.append(metrics)
+            for config in preset.likelihood_points(model):
+                likelihood = self._likelihood(config, train, tokenizer, tokens)
+                yield likelihood
+                likely.append(likelihood)
         for name in preset.systems:
             train, sample, metrics = self._system(name, reference)
             yield from (train, sample, metrics)
             trained.append(train)
             sampled.append(sample)
             measured.append(metrics)
-        yield self._task("report", plain(preset.claims), *shared, *trained, *sampled, *measured)
+        made = (*shared, *trained, *sampled, *measured, *likely)
+        yield self._task("report", plain(preset.claims), *made)
 
     def _tokenizer(self, data: Task) -> Task:
         settings = self.preset.tokenizer
@@ -197,17 +212,28 @@ class _Graph:
         return self._task("reference", settings)
 
     def _tokens(self, data: Task, tokenizer: Task) -> Task:
-        """Return the task of the token cache, one partition per scale."""
-        settings = {"shard_images": self.preset.tokens.shard_images}
-        sizes = self.preset.all_sizes
-        task = self._task("tokens", {**settings, "sizes": list(sizes)}, data, tokenizer)
-        keys = {token_part(size): task.key_with({**settings, "size": size}) for size in sizes}
+        """Return the task of the token cache, one partition per scale and split of the images."""
+        preset = self.preset
+        each = {"shard_images": preset.tokens.shard_images}
+        sizes = preset.all_sizes if preset.tokens.source == "cache" else ()
+        settings: dict[str, Any] = {**each, "sizes": list(sizes)}
+        if preset.likelihood is not None and preset.likelihood_sizes:
+            held_out = {"images": preset.likelihood.images}
+            settings["held_out"] = {**held_out, "sizes": list(preset.likelihood_sizes)}
+        task = self._task("tokens", settings, data, tokenizer)
+        keys = {token_part(size): task.key_with({**each, "size": size}) for size in sizes}
+        for size in preset.likelihood_sizes:
+            own = {**each, "held_out": held_out, "size": size}
+            keys[held_out_part(size)] = task.key_with(own)
         return replace(task, partitions=tuple(keys.items()))
 
     def _train(self, model: str, data: Task, tokenizer: Task, tokens: Task) -> Task:
         """Return the task of a model: trained on cached tokens or images, or released weights."""
         preset, run = self.preset, self.preset.models[model]
         settings = {key: value for key, value in plain(run).items() if value is not None}
+        if run.model.order == CHECKERBOARD:
+            # A model of the paper's order has the key that it had when there was no other.
+            del settings["model"]["order"]
         sizes = preset.sizes(model)
         if run.released is not None:
             # What a trained model knows through its inputs' keys.
@@ -224,45 +250,35 @@ class _Graph:
             "sample", settings, train, tokenizer, model=train.model, sampling_config=config
         )
 
-    def _metrics(self, sample: Task, tokenizer: Task, reference: Task) -> Task:
+    def _metrics(self, sample: Task, tokenizer: Task, reference: Task, **shown: Any) -> Task:
+        settings = {**plain(self.preset.metrics), **shown}
+        own: dict[str, Any] = {"model": sample.model, "sampling_config": sample.sampling_config}
+        return self._task("metrics", settings, sample, tokenizer, reference, **own)
+
+    def _likelihood(self, config: SweepPoint, train: Task, tokenizer: Task, tokens: Task) -> Task:
+        """Return the task of a model and a schedule, under whatever names configs have it."""
+        assert train.model is not None
+        sizes = self.preset.sizes(train.model)
+        held_out = Input(task=tokens, partitions=tuple(held_out_part(size) for size in sizes))
         return self._task(
-            "metrics",
-            plain(self.preset.metrics),
-            sample,
+            "likelihood",
+            {"blocks": [list(blocks) for blocks in config.schedule(sizes).blocks]},
+            train,
             tokenizer,
-            reference,
-            model=sample.model,
-            sampling_config=sample.sampling_config,
+            held_out,
+            model=train.model,
+            sampling_config=config,
         )
 
     def _system(self, name: str, reference: Task) -> tuple[Task, Task, Task]:
-        """Return the tasks of another system: weights and tokenizer, images, scores.
-
-        The settings are what it comes to, so that a change of the catalog makes it anew.
-        """
+        """Return the tasks of another system: weights and tokenizer, images, scores."""
         preset, run = self.preset, self.preset.systems[name]
-        system, ways = run.described.settings, plain(run.ways.of(run.published))
-        own = plain(run)
-        names = ("weights", "tokenizer", *(("seed",) if run.weights == "random" else ()))
-        weights = {key: own[key] for key in ("system", *names)}
-        weights |= {key: system.pop(key) for key in ("kind", "description")}
-        train = self._task("train", weights, model=name)
-        sampling = plain(preset.sampling)
-        del sampling["temperature"]  # The system's own counts.
-        setting = {"sampling": sampling, **system, "classes": ways["classes"]}
-        sample = self._task("sample", setting, train, model=name, sampling_config=run.setting)
-        shown = {"image_size": preset.data.image_size, **ways}
-        del shown["classes"]
-        settings = {**plain(preset.metrics), **shown}
-        metrics = self._task(
-            "metrics",
-            settings,
-            sample,
-            train,
-            reference,
-            model=name,
-            sampling_config=run.setting,
-        )
+        train = self._task("train", plain(run.weights_settings), model=name)
+        sampling = {"sampling": plain(preset.sampling), **plain(run.sampling_settings)}
+        del sampling["sampling"]["temperature"]  # The system's own counts.
+        sample = self._task("sample", sampling, train, model=name, sampling_config=run.setting)
+        shown = {**run.image_settings, "image_size": preset.data.image_size}
+        metrics = self._metrics(sample, train, reference, **shown)
         return train, sample, metrics
 
     def _task(

@@ -11,6 +11,7 @@ from pcb.config import (
     Digits,
     ImageNet,
     ModelRun,
+    Photographs,
     Preset,
     Requantization,
     SweepPoint,
@@ -25,7 +26,8 @@ from pcb.preflight.rates import Kind, Precision, stored_precision
 from pcb.preflight.size import num_parameters
 
 IMAGENET_TRAIN = 1_281_167
-_FLOAT, _CODE = 4, 2
+IMAGENET_VALIDATION = 50_000
+_DOUBLE, _FLOAT, _CODE = 8, 4, 2
 _INDEX_ROW = 64
 """Bytes of one image in the index, nearly: its path, and five numbers."""
 _POOL = 2048
@@ -46,8 +48,20 @@ def train_images(preset: Preset) -> int:
     data = preset.data
     if isinstance(data, ImageNet):
         return data.train_images or IMAGENET_TRAIN
+    if isinstance(data, Photographs):
+        return data.images
     # scikit-learn's 1,797 digits, less those that are held out.
     return round(1797 * (1 - data.held_out))
+
+
+def held_out_images(preset: Preset) -> int:
+    """Return the number of held-out images of which the likelihood is measured, 0 if it is not."""
+    if preset.likelihood is None or not preset.likelihood_sizes:
+        return 0
+    data = preset.data
+    if isinstance(data, ImageNet):
+        return preset.likelihood.images or data.validation_images or IMAGENET_VALIDATION
+    return preset.likelihood.images or data.reference_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +89,7 @@ def _data(task: Task, preset: Preset) -> Cost:
     data = preset.data
     if isinstance(data, ImageNet):
         return Cost(bytes=_INDEX_ROW * (train_images(preset) + (data.validation_images or 0)))
-    images = train_images(preset) * data.renderings + data.reference_images
+    images = train_images(preset) * _crops(preset) + data.reference_images
     return Cost(bytes=3 * data.image_size**2 * images)
 
 
@@ -94,9 +108,14 @@ def _reference(task: Task, preset: Preset) -> Cost:
 
 
 def _tokens(task: Task, preset: Preset) -> Cost:
-    images = train_images(preset) * _crops(preset)
-    encoding = _encoding(preset, images * _pyramid(preset, preset.all_sizes))
-    return Cost(works=(encoding,), bytes=_CODE * images * num_tokens(preset.all_sizes))
+    sizes = preset.all_sizes if preset.tokens.source == "cache" else ()
+    splits = (
+        (train_images(preset) * _crops(preset), sizes),
+        (held_out_images(preset), preset.likelihood_sizes),
+    )
+    encoding = _encoding(preset, sum(n * _pyramid(preset, sides) for n, sides in splits))
+    codes = sum(n * num_tokens(sides) for n, sides in splits)
+    return Cost(works=(encoding,), bytes=_CODE * codes)
 
 
 def _train(task: Task, preset: Preset) -> Cost:
@@ -151,6 +170,17 @@ def _metrics(task: Task, preset: Preset) -> Cost:
     return Cost(works=tuple(_metrics_work(preset, codes, grid)))
 
 
+def _likelihood(task: Task, preset: Preset) -> Cost:
+    """One pass over every held-out image, whatever the schedule."""
+    assert task.model is not None
+    model, sizes = preset.models[task.model].model, preset.sizes(task.model)
+    images = held_out_images(preset)
+    passes = images * flops.forward(model, preset.tokenizer.autoencoder, sizes)
+    # Of the kinds of work that are measured, passes over whole sequences are training's.
+    work = Work(kind="training", flops=passes, width=model.width)
+    return Cost(works=(work,), bytes=_DOUBLE * images * (len(sizes) + 1))
+
+
 COSTS: Mapping[str, Callable[[Task, Preset], Cost]] = {
     "data": _data,
     "tokenizer": _tokenizer,
@@ -159,6 +189,7 @@ COSTS: Mapping[str, Callable[[Task, Preset], Cost]] = {
     "train": _train,
     "sample": _sample,
     "metrics": _metrics,
+    "likelihood": _likelihood,
 }
 
 
@@ -245,4 +276,7 @@ def _parameters(preset: Preset, model: str) -> int:
 
 
 def _crops(preset: Preset) -> int:
-    return preset.data.renderings if isinstance(preset.data, Digits) else TEN_CROPS
+    data = preset.data
+    if isinstance(data, ImageNet):
+        return TEN_CROPS
+    return data.renderings if isinstance(data, Digits) else data.crops

@@ -104,7 +104,7 @@ def file_findings(pipeline: Pipeline) -> Iterator[Finding]:
     if isinstance(preset.data, ImageNet) and "data" in {task.stage for task in pipeline}:
         files, classes = preset.files, preset.data.num_classes
         yield _images("imagenet", files.imagenet, classes)
-        if files.imagenet_validation is not None:
+        if files.imagenet_validation is not None or preset.likelihood_sizes:
             yield _images("imagenet_validation", files.imagenet_validation, None)
 
 

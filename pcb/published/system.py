@@ -1,6 +1,6 @@
 """What is said of a published system."""
 
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -112,10 +112,3 @@ class System(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The published row that the released weights gave; None without weights."""
         own = [row for row in (self.table1, *self.rows) if row.weights_released]
         return own[0] if own and self.weights is not None else None
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What decides its images, as plain data; no file and no row does."""
-        sampling = ("schedule_steps", "guidance", "temperature", "top_k", "top_p")
-        plain: dict[str, Any] = msgspec.to_builtins(self)
-        return {name: plain[name] for name in ("kind", "description", *sampling)}

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from pcb.config import ImageNet
+from pcb.config import ImageNet, Photographs
+from pcb.config.images import PICTURES
 from pcb.config.loader import plain
 from pcb.pipeline.tasks import Task
 from pcb.report.ablations import blocks_table, guidance_table, mixing_table
@@ -70,7 +71,7 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
         description=evidence.preset.description.rstrip("."),
         missing=_missing(evidence, rows),
         scores_note=_scores_note(evidence),
-        labels_note=f"Image i shows class i mod {evidence.preset.data.num_classes}.",
+        labels_note=_labels_note(evidence),
         comparable_note=_comparable_note(evidence),
         tokenizer_note=_tokenizer_note(evidence),
         metrics=Markup(metrics_csv(rows)),
@@ -193,6 +194,13 @@ def _scores_note(evidence: Evidence) -> str:
     )
 
 
+def _labels_note(evidence: Evidence) -> str:
+    """Say which class an image shows."""
+    data = evidence.preset.data
+    names = f": {', '.join(PICTURES)}" if isinstance(data, Photographs) else ""
+    return f"Image i shows class i mod {data.num_classes}{names}."
+
+
 def _comparable_note(evidence: Evidence) -> str:
     """Say whether measured numbers may stand beside the paper's."""
     if evidence.comparable:
@@ -205,9 +213,10 @@ def _comparable_note(evidence: Evidence) -> str:
             f"{evidence.preset.data.num_classes:,} classes at {side}×{side}: no number of it can "
             "be compared with a published one. Its rows stand last and only show what was measured."
         )
+    shown = "crops of photographs" if isinstance(evidence.preset.data, Photographs) else "digits"
     return (
-        f"The paper's experiments were not run here. This preset draws {side}×{side} digits and "
-        "scores them with the features of a small classifier trained on digits: its FID, IS, "
+        f"The paper's experiments were not run here. This preset draws {side}×{side} {shown} and "
+        f"scores them with the features of a small classifier trained on {shown}: its FID, IS, "
         "precision and recall are on another scale, and no number of it can be compared with a "
         "published one. Its rows stand last and only show what was measured. What can be compared "
         "is the shape of the curves."

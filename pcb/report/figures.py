@@ -141,7 +141,7 @@ def _order(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
             title=f"{row.model}: its {row.steps} steps",
             caption="A panel a step, from the coarsest scale to the finest: dark cells are drawn "
             "in this step, pale ones were drawn in earlier steps of the same scale.",
-            figure=steps_figure(row.schedule),
+            figure=steps_figure(row.schedule, row.order),
             wide=True,
         )
 

@@ -80,7 +80,8 @@ class PyramidDecoder:
         self.device = model.codebook_VC.device
         self.steps, self.tokens = schedule.steps, model.tokens
         self.vocabulary = len(model.codebook_VC)
-        self._sequence = sequence = sequence_of(schedule).to(self.device)
+        sequence = sequence_of(schedule, model.settings.order).to(self.device)
+        self._sequence = sequence
         self._mask_LL = sequence.mask_LL()
         self._previous_cells_T = sequence.previous_rows_L[1:].clamp(max=model.tokens - 1)
         self._precomputed = Precomputed(

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcb.config import Preset
 from pcb.data.arrays import to_uint8
 from pcb.errors import UserError
 from pcb.metrics.extractor import load_extractor
@@ -45,7 +46,11 @@ def run(job: Job) -> dict[str, Any]:
     device = pick_device(preset.compute)
     compute_exactly(device, 1)
     shards = sample_shards(job.inputs["sample"], preset.sampling.images)
-    decode, asked_for = (_own if job.task.model in preset.models else _system)(job, device)
+    model = job.task.model
+    assert model is not None
+    # Another system decodes with its own tokenizer, which stands beside its weights.
+    made = job.inputs["train" if model in preset.systems else "tokenizer"]
+    decode = decoding(preset, model, made, device)
     parts = feature_parts(decode, shards, preset.compute.feature_batch, job.folder)
     extractor = load_extractor(preset.metrics.extractor, job.inputs["reference"], device)
     own = [part for k, part in enumerate(parts) if job.makes(k)]
@@ -61,7 +66,7 @@ def run(job: Job) -> dict[str, Any]:
         **scores(features, target, preset.metrics, device),
     }
     if preset.metrics.extractor == "classifier":
-        result["agreement"] = agreement(features.logits, asked_for)
+        result["agreement"] = agreement(features.logits, asked_for(preset, model))
     write_atomic(job.folder / SCORES, json.dumps(result, indent=1) + "\n")
     return result
 
@@ -96,33 +101,31 @@ def feature_parts(decode: Decode, shards: Sequence[Path], batch: int, folder: Pa
     return parts
 
 
-def _own(job: Job, device: torch.device) -> tuple[Decode, Classes]:
-    """Return how images of the paper's own model are decoded, and the classes asked for."""
-    preset = job.preset
-    tokenizer = load_tokenizer(job.inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
+def decoding(preset: Preset, model: str, folder: Path, device: torch.device) -> Decode:
+    """Return how a model's codes become images.
+
+    folder: that of the tokenizer, or of another system's weights, beside which its own stands.
+    """
+    precision = DTYPES[preset.metrics.decode_precision]
+    if model in preset.systems:
+        run, side = preset.systems[model], preset.data.image_size
+        return images_of(run, folder, side=side, device=device, precision=precision)
+    tokenizer = load_tokenizer(folder, preset.tokenizer.autoencoder).to(device)
     if preset.metrics.decode_precision != "float32":
-        tokenizer.round_decoder_to(DTYPES[preset.metrics.decode_precision])
+        tokenizer.round_decoder_to(precision)
 
     def decode(codes: NDArray[np.uint16], batch: int) -> Iterator[Tensor]:
         return decoded(tokenizer, finest(codes, preset.grid), batch)
 
-    return decode, partial(labels, preset.data.num_classes)
+    return decode
 
 
-def _system(job: Job, device: torch.device) -> tuple[Decode, Classes]:
-    """Return the same of another system, which decodes with its own tokenizer."""
-    preset = job.preset
-    assert job.task.model is not None
-    run = preset.systems[job.task.model]
-    decode = images_of(
-        run,
-        job.inputs["train"],
-        side=preset.data.image_size,
-        device=device,
-        precision=DTYPES[preset.metrics.decode_precision],
-    )
-    classes = run.ways.of(run.published).classes
-    return decode, classes_of(classes, preset.data.num_classes, preset.sampling.seed)
+def asked_for(preset: Preset, model: str) -> Classes:
+    """Return which classes images of a model were asked to show."""
+    run, classes = preset.systems.get(model), preset.data.num_classes
+    if run is None:
+        return partial(labels, classes)
+    return classes_of(run.ways.of(run.published).classes, classes, preset.sampling.seed)
 
 
 def finest(codes: NDArray[np.uint16], grid: int) -> NDArray[np.uint16]:
@@ -137,7 +140,7 @@ def decoded(tokenizer: Tokenizer, codes: NDArray[np.uint16], batch: int) -> Iter
         yield to_uint8(tokenizer.decode(send(part, tokenizer.codebook.device)))
 
 
-def agreement(logits: Tensor, asked_for: Classes) -> float:
+def agreement(logits: Tensor, classes: Classes) -> float:
     """Return the fraction of images whose asked-for class the classifier sees."""
-    asked = torch.from_numpy(asked_for(np.arange(len(logits))))
+    asked = torch.from_numpy(classes(np.arange(len(logits))))
     return float((logits.argmax(1) == asked).double().mean())

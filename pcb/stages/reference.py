@@ -54,7 +54,7 @@ def build_classifier(
     folder: Path,
     progress: Callable[[str, int], Progress],
 ) -> dict[str, Any]:
-    """Train, measure on held-out digits, and refuse a classifier that is not good enough.
+    """Train, measure on held-out images, and refuse a classifier that is not good enough.
 
     `data` holds the images, `folder` gets the weights and the view of the reference images.
     """

@@ -62,6 +62,7 @@ def train(job: Job, name: str) -> dict[str, Any]:
         settings,
         num_classes=job.preset.data.num_classes,
         codebook_size=len(model.codebook_VC),
+        order=model.settings.order,
         own=ranks.own,
     )
     objective = TransformerObjective(

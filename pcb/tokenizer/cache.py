@@ -1,7 +1,9 @@
 """The token cache on disk: codes of every training image and crop, memory-mapped.
 
 One folder per scale (`pcb.config.paths.token_part`), in it shards ``00000.npy``, uint16
-(images, crops, size, size), in the order of the images; beside the folders ``labels.npy``.
+(images, crops, size, size), in the order of the images; beside the folders ``labels.npy``. Codes
+of held-out images stand in folders of their own (`pcb.config.paths.held_out_part`), each with its
+labels: no training reads them, whatever becomes of them.
 """
 
 from collections.abc import Sequence
@@ -12,17 +14,27 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pcb.config.paths import token_part
+from pcb.config.paths import held_out_part, token_part
 from pcb.data.arrays import map_array
+from pcb.data.images import Split
 from pcb.errors import UserError
 from pcb.runtime.atomic import whole_files
 
 LABELS = "labels.npy"
 
 
-def token_shard(folder: Path, size: int, shard: int) -> Path:
+SHARDS = "[0-9]*.npy"
+"""Pattern of the names of shards."""
+
+
+def token_folder(folder: Path, size: int, split: Split = "train") -> Path:
+    """Return the folder of one scale of one split's codes."""
+    return folder / (token_part if split == "train" else held_out_part)(size)
+
+
+def token_shard(folder: Path, size: int, shard: int, split: Split = "train") -> Path:
     """Return the path of one shard of one scale."""
-    return folder / token_part(size) / f"{shard:05d}.npy"
+    return token_folder(folder, size, split) / f"{shard:05d}.npy"
 
 
 class Codes(Protocol):
@@ -48,11 +60,13 @@ class Codes(Protocol):
 class TokenCache:
     """Codes of some scales, read from memory maps as they are asked for."""
 
-    def __init__(self, folder: Path, sizes: Sequence[int]) -> None:
+    def __init__(self, folder: Path, sizes: Sequence[int], split: Split = "train") -> None:
         """Open a cache. Raises UserError naming what is missing, or differs between scales."""
         self.folder = folder
         self.sizes = tuple(sizes)
-        self.labels: NDArray[np.int64] = map_array(folder / LABELS, "tokens")
+        self._split: Split = split
+        beside = folder if split == "train" else token_folder(folder, self.sizes[-1], split)
+        self.labels: NDArray[np.int64] = map_array(beside / LABELS, "tokens")
         self._shards = {size: self._open(size) for size in self.sizes}
         counts = {len(self.labels), *(sum(map(len, maps)) for maps in self._shards.values())}
         if len(counts) > 1:
@@ -89,10 +103,8 @@ class TokenCache:
 
     def _open(self, size: int) -> list[NDArray[np.uint16]]:
         """Open the memory maps of one scale."""
-        paths = whole_files(self.folder / token_part(size), "*.npy")
+        folder = token_folder(self.folder, size, self._split)
+        paths = whole_files(folder, SHARDS)
         if not paths:
-            raise UserError(
-                f"{self.folder / token_part(size)}: no codes of scale {size}; "
-                "make the stage `tokens` again"
-            )
+            raise UserError(f"{folder}: no codes of scale {size}; make the stage `tokens` again")
         return [map_array(path, "tokens") for path in paths]

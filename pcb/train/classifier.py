@@ -1,4 +1,4 @@
-"""The objective of the miniature's feature extractor: digits told apart."""
+"""The objective of the miniature's feature extractor: classes told apart."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(kw_only=True)
 class ClassifierObjective(Objective[Batch]):
-    """A classifier in training, on random renderings of random digits.
+    """A classifier in training, on random crops of random images.
 
     images: (n, renderings, 3, H, W); labels: (n,).
     """

@@ -113,7 +113,7 @@ def test_local_file_overrides_key_by_key(tmp_path: Path) -> None:
         ("cluster: {partitoin: gpu}", "did you mean `partition`"),
         ("cluster: {tries: 0}", "cluster.tries = 0"),
         ("cluster: {stages: {sample: {array: 2, chunk: 2}}}", "sample: array cuts tasks up"),
-        ("cluster: {stages: {train: {chunk: 2}}}", "train.chunk: expected for sample and metrics"),
+        ("cluster: {stages: {train: {chunk: 2}}}", "train.chunk: expected for sample, metrics"),
         ("cluster: {on_interrupt: stay}", "cluster.on_interrupt = 'stay'"),
         ("presets: {}", "expected `cluster` and `files` alone"),
     ],

@@ -78,6 +78,8 @@ def test_setting_makes_stale_what_depends_on_it_and_nothing_else(
     settings = smoke.preset.points("ratio4")
     expected = {"train/ratio4", "report"}
     expected |= {f"{s}/ratio4/{point.name}" for s in ("sample", "metrics") for point in settings}
+    likely = smoke.preset.likelihood_points("ratio4")
+    expected |= {f"likelihood/ratio4/{point.name}" for point in likely}
     assert set(stale(changed)) == expected
     assert stale(changed) == stale(changed)
     make_all(changed)
@@ -127,7 +129,8 @@ def test_other_result_of_the_same_settings_reaches_its_readers(
     assert stale(smoke) == []
     run_task(train, smoke.preset, other, force=True)
     samples = [f"sample/ratio2/{point.name}" for point in smoke.preset.points("ratio2")]
-    assert set(stale(smoke)) == {*samples, "report"}
+    likely = [f"likelihood/ratio2/{p.name}" for p in smoke.preset.likelihood_points("ratio2")]
+    assert set(stale(smoke)) == {*samples, *likely, "report"}
     make_all(smoke)
     assert stale(smoke) == []
 
@@ -163,7 +166,7 @@ def test_folder_of_another_version_is_refused(folder: Path, smoke: Pipeline) -> 
     make_all(changed)
     shutil.rmtree("results/manifests")
     shutil.move("old", "results/manifests")  # As `git checkout` does, without `dvc checkout`.
-    with pytest.raises(UserError, match=r"train/ratio4 \(and \d more\): holds another.*dvc check"):
+    with pytest.raises(UserError, match=r"train/ratio4 \(and \d+ more\): holds another.*dvc check"):
         sync_times(smoke)
     assert "train/ratio4" in stale(changed)
 

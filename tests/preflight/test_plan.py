@@ -35,7 +35,26 @@ def paper() -> Pipeline:
 
 
 def test_the_token_cache_is_as_large_as_the_method_says(paper):
-    assert cost_of(paper.task("tokens"), paper.preset).bytes == 2 * 1_281_167 * 8_500
+    without = replace(paper.preset, likelihood=None)
+    task = Pipeline("paper", without).task("tokens")
+    assert cost_of(task, without).bytes == 2 * 1_281_167 * 8_500
+    # One crop of every validation image, at the same 850 tokens.
+    held_out = 2 * 50_000 * 850
+    found = cost_of(paper.task("tokens"), paper.preset).bytes
+    assert found == 2 * 1_281_167 * 8_500 + held_out
+
+
+def test_a_likelihood_is_a_pass_over_every_held_out_image(paper):
+    schedules = [
+        task for task in paper if task.name in ("likelihood/s-2x/k4", "likelihood/s-2x/k1")
+    ]
+    assert len(schedules) == 2
+    passes = flops.forward(
+        paper.preset.models["s-2x"].model, paper.preset.tokenizer.autoencoder, (1, 2, 4, 8, 16)
+    )
+    for task in schedules:
+        (work,) = cost_of(task, paper.preset).works
+        assert (work.flops, work.precision, work.width) == (50_000 * passes, "float32", 512)
 
 
 def test_training_is_epochs_times_images_times_a_step(paper):
