@@ -33,16 +33,15 @@ from benchmarks.pages import aligned, table_lines
 from benchmarks.sampling import (
     GUIDANCE,
     Sampling,
-    System,
     apart,
     codes_and_logits,
     drawn,
     model_and_schedule,
     observed,
-    own_part,
 )
 from benchmarks.stages import random_extractor, random_tokenizer
-from benchmarks.training import Way, random_objective, results_of, step_part
+from benchmarks.systems import System
+from benchmarks.training import random_objective, results_of, step_part
 from pcb.cli.main import Parser, run
 from pcb.config import Compute
 from pcb.config.loader import load_preset
@@ -63,6 +62,22 @@ _ROUNDS, _BUDGET = 3, 5.0
 _WHOLE_SECONDS = 530.0
 _LEAST_SECONDS = 8.0
 """Time left below which no section begins."""
+_SMALL = {
+    "width": 64,
+    "hidden_width": 256,
+    "heads": 4,
+    "blocks": 2,
+    "self_blocks": 1,
+    "cross_blocks": 1,
+    "codes": 64,
+    "classes": 10,
+    "grid": (6, 6),
+    "scales": (1, 2, 3),
+    "code_width": 32,
+    "steps": 12,
+    "channels": 32,
+}
+"""Of the other systems in a trial run, in place of their published sizes."""
 
 
 @dataclass
@@ -209,10 +224,10 @@ def _same_gradients(sheet: Sheet, run: str, precision: Precision, batch: int) ->
     torch._dynamo.reset()
     objective = random_objective(run, batch, sheet.device, precision)
     some, started = objective.batch(0).to(sheet.device), time.perf_counter()
-    losses_T, gradients = results_of(objective, Way(), some)
+    losses_T, gradients = results_of(objective, Compute(), some)
     synchronize(sheet.device)
     sheet.say(f"{run} {precision}", first_step_s=time.perf_counter() - started)
-    eager = Way(compiled=False, tiled=False)
+    eager = Compute(compile=False)
     others = {"eager": results_of(objective, eager, some)}
     if precision == "float32" and sheet.device.type == "cuda":
         exact = random_objective(run, batch, CPU, precision)
@@ -327,13 +342,15 @@ def systems(sheet: Sheet) -> None:
     """All systems of the table: one image, decoded or not, and a batch."""
     by_steps = sorted(catalog().values(), key=lambda system: system.steps)
     batches = ((2, True),) if sheet.tiny else ((1, False), (1, True), (64, False))
-    own = () if sheet.tiny else batches
+    own = (
+        []
+        if sheet.tiny
+        else [Sampling("L-2x", n, GUIDANCE, sheet.half, decoded=d) for n, d in batches]
+    )
     sheet.time(
-        [own_part("L-2x", batch, decoded=decoded) for batch, decoded in own]
+        [one.part_as_system() for one in own if not sheet.tiny]
         + [
-            System(
-                system.name, batch, decoded=decoded, precision=sheet.half, small=sheet.tiny
-            ).part()
+            System(system.name, batch, decoded, sheet.half, _SMALL if sheet.tiny else {}).part()
             for system in by_steps
             for batch, decoded in batches
         ]
@@ -386,7 +403,7 @@ def _alone(part: Part) -> Part:
     def make(device: torch.device) -> Case:
         case = part.make(device)
         name, run = next(iter(case.variants.items()))
-        return replace(case, variants={name: run}, differences=None)
+        return replace(case, variants={name: run}, compare=None)
 
     return replace(part, make=make)
 

@@ -59,6 +59,27 @@ def _add_generate(verbs: Verbs) -> None:
     parser.add_argument(
         "--count", type=int, metavar="N", help="images of each class; default: 4, or 1 above 64 px"
     )
+    _add_sampling(parser)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        help="of the transformer; default: the preset's, of a folder float32",
+    )
+    parser.add_argument(
+        "--tokenizer", type=Path, metavar="PATH", help="what decodes the codes of a model's folder"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"default: {OUT}/MODEL in this folder"
+    )
+    parser.add_argument(
+        "--animate", action="store_true", help="also a GIF of the images, block by block"
+    )
+    add_preset(parser)
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    """Let the verb be told how images are sampled."""
     cut = parser.add_mutually_exclusive_group()
     cut.add_argument(
         "--steps", type=int, nargs="+", metavar="T", help="serial steps (17); several make rows"
@@ -81,22 +102,6 @@ def _add_generate(verbs: Verbs) -> None:
     parser.add_argument(
         "--seed", type=int, metavar="S", help="default: that of the preset's sample sets"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16", "float16"),
-        help="of the transformer; default: the preset's, of a folder float32",
-    )
-    parser.add_argument(
-        "--tokenizer", type=Path, metavar="PATH", help="what decodes the codes of a model's folder"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help=f"default: {OUT}/MODEL in this folder"
-    )
-    parser.add_argument(
-        "--animate", action="store_true", help="also a GIF of the images, block by block"
-    )
-    add_preset(parser)
 
 
 def _generate(arguments: argparse.Namespace) -> int:

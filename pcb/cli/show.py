@@ -67,10 +67,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     cut = schedule.add_mutually_exclusive_group(required=True)
     cut.add_argument(
-        "--blocks",
-        type=read_blocks,
-        metavar="K",
-        help="blocks per scale, or a list such as 1,4,4,4,4",
+        "--blocks", type=read_blocks, metavar="K", help="blocks per scale, or a list: 1,4,4,4,4"
     )
     cut.add_argument("--total-steps", type=int, metavar="T", help="steps over all scales")
     schedule.add_argument(

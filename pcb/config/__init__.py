@@ -9,7 +9,7 @@ live with their stage and enter its key (`pcb.pipeline.tasks`); how fast it is c
 from pcb.config.base import Settings
 from pcb.config.cluster import Cluster, Resources
 from pcb.config.files import Files
-from pcb.config.images import Data, Digits, ImageNet, Photographs
+from pcb.config.images import Data, Digits, ImageFolder, ImageNet, Photographs
 from pcb.config.model import LearningRateStep, Model, ModelRun, Training
 from pcb.config.preset import Compute, Preset
 from pcb.config.scores import Claims, Classifier, Likelihood, Metrics
@@ -33,6 +33,7 @@ __all__ = [
     "Data",
     "Digits",
     "Files",
+    "ImageFolder",
     "ImageNet",
     "LearningRateStep",
     "Likelihood",

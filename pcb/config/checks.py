@@ -2,7 +2,7 @@
 
 import msgspec
 
-from pcb.config import ImageNet, Preset, SystemRun
+from pcb.config import ImageFolder, ImageNet, Preset, SystemRun
 from pcb.config.files import RELEASED_MODELS
 from pcb.config.seeds import model_and_seed
 from pcb.errors import UserError
@@ -128,8 +128,7 @@ def _check_likelihood(preset: Preset, place: str) -> None:
                     f"{place}.likelihood"
                 )
         return
-    data, asked = preset.data, preset.likelihood.images or 1
-    most = data.validation_images if isinstance(data, ImageNet) else data.reference_images
+    asked, most = preset.likelihood.images or 1, _held_out_images(preset)
     if most is not None and asked > most:
         raise UserError(f"{place}.likelihood.images = {asked}: there are {most} held-out images")
 
@@ -144,10 +143,28 @@ def _check_metrics(preset: Preset, place: str) -> None:
         )
     if metrics.extractor == "classifier" and isinstance(data, ImageNet):
         raise UserError(
-            f"{place}.metrics.extractor = 'classifier': it knows digits and photographs alone"
+            f"{place}.metrics.extractor = 'classifier': it is of digits, photographs and folders "
+            "of images, not of ImageNet"
         )
-    reference = metrics.reference_images if isinstance(data, ImageNet) else data.reference_images
     try:
-        metrics.check_counts(preset.sampling.images, reference)
+        metrics.check_counts(preset.sampling.images, _reference_images(preset))
     except ValueError as error:
         raise UserError(f"{place}.metrics: {error}") from None
+
+
+def _held_out_images(preset: Preset) -> int | None:
+    """Return how many images no model sees, None where a folder will show it."""
+    if isinstance(preset.data, ImageFolder):
+        return None
+    if isinstance(preset.data, ImageNet):
+        return preset.data.validation_images
+    return preset.data.reference_images
+
+
+def _reference_images(preset: Preset) -> int | None:
+    """Return how many images samples are compared with, None where a folder will show it."""
+    if isinstance(preset.data, ImageFolder) and preset.classifier is not None:
+        return None
+    if isinstance(preset.data, ImageNet | ImageFolder):
+        return preset.metrics.reference_images
+    return preset.data.reference_images

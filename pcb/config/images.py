@@ -50,6 +50,11 @@ class Digits(
         """Number of classes, labels 0 to num_classes - 1."""
         return 10
 
+    @property
+    def crops(self) -> int:
+        """Crops of a training image."""
+        return self.renderings
+
 
 class Photographs(
     Settings,
@@ -119,5 +124,41 @@ class ImageNet(
         """Side in pixels of the square that ten crops are cut from."""
         return int(self.crop_factor * self.image_size)
 
+    @property
+    def crops(self) -> int:
+        """Crops of a training image."""
+        return TEN_CROPS
 
-Data = Digits | Photographs | ImageNet
+
+class ImageFolder(
+    Settings, tag="folder", tag_field="kind", frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """Images of one's own, a sub-folder a class, read where they lie as ImageNet's are."""
+
+    folder: str
+    """From the project's root, or absolute. It enters the key as it stands here: another folder is
+    another data set, and a link keeps the name of one that lies elsewhere."""
+    num_classes: Positive
+    """Sub-folders that must be found; labels 0 to num_classes - 1 in the order of their names."""
+    image_size: Positive = 64
+    crop_factor: Annotated[float, Meta(ge=1)] = 1.1
+    """The shorter side is brought to int(crop_factor * image_size) before crops are cut."""
+    mirrored: bool = True
+    """Whether the five crops of an image - four corners, center - are also taken mirrored."""
+    held_out: Annotated[float, Meta(gt=0, lt=1)] = 0.1
+    """Fraction of each class's images that no model sees; a folder `val` replaces it."""
+    refused_share: Share = 0.01
+    """Fraction of the images that may be unreadable; they are listed and left out."""
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of the square that crops are cut from."""
+        return int(self.crop_factor * self.image_size)
+
+    @property
+    def crops(self) -> int:
+        """Crops of a training image."""
+        return TEN_CROPS if self.mirrored else TEN_CROPS // 2
+
+
+Data = Digits | Photographs | ImageNet | ImageFolder

@@ -190,17 +190,26 @@ def resolve(presets: Mapping[str, Any], name: str, source: str) -> dict[str, Any
 
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two trees: mappings key by key, anything else replaced; null removes a key."""
+    """Merge two trees: mappings key by key, anything else replaced; null removes a key.
+
+    A mapping of another `kind` replaces the one before: what that says is of its own kind.
+    """
     merged = dict(base)
     for key, value in override.items():
         if value is None:
             merged.pop(key, None)
         elif isinstance(value, Mapping):
             before = merged.get(key)
-            merged[key] = merge(before if isinstance(before, Mapping) else {}, value)
+            if not isinstance(before, Mapping) or _other_kind(before, value):
+                before = {}
+            merged[key] = merge(before, value)
         else:
             merged[key] = value
     return merged
+
+
+def _other_kind(before: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    return "kind" in value and value["kind"] != before.get("kind")
 
 
 def _entries(tree: Mapping[str, Any], place: str) -> dict[str, ModelRun | SystemRun]:

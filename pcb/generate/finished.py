@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from pcb.config import Autoencoder, Model
 from pcb.config.convert import convert
 from pcb.config.paths import ARTIFACTS, MANIFESTS
+from pcb.data.class_names import read_class_names
 from pcb.errors import UserError
 from pcb.generate.names import class_names
 from pcb.generate.pyramid import PyramidModel
@@ -121,7 +122,7 @@ def _class_names(results: Path, preset: str, classes: int) -> tuple[str, ...] | 
         root = results.parent.parent / MANIFESTS.name
         manifest = read_manifest(root / preset / "data" / "all.json")
     kind = None if manifest is None else manifest.settings.get("kind")
-    return class_names(kind, classes) or _folder_names(data, classes)
+    return class_names(kind, classes) or read_class_names(data) or _folder_names(data, classes)
 
 
 def _folder_names(data: Path, classes: int) -> tuple[str, ...] | None:

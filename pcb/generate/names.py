@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Sequence
 
+from pcb.config.images import PICTURES
 from pcb.errors import UserError
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -20,6 +21,8 @@ def class_names(kind: str | None, num_classes: int) -> tuple[str, ...] | None:
     """
     if kind == "digits" and num_classes == len(DIGITS):
         return DIGITS
+    if kind == "photographs" and num_classes == len(PICTURES):
+        return PICTURES
     if kind in ("imagenet", None) and num_classes == IMAGENET_CLASSES:
         return _imagenet_names()
     return None

@@ -95,5 +95,6 @@ class PyramidModel(ImageModel):
     ) -> NDArray[np.uint8]:
         # torch refuses to normalize a single image of one cell in groups of one channel.
         two_BT = np.repeat(codes_BT, 2, axis=0) if len(codes_BT) == 1 else codes_BT
-        frames = np.stack(drawing_frames(self.tokenizer, two_BT, self.schedule(options)))
+        order = self.transformer.settings.order
+        frames = np.stack(drawing_frames(self.tokenizer, two_BT, self.schedule(options), order))
         return frames[:, : len(codes_BT)].transpose(0, 1, 3, 4, 2)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pcb.config import (
     Autoencoder,
-    Digits,
+    ImageFolder,
     ImageNet,
     ModelRun,
     Photographs,
@@ -18,7 +18,7 @@ from pcb.config import (
     SystemRun,
     TokenizerTraining,
 )
-from pcb.config.images import TEN_CROPS
+from pcb.data.folder import find_images
 from pcb.order.schedule import num_tokens
 from pcb.pipeline.tasks import Task
 from pcb.preflight import flops, systems
@@ -44,10 +44,15 @@ class Work:
 
 
 def train_images(preset: Preset) -> int:
-    """Return the number of training images; ImageNet's where the settings take what there is."""
+    """Return the number of training images; ImageNet's where the settings take what there is.
+
+    Those of a folder are counted. Raises UserError if it is not there.
+    """
     data = preset.data
     if isinstance(data, ImageNet):
         return data.train_images or IMAGENET_TRAIN
+    if isinstance(data, ImageFolder):
+        return len(find_images(data).train)
     if isinstance(data, Photographs):
         return data.images
     # scikit-learn's 1,797 digits, less those that are held out.
@@ -61,6 +66,8 @@ def held_out_images(preset: Preset) -> int:
     data = preset.data
     if isinstance(data, ImageNet):
         return preset.likelihood.images or data.validation_images or IMAGENET_VALIDATION
+    if isinstance(data, ImageFolder):
+        return preset.likelihood.images or len(find_images(data).held_out)
     return preset.likelihood.images or data.reference_images
 
 
@@ -89,7 +96,10 @@ def _data(task: Task, preset: Preset) -> Cost:
     data = preset.data
     if isinstance(data, ImageNet):
         return Cost(bytes=_INDEX_ROW * (train_images(preset) + (data.validation_images or 0)))
-    images = train_images(preset) * _crops(preset) + data.reference_images
+    if isinstance(data, ImageFolder):
+        found = find_images(data)
+        return Cost(bytes=_INDEX_ROW * (len(found.train) + len(found.held_out)))
+    images = train_images(preset) * data.crops + data.reference_images
     return Cost(bytes=3 * data.image_size**2 * images)
 
 
@@ -103,14 +113,14 @@ def _reference(task: Task, preset: Preset) -> Cost:
     images = preset.metrics.reference_images
     inception = preset.metrics.extractor == "inception"
     features = Work(kind="features", flops=images * flops.INCEPTION)
-    kept = images if isinstance(preset.data, ImageNet) else 0
+    kept = images if inception else 0
     return Cost(works=(features,) if inception else (), bytes=_FLOAT * kept * _POOL)
 
 
 def _tokens(task: Task, preset: Preset) -> Cost:
     sizes = preset.all_sizes if preset.tokens.source == "cache" else ()
     splits = (
-        (train_images(preset) * _crops(preset), sizes),
+        (train_images(preset) * preset.data.crops, sizes),
         (held_out_images(preset), preset.likelihood_sizes),
     )
     encoding = _encoding(preset, sum(n * _pyramid(preset, sides) for n, sides in splits))
@@ -273,10 +283,3 @@ def _parameters(preset: Preset, model: str) -> int:
         preset.data.num_classes,
         preset.tokenizer.autoencoder,
     )
-
-
-def _crops(preset: Preset) -> int:
-    data = preset.data
-    if isinstance(data, ImageNet):
-        return TEN_CROPS
-    return data.renderings if isinstance(data, Digits) else data.crops

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from pcb.config import ImageNet, Photographs
+from pcb.config import ImageFolder, ImageNet, Photographs
 from pcb.config.images import PICTURES
 from pcb.config.loader import plain
 from pcb.pipeline.tasks import Task
@@ -40,6 +40,8 @@ from pcb.runtime.atomic import write_atomic
 
 WRITTEN = ("results", "fid_by_steps", "table1", "guidance", "mixing", "blocks", "models")
 """Tables that are also files, for use in a paper."""
+_NAMED = 20
+"""Most classes that are named."""
 _SHARED = ("data", "tokenizer", "reference", "tokens")
 
 
@@ -195,10 +197,12 @@ def _scores_note(evidence: Evidence) -> str:
 
 
 def _labels_note(evidence: Evidence) -> str:
-    """Say which class an image shows."""
+    """Say which class an image shows; those of a folder and of photographs have names."""
     data = evidence.preset.data
-    names = f": {', '.join(PICTURES)}" if isinstance(data, Photographs) else ""
-    return f"Image i shows class i mod {data.num_classes}{names}."
+    names = PICTURES if isinstance(data, Photographs) else evidence.class_names() or ()
+    named = ", ".join(f"{label} {name}" for label, name in enumerate(names[:_NAMED]))
+    more = ", …" if len(names) > _NAMED else ""
+    return f"Image i shows class i mod {data.num_classes}" + (f": {named}{more}." if named else ".")
 
 
 def _comparable_note(evidence: Evidence) -> str:
@@ -206,6 +210,13 @@ def _comparable_note(evidence: Evidence) -> str:
     if evidence.comparable:
         return "Measured cells are of ImageNet 256×256, as are the published ones."
     side = evidence.preset.data.image_size
+    if isinstance(evidence.preset.data, ImageFolder):
+        return (
+            f"The paper's experiments were not run here. This preset draws images like those of a "
+            f"folder of one's own, at {side}×{side}, and scores them with the features of a small "
+            "classifier trained on that folder: no number of it can be compared with a published "
+            "one. Its rows stand last and only show what was measured."
+        )
     if isinstance(evidence.preset.data, ImageNet):
         images = evidence.preset.sampling.images
         return (

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pcb.config import ImageNet, Sampling
+from pcb.config import ImageFolder, ImageNet, Sampling
+from pcb.data.class_names import CLASSES, read_class_names
 from pcb.pipeline.manifest import Manifest, read_manifest
 from pcb.pipeline.tasks import Pipeline, Task
 from pcb.report.rows import Row, make_row
@@ -76,6 +77,13 @@ class Evidence:
         path = task.artifact / name
         manifest = self.manifest(task)
         return path if manifest and name in manifest.files and path.is_file() else None
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """Return the names of a folder's classes, None if they are not here or there are none."""
+        if not isinstance(self.preset.data, ImageFolder):
+            return None
+        path = self.file("data", CLASSES)
+        return None if path is None else read_class_names(path.parent)
 
     def rows(self) -> list[Row]:
         """Return a row for every model and setting of the preset, in the order of params.yaml."""

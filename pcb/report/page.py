@@ -50,6 +50,8 @@ class StripView:
     description: str
     images: tuple[str, ...]
     """Addresses that hold a PNG each."""
+    has_columns: bool = False
+    """Whether these are pictures beside each other, of the grid's columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,16 @@ class GridView:
     title: str
     caption: str
     strips: tuple[StripView, ...]
+    columns: tuple[str, ...]
+    """What the pictures of every row show, in their order."""
+    per_strip: int
+    """Pictures in each PNG of a strip but perhaps the last."""
+    gap: int
+    """Pixels between two pictures in a PNG."""
+    commands: tuple[str, ...] = ()
+    """What makes the pictures again."""
+    classes: int = 0
+    """Number of classes, where a column is an image and its class goes round; 0 elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
