@@ -47,13 +47,13 @@ from pcb.config import Compute
 from pcb.config.loader import load_preset
 from pcb.data.arrays import to_uint8
 from pcb.errors import UserError
+from pcb.published.systems import catalog
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.device import pick_device
 from pcb.runtime.environment import package_versions
 from pcb.runtime.rendezvous import variables_of_ranks
 from pcb.sample.guidance import OFF
 from pcb.sample.pyramid import ALL_ON, sampler_for
-from pcb.systems.catalog import CATALOG
 
 Number = float | str | bool
 CPU = torch.device("cpu")
@@ -339,11 +339,17 @@ def metrics(sheet: Sheet) -> None:
 
 
 def systems(sheet: Sheet) -> None:
-    """The other systems of the table: one image, decoded or not, and a batch."""
-    by_steps = sorted(CATALOG.values(), key=lambda system: system.steps)
+    """All systems of the table: one image, decoded or not, and a batch."""
+    by_steps = sorted(catalog().values(), key=lambda system: system.steps)
     batches = ((2, True),) if sheet.tiny else ((1, False), (1, True), (64, False))
+    own = (
+        []
+        if sheet.tiny
+        else [Sampling("L-2x", n, GUIDANCE, sheet.half, decoded=d) for n, d in batches]
+    )
     sheet.time(
-        [
+        [one.part_as_system() for one in own if not sheet.tiny]
+        + [
             System(system.name, batch, decoded, sheet.half, _SMALL if sheet.tiny else {}).part()
             for system in by_steps
             for batch, decoded in batches
