@@ -13,9 +13,12 @@ from pcb.config.loader import plain
 from pcb.pipeline.tasks import Task
 from pcb.report.ablations import blocks_table, guidance_table, mixing_table
 from pcb.report.claims import decide
+from pcb.report.drawn import Drawn
 from pcb.report.evidence import Evidence
-from pcb.report.figures import Drawn, draw_figures
+from pcb.report.figures import draw_figures
 from pcb.report.grids import draw_grids
+from pcb.report.likelihood_figures import draw_likelihood
+from pcb.report.likelihood_tables import likelihood_table, price_table
 from pcb.report.page import FigureView, Page, TaskView, render
 from pcb.report.published import published_table
 from pcb.report.rows import Row, scores_json
@@ -36,7 +39,10 @@ from pcb.report.tables import (
 from pcb.report.verdict import Claim, claims_json
 from pcb.runtime.atomic import write_atomic
 
-WRITTEN = ("results", "fid_by_steps", "table1", "guidance", "mixing", "blocks", "models")
+WRITTEN = (
+    *("results", "fid_by_steps", "price_by_steps", "likelihood"),
+    *("table1", "guidance", "mixing", "blocks", "models"),
+)
 """Tables that are also files, for use in a paper."""
 _SHARED = ("data", "tokenizer", "reference", "tokens")
 
@@ -46,15 +52,18 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
 
     The same evidence gives the same bytes.
     """
-    rows = evidence.rows()
-    claims = decide(rows, evidence.preset.claims, comparable=evidence.comparable)
-    tables = _tables(evidence, rows)
+    rows, schedules = evidence.rows(), evidence.schedules()
+    claims = decide(
+        rows, evidence.preset.claims, schedules=schedules, comparable=evidence.comparable
+    )
+    tables = _tables(evidence, rows, schedules)
     write_atomic(folder / "metrics.csv", metrics_csv(rows))
     write_atomic(folder / "metrics.json", json.dumps(scores_json(rows), indent=1) + "\n")
     write_atomic(folder / "claims.json", json.dumps(claims_json(claims), indent=1) + "\n")
     for name in WRITTEN:
         _write_table(tables[name], folder / "tables")
-    figures = [_write_figure(drawn, folder / "figures") for drawn in draw_figures(evidence, rows)]
+    drawings = (*draw_likelihood(schedules), *draw_figures(evidence, rows))
+    figures = [_write_figure(drawn, folder / "figures") for drawn in drawings]
     grids = []
     for grid in draw_grids(evidence, rows):
         write_atomic(folder / "figures" / f"{grid.name}.png", grid.png())
@@ -82,7 +91,7 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
     return _summary(rows, claims)
 
 
-def _tables(evidence: Evidence, rows: Sequence[Row]) -> dict[str, Table]:
+def _tables(evidence: Evidence, rows: Sequence[Row], schedules: Sequence[Row]) -> dict[str, Table]:
     """Return the page's tables by name."""
     trained = {name: evidence.results("train", name) for name in evidence.preset.models}
     parameters = {
@@ -97,6 +106,8 @@ def _tables(evidence: Evidence, rows: Sequence[Row]) -> dict[str, Table]:
     tables = (
         results_table(rows),
         steps_table(rows),
+        price_table(schedules),
+        likelihood_table(schedules),
         published_table(
             rows,
             parameters,

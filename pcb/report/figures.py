@@ -2,9 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
-from matplotlib.figure import Figure
 
 from pcb.report.curves import (
     chosen_codes_figure,
@@ -14,6 +11,7 @@ from pcb.report.curves import (
     tokenizer_figure,
     training_figure,
 )
+from pcb.report.drawn import Drawn
 from pcb.report.evidence import Evidence
 from pcb.report.maps import FEW, fid_map, guidance_figure, guided_lines, usage_figure
 from pcb.report.order_figures import order_figure, steps_figure
@@ -26,18 +24,6 @@ BARS = (
     " Bars are one standard error, from a bootstrap over the generated images; what another seed "
     "of training would give is not in them."
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """A figure, where it stands and what it says."""
-
-    name: str
-    section: str
-    title: str
-    caption: str
-    figure: Figure
-    wide: bool = False
 
 
 def draw_figures(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
