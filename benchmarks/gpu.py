@@ -33,7 +33,6 @@ from benchmarks.pages import aligned, table_lines
 from benchmarks.sampling import (
     GUIDANCE,
     Sampling,
-    System,
     apart,
     codes_and_logits,
     drawn,
@@ -41,19 +40,20 @@ from benchmarks.sampling import (
     observed,
 )
 from benchmarks.stages import random_extractor, random_tokenizer
-from benchmarks.training import Way, random_objective, results_of, step_part
+from benchmarks.systems import System
+from benchmarks.training import random_objective, results_of, step_part
 from pcb.cli.main import Parser, run
 from pcb.config import Compute
 from pcb.config.loader import load_preset
 from pcb.data.arrays import to_uint8
 from pcb.errors import UserError
+from pcb.published.systems import catalog
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.device import pick_device
 from pcb.runtime.environment import package_versions
 from pcb.runtime.rendezvous import variables_of_ranks
 from pcb.sample.guidance import OFF
 from pcb.sample.pyramid import ALL_ON, sampler_for
-from pcb.systems.catalog import CATALOG
 
 Number = float | str | bool
 CPU = torch.device("cpu")
@@ -62,6 +62,22 @@ _ROUNDS, _BUDGET = 3, 5.0
 _WHOLE_SECONDS = 530.0
 _LEAST_SECONDS = 8.0
 """Time left below which no section begins."""
+_SMALL = {
+    "width": 64,
+    "hidden_width": 256,
+    "heads": 4,
+    "blocks": 2,
+    "self_blocks": 1,
+    "cross_blocks": 1,
+    "codes": 64,
+    "classes": 10,
+    "grid": (6, 6),
+    "scales": (1, 2, 3),
+    "code_width": 32,
+    "steps": 12,
+    "channels": 32,
+}
+"""Of the other systems in a trial run, in place of their published sizes."""
 
 
 @dataclass
@@ -208,10 +224,10 @@ def _same_gradients(sheet: Sheet, run: str, precision: Precision, batch: int) ->
     torch._dynamo.reset()
     objective = random_objective(run, batch, sheet.device, precision)
     some, started = objective.batch(0).to(sheet.device), time.perf_counter()
-    losses_T, gradients = results_of(objective, Way(), some)
+    losses_T, gradients = results_of(objective, Compute(), some)
     synchronize(sheet.device)
     sheet.say(f"{run} {precision}", first_step_s=time.perf_counter() - started)
-    eager = Way(compiled=False, tiled=False)
+    eager = Compute(compile=False)
     others = {"eager": results_of(objective, eager, some)}
     if precision == "float32" and sheet.device.type == "cuda":
         exact = random_objective(run, batch, CPU, precision)
@@ -323,14 +339,18 @@ def metrics(sheet: Sheet) -> None:
 
 
 def systems(sheet: Sheet) -> None:
-    """The other systems of the table: one image, decoded or not, and a batch."""
-    by_steps = sorted(CATALOG.values(), key=lambda system: system.steps)
+    """All systems of the table: one image, decoded or not, and a batch."""
+    by_steps = sorted(catalog().values(), key=lambda system: system.steps)
     batches = ((2, True),) if sheet.tiny else ((1, False), (1, True), (64, False))
+    own = (
+        []
+        if sheet.tiny
+        else [Sampling("L-2x", n, GUIDANCE, sheet.half, decoded=d) for n, d in batches]
+    )
     sheet.time(
-        [
-            System(
-                system.name, batch, decoded=decoded, precision=sheet.half, small=sheet.tiny
-            ).part()
+        [one.part_as_system() for one in own if not sheet.tiny]
+        + [
+            System(system.name, batch, decoded, sheet.half, _SMALL if sheet.tiny else {}).part()
             for system in by_steps
             for batch, decoded in batches
         ]
@@ -383,7 +403,7 @@ def _alone(part: Part) -> Part:
     def make(device: torch.device) -> Case:
         case = part.make(device)
         name, run = next(iter(case.variants.items()))
-        return replace(case, variants={name: run}, differences=None)
+        return replace(case, variants={name: run}, compare=None)
 
     return replace(part, make=make)
 

@@ -14,7 +14,7 @@ from benchmarks.machine import measure_machine
 from benchmarks.measure import FAST, Case, Measured, Part, Results, measure_part
 from benchmarks.sampling import drawn, random_model
 from benchmarks.stages import read_tokens
-from benchmarks.training import Team, random_objective
+from benchmarks.training import random_objective, step_of_ranks
 from pcb.config.loader import load_preset
 from pcb.errors import UserError
 from pcb.metrics.frechet import frechet_distance
@@ -31,60 +31,58 @@ _READ = 64
 _RANKS_BATCH = 16
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Curve:
     """Time of a call, and peak memory, against the number that `against` names.
 
-    points: that number -> what makes the call ready. cpu_alone: whether it says nothing of a GPU.
+    points: that number -> what makes the call ready.
     """
 
     name: str
     title: str
     against: str
     points: Mapping[int, Callable[[torch.device], Case]]
-    cpu_alone: bool = False
 
 
 def curves() -> tuple[Curve, ...]:
-    """Return all curves, in the order in which they are drawn."""
+    """Return all curves, in the order in which they are plotted."""
     tokens = {num_tokens(load_preset("paper").models[_MODEL].model.sizes(g)): g for g in _GRIDS}
     return (
         Curve(
-            name="training",
-            title="training step, S-2x, one image",
-            against="tokens",
-            points={count: partial(_training, grid) for count, grid in tokens.items()},
+            "training",
+            "training step, S-2x, one image",
+            "tokens",
+            {count: partial(_training, grid) for count, grid in tokens.items()},
         ),
         Curve(
-            name="sampling",
-            title="drawing one image, S-2x, four blocks per scale",
-            against="tokens",
-            points={count: partial(_sampling, grid, 1) for count, grid in tokens.items()},
+            "sampling",
+            "sampling one image, S-2x, four blocks per scale",
+            "tokens",
+            {count: partial(_sampling, grid, 1) for count, grid in tokens.items()},
         ),
         Curve(
-            name="batch",
-            title="drawing a batch, S-2x, 256 pixels",
-            against="images of a batch",
-            points={images: partial(_sampling, 16, images) for images in (1, 2, 4, 8, 16)},
+            "batch",
+            "sampling a batch, S-2x, 256 pixels",
+            "images of a batch",
+            {images: partial(_sampling, 16, images) for images in (1, 2, 4, 8, 16)},
         ),
         Curve(
-            name="scoring",
-            title="Fréchet distance, precision and recall",
-            against="generated images",
-            points={images: partial(_scoring, images) for images in (2500, 5000, 10_000)},
+            "scoring",
+            "Fréchet distance, precision and recall",
+            "generated images",
+            {images: partial(_scoring, images) for images in (2500, 5000, 10_000)},
         ),
         Curve(
-            name="tokens",
-            title=f"reading the codes of {_READ} images",
-            against="images in the cache",
-            points={images: partial(read_tokens, images, _READ) for images in (1024, 4096, 16384)},
+            "tokens",
+            f"reading the codes of {_READ} images",
+            "images in the cache",
+            {images: partial(read_tokens, images, _READ) for images in (1024, 4096, 16384)},
         ),
         Curve(
-            name="ranks",
-            title=f"training step, miniature, {_RANKS_BATCH} images in all",
-            against="ranks",
-            points={world: partial(_ranks, world) for world in (1, 2)},
-            cpu_alone=True,
+            "ranks",
+            f"training step, miniature, {_RANKS_BATCH} images in all",
+            "ranks",
+            {world: partial(_ranks, world) for world in (1, 2)},
         ),
     )
 
@@ -97,7 +95,7 @@ def _training(grid: int, device: torch.device) -> Case:
 
 
 def _sampling(grid: int, images: int, device: torch.device) -> Case:
-    """Draw images of this many tokens a side, without guidance."""
+    """Sample images of this many tokens a side, without guidance."""
     preset = load_preset("paper")
     schedule = schedule_from_blocks(preset.models[_MODEL].model.sizes(grid), _BLOCKS)
     model = random_model(preset, _MODEL, schedule.sizes).to(device).eval().requires_grad_(False)
@@ -121,8 +119,8 @@ def _scoring(images: int, device: torch.device) -> Case:
 
 
 def _ranks(world: int, _: torch.device) -> Case:
-    """Take steps as the first of so many processes, a thread each, that share a batch."""
-    return Case(variants={FAST: Team.start(world, _RANKS_BATCH).step}, items=_RANKS_BATCH)
+    """Take steps as the first of so many processes that share a batch."""
+    return Case(variants={FAST: step_of_ranks(world, _RANKS_BATCH)}, items=_RANKS_BATCH)
 
 
 Points = list[tuple[int, Measured]]
@@ -134,21 +132,21 @@ def measure_growth(names: Sequence[str], device: torch.device, threads: int) -> 
 
     Raises UserError for a name that no curve has.
     """
-    known = {curve.name: curve for curve in curves() if device.type == "cpu" or not curve.cpu_alone}
+    known = {curve.name: curve for curve in curves()}
+    if device.type != "cpu":
+        del known["ranks"]  # They share the cores of a CPU.
     unknown = set(names) - set(known)
     if unknown:
         there = ", ".join(known)
         raise UserError(f"benchmarks --growth {min(unknown)}: no such curve; there are {there}")
     torch.set_num_threads(threads)
-    chosen = [curve for name, curve in known.items() if not names or name in names]
     found = []
     # What a process has held once it may keep, so the next point would seem to hold it too.
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as fresh:
-        for curve in chosen:
-            for number in curve.points:
-                print(f"benchmarks: {curve.name}/{number}", file=sys.stderr, flush=True)
-                point = fresh.submit(measure_point, curve.name, number, device, threads)
-                found.append(point.result())
+        for name in names or known:
+            for number in known[name].points:
+                print(f"benchmarks: {name}/{number}", file=sys.stderr, flush=True)
+                found.append(fresh.submit(measure_point, name, number, device, threads).result())
     return Results(machine=measure_machine(device, ["float32"]), parts=tuple(found))
 
 

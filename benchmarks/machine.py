@@ -1,10 +1,10 @@
 """What a machine does at best: rates measured in the same run as the parts that they bound."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import starmap
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +21,9 @@ Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 """Of tensors; `tf32` rounds those that float32 convolutions multiply."""
 
 _SECONDS = 0.2
-_MATRIX_SIDES = {"cpu": (512, 1024, 2048), "cuda": (8192,)}
-_CONVOLVED = {"cpu": ((1, 512, 16), (1, 512, 64)), "cuda": ((64, 512, 64),)}
+_SIDES = {"cpu": ((512,), (1024,), (2048,)), "cuda": ((8192,),)}
+"""Of square matrices."""
+_SHAPES = {"cpu": ((1, 512, 16), (1, 512, 64)), "cuda": ((64, 512, 64),)}
 """Images, channels and side."""
 _LONG = 0.1
 """Seconds of a call after which nothing larger is tried: some CPUs emulate 16 bits."""
@@ -61,9 +62,8 @@ class Machine(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def best(self, other: "Machine") -> "Machine":
         """Return this machine with the higher of two measurements of each rate."""
 
-        def higher(rates: Mapping[str, float], others: Mapping[str, float]) -> dict[str, float]:
-            names = sorted({*rates, *others})
-            return {name: max(rates.get(name, 0), others.get(name, 0)) for name in names}
+        def higher(rates: dict[str, float], others: dict[str, float]) -> dict[str, float]:
+            return rates | {name: max(rates.get(name, 0), others[name]) for name in others}
 
         return replace(
             self,
@@ -90,54 +90,49 @@ def measure_machine(device: torch.device, precisions: Iterable[str]) -> Machine:
         versions=package_versions(),
         commit=commit,
         modified=modified,
-        matrix={name: _matrix_rate(device, name) for name in names},
-        convolution={name: _convolution_rate(device, name) for name in names},
+        matrix={name: _best_rate(_matrix_product, _SIDES, device, name) for name in names},
+        convolution={name: _best_rate(_convolution, _SHAPES, device, name) for name in names},
         bandwidth=_bandwidth(device),
     )
 
 
-def _matrix_rate(device: torch.device, precision: str) -> float:
-    def prepared(side: int) -> tuple[float, Callable[[], object]]:
-        a, b = (torch.randn(side, side, device=device).to(_dtype(precision)) for _ in range(2))
-        out = torch.empty_like(a)
-        return 2 * side**3, lambda: torch.mm(a, b, out=out)
-
-    return _best_rate(map(prepared, _MATRIX_SIDES[device.type]), device, precision)
+Problem = tuple[float, Callable[[], object]]
+"""Operations, and the call that does them."""
 
 
-def _convolution_rate(device: torch.device, precision: str) -> float:
-    """Return that of channels last, which suits most libraries best."""
+def _matrix_product(device: torch.device, dtype: torch.dtype, side: int) -> Problem:
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    return 2 * side**3, lambda: torch.mm(a, b, out=out)
 
-    def prepared(images: int, channels: int, side: int) -> tuple[float, Callable[[], object]]:
-        shapes = (images, channels, side, side), (channels, channels, 3, 3)
-        x, weight = (
-            torch.randn(shape, device=device).to(
-                _dtype(precision), memory_format=torch.channels_last
-            )
-            for shape in shapes
-        )
-        operations = 2 * images * side**2 * 9 * channels**2
-        return operations, lambda: F.conv2d(x, weight, padding=1)
 
-    return _best_rate(starmap(prepared, _CONVOLVED[device.type]), device, precision)
+def _convolution(
+    device: torch.device, dtype: torch.dtype, images: int, channels: int, side: int
+) -> Problem:
+    """Channels last suit most libraries best."""
+    x, weight = (
+        torch.randn(shape, device=device).to(dtype, memory_format=torch.channels_last)
+        for shape in ((images, channels, side, side), (channels, channels, 3, 3))
+    )
+    return 2 * images * side**2 * 9 * channels**2, lambda: F.conv2d(x, weight, padding=1)
 
 
 def _best_rate(
-    sizes: Iterable[tuple[float, Callable[[], object]]], device: torch.device, precision: str
+    problem: Callable[..., Problem],
+    sizes: Mapping[str, Iterable[tuple[int, ...]]],
+    device: torch.device,
+    precision: str,
 ) -> float:
-    """Return the best rate of calls of growing size, each with its operations."""
+    """Return the best rate in problems of growing size."""
     best = 0.0
-    for operations, run in sizes:
+    for size in sizes[device.type]:
+        operations, run = problem(device, DTYPES.get(precision, torch.float32), *size)
         with convolutions_in(precision):
             seconds = _fastest(run, device)
         best = max(best, operations / seconds)
         if seconds > _LONG:
             break
     return best
-
-
-def _dtype(precision: str) -> torch.dtype:
-    return DTYPES.get(precision, torch.float32)
 
 
 def _bandwidth(device: torch.device) -> float:
@@ -150,10 +145,10 @@ def _bandwidth(device: torch.device) -> float:
 def _fastest(run: Callable[[], object], device: torch.device) -> float:
     """Return the seconds of the fastest call; noise only ever adds to what a machine can do."""
     run()
-    started, found = time.perf_counter(), list[float]()
-    while not found or time.perf_counter() - started < _SECONDS:
-        found.append(seconds_of(run, device))
-    return min(found)
+    started, best = time.perf_counter(), math.inf
+    while best == math.inf or time.perf_counter() - started < _SECONDS:
+        best = min(best, seconds_of(run, device))
+    return best
 
 
 def seconds_of(run: Callable[[], object], device: torch.device, calls: int = 1) -> float:

@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median, quantiles
-from typing import Literal
+from statistics import median
+from typing import Any, Literal
 
 import torch
 from msgspec.structs import replace
@@ -47,16 +47,26 @@ class Case:
 
     variants: name -> a call that handles `items` items; the first is the program as it is, and
     ratios are those of the others' time to its. phases: its least work, empty where no bound is
-    known. facts: further numbers about it. differences: measures how far each other variant's
-    results are from the first one's. graphed: its memory is in CUDA graphs.
+    known. facts: further numbers about it. compare: how far a result is from the first variant's.
+    outputs: name -> what makes the results that are compared, where the variants' own do not do.
+    graphed: its memory is in CUDA graphs.
     """
 
-    variants: Mapping[str, Callable[[], object]]
+    variants: Mapping[str, Callable[[], Any]]
     items: int
     phases: Sequence[Phase] = ()
-    facts: Mapping[str, float] | None = None
-    differences: Callable[[], dict[str, dict[str, float]]] | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
+    compare: Callable[[Any, Any], dict[str, float]] | None = None
+    outputs: Mapping[str, Callable[[], Any]] | None = None
     graphed: bool = False
+
+    def differences(self) -> dict[str, dict[str, float]]:
+        """Return how far the results of each other variant are from the first one's."""
+        if self.compare is None:
+            return {}
+        (_, output), *others = (self.outputs or self.variants).items()
+        first = output()
+        return {name: self.compare(first, other()) for name, other in others}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +78,8 @@ class Part:
     """
 
     name: str
-    item: str
     make: Callable[[torch.device], Case]
+    item: str = "images"
     precision: Precision = "float32"
     kind: Kind | None = None
     width: int | None = None
@@ -117,6 +127,11 @@ class Measured(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return sum(phase.flops for phase in self.phases)
 
     @property
+    def rate(self) -> float:
+        """Operations per second."""
+        return self.flops / self.median
+
+    @property
     def fraction(self) -> float | None:
         """Bound over median: 1 is as fast as the machine allows."""
         return None if self.bound is None else self.bound / self.median
@@ -153,17 +168,17 @@ def measure(
     results = Results(machine=measure_machine(device, precisions), parts=())
     for number, part in enumerate(parts, 1):
         print(f"benchmarks: {part.name}", file=sys.stderr, flush=True)
-        machine, found = (
-            results.machine,
-            (*results.parts, measure_part(part, device, rounds, budget)),
-        )
+        found = (*results.parts, measure_part(part, device, rounds, budget))
+        machine = results.machine
         if number % _MACHINE_EVERY == 0 or number == len(parts):
             machine = machine.best(measure_machine(device, precisions))
-        bounds = (machine.bound(known.phases, known.precision) or None for known in found)
-        bounded = (replace(known, bound=bound) for known, bound in zip(found, bounds, strict=True))
-        results = Results(machine=machine, parts=tuple(bounded))
+        results = Results(machine=machine, parts=tuple(_bounded(known, machine) for known in found))
         keep(results)
     return results
+
+
+def _bounded(part: Measured, machine: Machine) -> Measured:
+    return replace(part, bound=machine.bound(part.phases, part.precision) or None)
 
 
 def measure_part(part: Part, device: torch.device, rounds: int, budget: float) -> Measured:
@@ -174,8 +189,21 @@ def measure_part(part: Part, device: torch.device, rounds: int, budget: float) -
     try:
         with convolutions_in(part.precision):
             case = part.make(device)
-            found = _measure_case(found, case, device, rounds, budget)
-            del case
+            run = next(iter(case.variants.values()))
+            run()
+            held, memory = peak_memory(run, device, graphed=case.graphed)
+            found = replace(
+                found,
+                items=case.items,
+                seconds=interleaved(case.variants, device, rounds, budget),
+                differences=case.differences(),
+                phases=tuple(case.phases),
+                operators=operator_fraction(run, device) if case.phases else None,
+                memory=memory,
+                held=held,
+                facts=dict(case.facts),
+            )
+            del case, run
     except Exception as error:  # Running out of a GPU's memory among them.
         reason = (str(error).splitlines() or [""])[0]
         found = replace(found, failure=f"{type(error).__name__}: {reason}"[:200])
@@ -183,55 +211,27 @@ def measure_part(part: Part, device: torch.device, rounds: int, budget: float) -
     return found
 
 
-def _measure_case(
-    found: Measured, case: Case, device: torch.device, rounds: int, budget: float
-) -> Measured:
-    run = next(iter(case.variants.values()))
-    run()
-    held, memory = peak_memory(run, device, graphed=case.graphed)
-    return replace(
-        found,
-        items=case.items,
-        seconds=interleaved(case, device, rounds, budget),
-        differences=case.differences() if case.differences else {},
-        phases=tuple(case.phases),
-        operators=operator_fraction(run, device) if case.phases else None,
-        memory=memory,
-        held=held,
-        facts=dict(case.facts or {}),
-    )
-
-
 def interleaved(
-    case: Case, device: torch.device, rounds: int, budget: float
+    variants: Mapping[str, Callable[[], object]], device: torch.device, rounds: int, budget: float
 ) -> dict[str, tuple[float, ...]]:
     """Return the seconds of every variant, one entry a round, after an unmeasured call of each.
 
     A round runs all variants in turn, so that whatever slows the machine down slows all of them.
     Once `budget` seconds are spent, three rounds must do.
     """
-    started = time.perf_counter()
-    once: dict[str, float] = {}
-    for name, run in case.variants.items():
-        once[name] = seconds_of(run, device)
-        if once[name] < _LONG or device.type == "cuda":
-            once[name] = seconds_of(run, device)
-    calls = {name: math.ceil(_SHORT / max(seconds, 1e-7)) for name, seconds in once.items()}
-    found: dict[str, list[float]] = {name: [] for name in case.variants}
+    started, calls = time.perf_counter(), dict[str, int]()
+    for name, run in variants.items():
+        seconds = seconds_of(run, device)
+        if seconds < _LONG or device.type == "cuda":
+            seconds = seconds_of(run, device)
+        calls[name] = math.ceil(_SHORT / max(seconds, 1e-7))
+    found: dict[str, list[float]] = {name: [] for name in variants}
     for done in range(rounds):
         if done >= _LEAST_ROUNDS and time.perf_counter() - started > budget:
             break
-        for name, run in case.variants.items():
+        for name, run in variants.items():
             found[name].append(seconds_of(run, device, calls[name]))
     return {name: tuple(seconds) for name, seconds in found.items()}
-
-
-def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the lower quartile, the median and the upper quartile."""
-    if len(values) < 2:
-        return values[0], values[0], values[0]
-    low, middle, high = quantiles(values, n=4, method="inclusive")
-    return low, middle, high
 
 
 def peak_memory(

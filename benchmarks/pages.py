@@ -7,18 +7,21 @@ machine of a kind, the latter on the same processor.
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from benchmarks.growth import Points, measured_curves
 from benchmarks.machine import Machine
-from benchmarks.measure import BASELINE, Measured, Results, quartiles
+from benchmarks.measure import BASELINE, Measured, Results
 from pcb.errors import UserError
 from pcb.preflight.rates import RATES, read_stored, stored_precision, stored_width
 from pcb.report.marked import put_between
+from pcb.report.times import TIMES
 from pcb.runtime.atomic import write_atomic
 
 if TYPE_CHECKING:
@@ -36,23 +39,22 @@ ALLOWED_LOSS = 0.2
 
 _PARTS = ("part", "median", "quartiles", "items/s", "bound", "fraction", "operators", "peak memory")
 _VARIANTS = ("part", "variant", "median", "ratio", "differences from the first")
+_FACTS = ("part", "what", "number")
 _CURVES = ("curve", "against", "number", "median of a call", "grows as", "peak memory")
 
 
 def table_lines(results: Results) -> Iterator[str]:
     """Yield the machine, a row for each part, and one for each of its other variants."""
+    parts = results.parts
     yield from machine_lines(results.machine)
-    yield ""
-    yield from aligned([_PARTS, *map(_row, results.parts)])
-    others = [row for part in results.parts for row in _variant_rows(part)]
-    if others:
-        yield ""
-        yield from aligned([_VARIANTS, *others])
-    facts = [(p.name, what, f"{n:.4g}") for p in results.parts for what, n in p.facts.items()]
-    if facts:
-        yield ""
-        yield from aligned([("part", "what", "number"), *facts])
-    failures = [f"{part.name} failed: {part.failure}" for part in results.parts if part.failure]
+    for header, rows in (
+        (_PARTS, [_row(part) for part in parts]),
+        (_VARIANTS, [row for part in parts for row in _variant_rows(part)]),
+        (_FACTS, [(p.name, what, f"{n:.4g}") for p in parts for what, n in p.facts.items()]),
+    ):
+        if rows:
+            yield from ("", *aligned([header, *rows]))
+    failures = [f"{part.name} failed: {part.failure}" for part in parts if part.failure]
     if failures:
         yield from ("", *failures)
 
@@ -64,7 +66,7 @@ def machine_lines(machine: Machine) -> Iterator[str]:
         return ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in rates.items())
 
     packages = ", ".join(f"{name} {machine.versions[name]}" for name in ("pcb", "python", "torch"))
-    threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
+    threads = f"{machine.threads} thread{'s' if machine.threads > 1 else ''}"
     where = "" if machine.kind == "cuda" else f", {threads} on {machine.cores} cores"
     yield f"{machine.name}{where}; {packages}."
     yield f"Matrix products {listed(machine.matrix)};"
@@ -75,12 +77,12 @@ def machine_lines(machine: Machine) -> Iterator[str]:
 def _row(part: Measured) -> tuple[str, ...]:
     if part.failure is not None:
         return (part.name, "failed", *("-" for _ in _PARTS[2:]))
-    low, middle, high = quartiles(part.first)
+    low, high = np.quantile(part.first, (0.25, 0.75))
     return (
         part.name,
-        time_text(middle),
+        time_text(part.median),
         f"{time_text(low)} .. {time_text(high)}",
-        f"{part.items / middle:.3g} {part.item}/s",
+        f"{part.items / part.median:.3g} {part.item}/s",
         "-" if part.bound is None else time_text(part.bound),
         _percent(part.fraction),
         _percent(part.operators),
@@ -92,8 +94,13 @@ def _variant_rows(part: Measured) -> Iterator[tuple[str, ...]]:
     for variant, seconds in list(part.seconds.items())[1:]:
         differences = part.differences.get(variant, {})
         text = ", ".join(f"{what} {value:.2g}" for what, value in differences.items())
-        ratio = f"{part.ratio(variant):.2f}"
-        yield part.name, variant, time_text(quartiles(seconds)[1]), ratio, text or "-"
+        yield (
+            part.name,
+            variant,
+            time_text(median(seconds)),
+            f"{part.ratio(variant):.2f}",
+            text or "-",
+        )
 
 
 def _percent(fraction: float | None) -> str:
@@ -116,43 +123,30 @@ def time_text(seconds: float) -> str:
     return f"{seconds / 1e-6:.3g} us"
 
 
-def aligned(rows: Sequence[Iterable[str]]) -> Iterator[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield a Markdown table; the first row is its header, all columns but the first go right."""
-    cells = [list(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     marks = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    for row in (cells[0], marks, *cells[1:]):
-        first, *rest = zip(row, widths, strict=True)
-        padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
-        yield f"| {' | '.join(padded)} |"
+    for name, *numbers in (rows[0], marks, *rows[1:]):
+        cells = [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)]
+        yield f"| {' | '.join([name.ljust(widths[0]), *cells])} |"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Loss:
-    """A ratio that is smaller than the stored one by more than is allowed."""
+def losses(stored: Mapping[str, Mapping[str, Any]], results: Results) -> Iterator[tuple[str, str]]:
+    """Yield a part's name, and what of it was lost, for every ratio that is too small.
 
-    part: str
-    what: str
-    stored: float
-    found: float
-
-    def __str__(self) -> str:
-        loss = 100 * (1 - self.found / self.stored)
-        return f"{self.part}: {self.what} {self.found:.3g}, was {self.stored:.3g} (-{loss:.0f} %)"
-
-
-def losses(stored: Mapping[str, Mapping[str, Any]], results: Results) -> Iterator[Loss]:
-    """Yield every ratio that was lost, all of a part that failed; what is not stored cannot be."""
+    All of a part that failed is lost; what is not stored cannot be. Fractions of the bound are
+    compared on the same processor alone.
+    """
     for part in results.parts:
-        before = stored.get(part.name, {})
-        found = _ratios_of(part)
-        for what in (BASELINE, "fraction"):
-            elsewhere = what == "fraction" and before.get("machine") != results.machine.name
-            known = 0.0 if part.failure else found.get(what)
-            if what not in before or elsewhere or known is None:
-                continue
-            if known < (1 - ALLOWED_LOSS) * before[what]:
-                yield Loss(part=part.name, what=what, stored=before[what], found=known)
+        before, found = stored.get(part.name, {}), _ratios_of(part)
+        compared = {BASELINE, "fraction"} & set(before)
+        if before.get("machine") != results.machine.name:
+            compared -= {"fraction"}
+        for what in sorted(compared):
+            was, now = before[what], 0.0 if part.failure else found.get(what, before[what])
+            if now < (1 - ALLOWED_LOSS) * was:
+                yield part.name, f"{what} {now:.3g}, was {was:.3g} (-{100 * (1 - now / was):.0f} %)"
 
 
 def _ratios_of(part: Measured) -> dict[str, float]:
@@ -160,7 +154,7 @@ def _ratios_of(part: Measured) -> dict[str, float]:
     if part.failure is not None:
         return {}
     found = {BASELINE: part.ratio(BASELINE), "fraction": part.fraction}
-    return {what: value for what, value in found.items() if value is not None}
+    return {what: round(value, 4) for what, value in found.items() if value is not None}
 
 
 def read_ratios(kind: str, path: Path = RATIOS) -> dict[str, dict[str, Any]]:
@@ -176,10 +170,9 @@ def store_ratios(results: Results, path: Path = RATIOS) -> None:
     stored = read_stored(path)
     own = stored.setdefault(results.machine.kind, {})
     for part in results.parts:
-        if _ratios_of(part):
-            rounded = {what: round(value, 4) for what, value in _ratios_of(part).items()}
-            own[part.name] = {**rounded, "machine": results.machine.name}
-    write_atomic(path, json.dumps(stored, indent=2, sort_keys=True) + "\n")
+        if ratios := _ratios_of(part):
+            own[part.name] = {**ratios, "machine": results.machine.name}
+    _store(stored, path)
 
 
 def store_rates(results: Results, path: Path = RATES) -> None:
@@ -188,15 +181,45 @@ def store_rates(results: Results, path: Path = RATES) -> None:
         return
     stored = read_stored(path)
     own = stored.setdefault(_short(results.machine.name), {})
-    measured = [part for part in results.parts if part.failure is None]
-    rated = [(part.flops / part.median, part) for part in measured if part.flops]
-    for rate, part in sorted(rated, key=lambda both: both[0]):  # The fastest is written last.
+    rated = [part for part in results.parts if part.flops and not part.failure]
+    for part in sorted(rated, key=lambda part: part.rate):  # The fastest is written last.
         if part.kind is None:
             continue
         what = f"`python -m benchmarks {part.name}` on {results.machine.name}, {part.precision}"
         of_kind = own.setdefault(part.kind, {}).setdefault(stored_precision(part.precision), {})
-        of_kind[stored_width(part.width)] = {"flops_per_second": rate, "measured": what}
+        of_kind[stored_width(part.width)] = {"flops_per_second": part.rate, "measured": what}
+    _store(stored, path)
+
+
+def _store(stored: Mapping[str, object], path: Path) -> None:
     write_atomic(path, json.dumps(stored, indent=2, sort_keys=True) + "\n")
+
+
+def store_systems(results: Results, path: Path = TIMES) -> None:
+    """Put the times of whole systems on a GPU among the stored ones, for the report's Table 1."""
+    if results.machine.kind != "cuda":
+        return
+    found = [part for part in results.parts if part.failure is None and is_system(part)]
+    if not found:
+        return
+    stored = read_stored(path)
+    own = stored.setdefault(results.machine.name, {})
+    for part in found:
+        _, system, batch = part.name.split("/")
+        own.setdefault(system, {})[batch] = {
+            "ms": round(1000 * part.median, 4),
+            "images": part.items,
+            "precision": part.precision,
+            "memory_mib": None if part.memory is None else round(part.memory / 2**20),
+            "torch": results.machine.versions["torch"],
+            **{what: round(number, 1) for what, number in part.facts.items()},
+        }
+    _store(stored, path)
+
+
+def is_system(part: Measured) -> bool:
+    """Say whether a part is a whole batch of one of Table 1's systems."""
+    return part.name.startswith("systems/") and part.name.count("/") == 2
 
 
 def _short(name: str) -> str:

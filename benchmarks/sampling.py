@@ -1,42 +1,35 @@
-"""Parts of the stage `sample`: batches, decoded or not, single steps; the table's other systems.
+"""Parts of the stage `sample`: batches, decoded or not, and single steps.
 
 Weights are random: time does not depend on them.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
 
 import numpy as np
 import torch
 from msgspec.structs import replace
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import Phase, Precision
 from benchmarks.measure import BASELINE, FAST, Case, Part, Scope
-from benchmarks.stages import decoding_phases, random_tokenizer
-from pcb.config import Autoencoder, Model, Preset, Speed
+from benchmarks.stages import decoding_phase, random_tokenizer
+from pcb.config import Autoencoder, Preset, Speed
 from pcb.config.loader import load_preset
 from pcb.config.speed import BASELINE as NO_SPEED
 from pcb.data.arrays import to_uint8
 from pcb.model.transformer import Transformer
 from pcb.order.schedule import Schedule, schedule_from_blocks
 from pcb.preflight import flops
+from pcb.report.times import OWN as OWN_BY_RATIO
 from pcb.runtime.device import DTYPES
 from pcb.sample.decoder import Block
-from pcb.sample.filter import Filter
-from pcb.sample.guidance import Guidance
+from pcb.sample.guidance import OFF, Guidance
 from pcb.sample.pyramid import sampler_for
 from pcb.sample.sampler import Measured, Sampler
 from pcb.sample.uniforms import labels, uniforms
-from pcb.systems.catalog import CATALOG
-from pcb.systems.kinds import KINDS
-from pcb.systems.var_decoding import VARDecoder
-from pcb.systems.var_quantizer import VARTokenizerConfig
-from pcb.systems.var_tokenizer import VARTokenizer
 from pcb.tokenizer.quantize import normalize
 
 GUIDANCE = Guidance(weight=1.5, start_step=5)
@@ -44,28 +37,13 @@ RUNS = {
     # name: preset, its model, blocks per scale
     "mini": ("mini", "ratio2", 4),
     "S-2x": ("paper", "s-2x", 4),
-    "S-1.26x": ("paper", "s-1.26x", 16),
     "L-2x": ("paper", "l-2x", 4),
     "L-4x": ("paper", "l-4x", 8),
 }
+OWN = {f"L-{ratio}x": name for ratio, name in OWN_BY_RATIO.items()}
+"""Runs of the paper's own model among the systems of Table 1."""
 _COMPARED = 8
 """Images whose logits are compared, all steps of them in memory."""
-
-_SMALL = {
-    "width": 64,
-    "hidden_width": 256,
-    "heads": 4,
-    "blocks": 2,
-    "self_blocks": 1,
-    "cross_blocks": 1,
-    "codes": 64,
-    "classes": 10,
-    "grid": (6, 6),
-    "scales": (1, 2, 3),
-    "code_width": 32,
-}
-"""For a trial run on a CPU, in place of what a description says."""
-_SMALL_STEPS = 12
 
 
 def parts(scope: Scope) -> Iterator[Part]:
@@ -73,28 +51,25 @@ def parts(scope: Scope) -> Iterator[Part]:
 
     Every optimization is also switched off alone in one size; on a CPU, L takes a single step.
     """
+    half: Precision = "bfloat16"
     if scope == "full":
         for run in ("S-2x", "L-2x", "L-4x"):
             for batch in (1, 8, 64, 256):
-                yield Sampling(run, batch, Guidance(), "bfloat16").part()
-                yield Sampling(run, batch, GUIDANCE, "bfloat16", each=batch == 64).part()
+                yield Sampling(run, batch, OFF, half).part()
+                yield Sampling(run, batch, GUIDANCE, half, each=batch == 64).part()
             # One image, and the best batch: what people wait for, and what a sweep costs.
             for batch in (1, 64, 256):
-                yield Sampling(run, batch, GUIDANCE, "bfloat16", decoded=True).part()
-        yield Sampling("L-2x", 64, GUIDANCE, "bfloat16", each=True, step=16).part()
+                yield Sampling(run, batch, GUIDANCE, half, decoded=True).part()
+        yield Sampling("L-2x", 64, GUIDANCE, half, each=True, step=16).part()
     elif scope == "short":
         yield Sampling("mini", 2, GUIDANCE, each=True).part()
         yield Sampling("mini", 64, GUIDANCE).part()
         yield Sampling("mini", 64, GUIDANCE, decoded=True).part()
-        yield Sampling("S-2x", 2, Guidance()).part()
+        yield Sampling("S-2x", 2, OFF).part()
         yield Sampling("L-2x", 2, GUIDANCE, step=8).part()
     else:
         yield Sampling("mini", 2, GUIDANCE).part()
-    yield Part(name="sampling/uniforms", item="images", make=_uniforms)
-    for name in CATALOG if scope == "full" else ():
-        for batch in (1, 64, 256):
-            yield System(name, batch).part()
-            yield System(name, batch, decoded=True).part()
+    yield Part(name="sampling/uniforms", make=_uniforms)
 
 
 @dataclass(frozen=True)
@@ -112,6 +87,17 @@ class Sampling:
     step: int | None = None
     decoded: bool = False
 
+    def part_as_system(self) -> Part:
+        """Return the part as one of Table 1's systems: the program as it is alone."""
+        name = f"systems/{OWN[self.run]}/b{self.batch}{'-decoded' if self.decoded else ''}"
+        return Part(name=name, make=self._make_alone, precision=self.precision)
+
+    def _make_alone(self, device: torch.device) -> Case:
+        case, (preset, model, blocks) = self.make(device), RUNS[self.run]
+        steps = schedule_from_blocks(load_preset(preset).sizes(model), blocks).steps
+        alone, facts = {FAST: case.variants[FAST]}, {"model calls": steps}
+        return dataclasses.replace(case, variants=alone, compare=None, outputs={}, facts=facts)
+
     def part(self) -> Part:
         """Return the part by its name."""
         name = f"sampling/{self.run}/b{self.batch}"
@@ -119,7 +105,6 @@ class Sampling:
         name += "-decoded" if self.decoded else ""
         return Part(
             name=name if self.step is None else f"{name}/step{self.step}",
-            item="images",
             make=self.make,
             precision=self.precision,
             kind="sampling" if self.step is None and not self.decoded else None,
@@ -129,52 +114,63 @@ class Sampling:
     def make(self, device: torch.device) -> Case:
         """Make model and samplers ready."""
         preset, model, schedule = model_and_schedule(self.run, device, self.precision)
-        codes, classes_B, uniforms_BT = preset.tokenizer.autoencoder, *drawn(model, self.batch)
+        codes, batch = preset.tokenizer.autoencoder, drawn(model, self.batch)
         make = partial(sampler_for, model, schedule, guidance=self.guidance)
         speeds = _speeds(self.each, device)
-        samplers = {name: make(speed=speed) for name, speed in speeds.items()}
-        guided_from = self.guidance.start_step if self.guidance.weight else None
-        value_bytes = model.head.weight.element_size()
-        phases = sampling_phases(
-            model.settings, codes, schedule, guided_from, batch=self.batch, value_bytes=value_bytes
-        )
-        decode = None
+        phases, decode = self._phases(model, codes, schedule), None
         if self.decoded:
             decode = decoder(codes, preset.grid, self.precision, device)
-            phases += decoding_phases(codes, preset.grid, self.precision, self.batch)
+            phases.append(decoding_phase(codes, preset.grid, self.precision, self.batch))
+
+        def output(speed: Speed) -> Observed:
+            sampler = make(speed=speed, measure=codes_and_logits)
+            return observed(sampler, *drawn(model, _COMPARED))
+
         return Case(
-            variants={
-                name: self._call(sampler, classes_B, uniforms_BT, decode)
-                for name, sampler in samplers.items()
-            },
+            variants={n: self._call(make(speed=s), batch, decode) for n, s in speeds.items()},
             items=self.batch,
-            phases=phases if self.step is None else [phases[self._phase(guided_from)]],
-            differences=None
-            if self.step is not None
-            else partial(_differences, make, speeds, model),
+            phases=phases,
+            compare=apart if self.step is None else None,
+            outputs={name: partial(output, speed) for name, speed in speeds.items()},
             graphed=device.type == "cuda",
         )
 
     def _call(
         self,
         sampler: Sampler,
-        classes_B: Tensor,
-        uniforms_BT: Tensor,
+        batch: tuple[Tensor, Tensor],
         decode: Callable[[Tensor], Tensor] | None,
     ) -> Callable[[], object]:
-        """Return what draws the batch, and decodes it, or takes its step over and over."""
+        """Return what samples the batch, and decodes it, or takes its step over and over."""
         step = self.step
         if decode is not None:
-            return lambda: decode(sampler.sample(classes_B, uniforms_BT))
+            return lambda: decode(sampler.sample(*batch))
         if step is None:
-            return lambda: sampler.sample(classes_B, uniforms_BT)
-        sampler.begin(classes_B, uniforms_BT)
+            return lambda: sampler.sample(*batch)
+        sampler.begin(*batch)
         return lambda: sampler.step(step)
 
-    def _phase(self, guided_from: int | None) -> int:
-        """Return which of a batch's phases is the step's."""
-        assert self.step is not None and self.step != guided_from
-        return self.step + (guided_from is not None and self.step > guided_from)
+    def _phases(self, model: Transformer, codes: Autoencoder, schedule: Schedule) -> list[Phase]:
+        """Return a phase for every call of the model in a batch, or that of the one step.
+
+        A call reads the layers and the head, the keys and values of what was sampled, and writes
+        its own and the logits.
+        """
+        settings, value_bytes = model.settings, model.head.weight.element_size()
+        width, codebook = settings.width, codes.codebook_size
+        weights = settings.layers * width * (4 * width + 3 * settings.hidden) + width * codebook
+        guided_from = self.guidance.start_step if self.guidance.weight else None
+        phases = []
+        for call in flops.sampling_calls(schedule, guided_from):
+            values = 2 * settings.layers * width * call.attended + call.tokens * codebook
+            bytes_ = value_bytes * (weights + call.classes * self.batch * values)
+            operations = self.batch * flops.tokens_forward(
+                settings, codes, call.tokens, call.attended, classes=call.classes
+            )
+            phases.append(Phase(flops=operations, bytes=bytes_))
+        if self.step is None:
+            return phases
+        return [phases[self.step + (guided_from is not None and self.step > guided_from)]]
 
 
 @cache
@@ -187,7 +183,7 @@ def width_of(run: str) -> int:
 def model_and_schedule(
     run: str, device: torch.device, precision: str
 ) -> tuple[Preset, Transformer, Schedule]:
-    """Return one of `RUNS` ready to draw: its preset, its model rounded, its schedule."""
+    """Return one of `RUNS` ready to sample: its preset, its model rounded, its schedule."""
     name, model_name, blocks = RUNS[run]
     preset = load_preset(name)
     schedule = schedule_from_blocks(preset.sizes(model_name), blocks)
@@ -226,63 +222,12 @@ def decoder(
     return decode
 
 
-def sampling_phases(
-    model: Model,
-    codes: Autoencoder,
-    schedule: Schedule,
-    guided_from: int | None,
-    *,
-    batch: int,
-    value_bytes: int,
-) -> list[Phase]:
-    """Return a phase for every step of drawing a batch, and one that catches up with guidance.
-
-    A step reads the layers and the head, the keys and values of what was drawn, and writes its own
-    and the logits, `value_bytes` each. `guided_from` is as in `pcb.preflight.flops.sampling`.
-    """
-    width = model.width
-    weights = model.layers * (4 * width * width + 3 * width * model.hidden)
-    weights += width * codes.codebook_size
-
-    def call(tokens: int, seen: int, classes: int = 1) -> Phase:
-        values = 2 * model.layers * width * seen + tokens * codes.codebook_size
-        return Phase(
-            flops=batch * flops.tokens_forward(model, codes, tokens, seen, classes=classes),
-            bytes=value_bytes * (weights + classes * batch * values),
-        )
-
-    phases, done, step = [], 1, 0
-    for blocks in schedule.blocks:
-        for size in blocks:
-            if step == guided_from:
-                phases.append(call(done, done))
-            guided = guided_from is not None and step >= guided_from
-            phases.append(call(size, done + size, 2 if guided else 1))
-            done, step = done + size, step + 1
-    return phases
-
-
 def _speeds(each: bool, device: torch.device) -> dict[str, Speed]:
     """Return the variants: all optimizations, none, and if asked for all but one."""
-    found = {FAST: Speed(), BASELINE: NO_SPEED}
     elsewhere = {"cpu": "graphs", "cuda": "small_batches"}[device.type]
-    for name in Speed.__struct_fields__ if each else ():
-        if name != elsewhere:
-            found[f"without {name}"] = replace(Speed(), **{name: False})
-    return found
-
-
-def _differences(
-    make: Callable[..., Sampler], speeds: Mapping[str, Speed], model: Transformer
-) -> dict[str, dict[str, float]]:
-    """Compare some images' codes and logits with the first way's, from the same numbers."""
-    some = drawn(model, _COMPARED)
-    seen = {
-        name: observed(make(speed=speed, measure=codes_and_logits), *some)
-        for name, speed in speeds.items()
-    }
-    first = next(iter(seen.values()))
-    return {name: apart(first, other) for name, other in seen.items()}
+    names = [name for name in Speed.__struct_fields__ if each and name != elsewhere]
+    without = {f"without {name}": replace(Speed(), **{name: False}) for name in names}
+    return {FAST: Speed(), BASELINE: NO_SPEED, **without}
 
 
 Observed = tuple[Tensor, ...]
@@ -322,81 +267,3 @@ def _uniforms(_: torch.device) -> Case:
     """Make the random numbers of some images, which a CPU does."""
     sizes, images = load_preset("paper").sizes("l-2x"), np.arange(250)
     return Case(variants={FAST: lambda: uniforms(0, images, sizes)}, items=len(images))
-
-
-@dataclass(frozen=True)
-class System:
-    """A batch of another system's images, at its published size and setting, decoded or not.
-
-    small: whether all sizes shrink, for a trial run.
-    """
-
-    name: str
-    batch: int
-    decoded: bool = False
-    precision: Precision = "bfloat16"
-    small: bool = False
-
-    def part(self) -> Part:
-        """Return the part by its name."""
-        name = f"systems/{self.name}/b{self.batch}{'-decoded' if self.decoded else ''}"
-        return Part(name=name, item="images", make=self.make, precision=self.precision)
-
-    def make(self, device: torch.device) -> Case:
-        """Make model and decoder ready, and count model calls and operations of an image."""
-        system = CATALOG[self.name]
-        kind, steps, size = KINDS[system.kind], system.schedule_steps, dict(system.description)
-        if self.small:
-            size |= {key: value for key, value in _SMALL.items() if key in size}
-            steps = steps and _SMALL_STEPS
-        torch.manual_seed(0)
-        with torch.device(device):
-            model = kind.build(size, self.name)
-        model.to(DTYPES[self.precision]).eval().requires_grad_(False)
-        tokenizer = self._tokenizer(system.kind, size, device)
-        decoder = kind.decoder(model, system.guidance, steps, tokenizer)
-        filter = Filter(temperature=system.temperature, top_k=system.top_k, top_p=system.top_p)
-        classes_B = torch.arange(self.batch, device=device) % int(size["classes"])
-        uniforms_BT, orders_BT = torch.rand(self.batch, decoder.tokens, device=device), None
-        if kind.orders is not None:
-            orders_BT = torch.from_numpy(kind.orders(model, steps, 0, np.arange(self.batch)))
-        samplers = {FAST: Sampler(decoder, filter=filter)}
-        singly = Sampler(decoder, filter=filter, graphs=False)
-        if device.type == "cuda":
-            samplers[BASELINE] = singly
-        facts: dict[str, float] = {"model calls": decoder.steps}
-        if self.batch == 1 and not self.decoded:  # Once is enough: counting takes its time.
-            with FlopCounterMode(display=False) as counter:
-                singly.sample(classes_B, uniforms_BT, orders_BT)
-            facts["GFLOP per image"] = counter.get_total_flops() / 1e9
-
-        @torch.inference_mode()
-        def sample(sampler: Sampler) -> Tensor:
-            codes_BT = sampler.sample(classes_B, uniforms_BT, orders_BT)
-            if not self.decoded:
-                return codes_BT
-            if isinstance(decoder, VARDecoder):
-                return to_uint8(tokenizer.decode_sum(decoder.sum_BDhw[: self.batch]))
-            side = math.isqrt(decoder.tokens)
-            return to_uint8(tokenizer.decode(codes_BT.view(-1, side, side)))
-
-        return Case(
-            variants={name: partial(sample, sampler) for name, sampler in samplers.items()},
-            items=self.batch,
-            facts=facts,
-            graphed=device.type == "cuda",
-        )
-
-    def _tokenizer(self, kind: str, size: Mapping[str, Any], device: torch.device) -> Any:
-        """Return a tokenizer of random weights: VAR's own, LlamaGen's for the others."""
-        if kind != "VAR":
-            channels = 32 if self.small else Autoencoder().channels
-            codes = Autoencoder(codebook_size=size["codes"], channels=channels)
-            return random_tokenizer(codes, device)
-        config = VARTokenizerConfig(
-            codes=size["codes"],
-            code_width=size["code_width"],
-            scales=size["scales"],
-            base_width=32 if self.small else VARTokenizerConfig().base_width,
-        )
-        return VARTokenizer(config).to(device).eval().requires_grad_(False)

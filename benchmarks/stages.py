@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,7 +28,6 @@ from pcb.order.allocation import schedule_from_total
 from pcb.order.checkerboard import drawing_order
 from pcb.order.schedule import scale_sizes
 from pcb.preflight import flops
-from pcb.preflight.rates import Kind
 from pcb.runtime.device import DTYPES
 from pcb.tokenizer.cache import LABELS, TokenCache, token_shard
 from pcb.tokenizer.vq import Tokenizer
@@ -38,6 +37,10 @@ _DECODED_BATCHES = 4
 _JPEG_SIZE, _JPEG_GRAIN = (500, 375), 24.0
 """Width and height of many of ImageNet's files, and the grain that gives a file their length."""
 _CACHE_SHARDS = 4
+_MODEL = {"mini": "ratio2", "paper": "l-2x"}
+"""The model of ratio 2 whose scales are encoded."""
+_EXACT: tuple[Precision, ...] = ("float32", "tf32")
+_HALF: tuple[Precision, ...] = ("bfloat16", "float16")
 
 
 def parts(scope: Scope) -> Iterator[Part]:
@@ -47,160 +50,116 @@ def parts(scope: Scope) -> Iterator[Part]:
     if find_spec("torch_fidelity"):
         yield from _feature_parts(scope)
     images = 512 if scope == "quick" else 8192
-    yield Part(name="loading/tokens", item="images", make=partial(read_tokens, images, 64))
+    yield Part(name="loading/tokens", make=partial(read_tokens, images, 64))
     threads = {"quick": (1,), "short": (1, 2), "full": (1, 4, 16)}[scope]
     for workers in threads if find_spec("pandas") else ():
         files = 4 if scope == "quick" else 32 * workers
-        make = partial(_read_jpegs, files, workers)
-        yield Part(name=f"loading/jpeg/w{workers}", item="images", make=make)
+        yield Part(name=f"loading/jpeg/w{workers}", make=partial(_read_jpegs, files, workers))
     yield Part(name="program/order", item="orders", make=_order)
     yield Part(name="program/schedule", item="schedules", make=_schedule)
-    commands: dict[str, Sequence[str]] = {"help": ("-m", "pcb", "--help")}
+    yield Part(name="program/help", item="starts", make=partial(_start, "pcb --help"))
     if scope != "quick" and find_spec("snakemake"):
-        commands["dry-run"] = ("-m", "snakemake", "-n", "--quiet", "all", "--cores", "1")
-    for name, words in commands.items():
-        yield Part(name=f"program/{name}", item="starts", make=partial(_start, words))
+        command = "snakemake -n --quiet all --cores 1"
+        yield Part(name="program/dry-run", item="starts", make=partial(_start, command))
 
 
 def _tokenizer_parts(scope: Scope) -> Iterator[Part]:
     """Yield encoding and decoding, of the miniature's size, and of the paper's where it fits."""
-
-    def part(what: str, preset: str, batch: int, precision: Precision = "float32") -> Part:
-        make, kind = _TOKENIZING[what]
-        return Part(
-            name=f"tokenizer/{what}/{preset}/b{batch}{_suffix(precision)}",
-            item="images",
-            make=partial(make, preset, batch, precision),
-            precision=precision,
-            kind=kind,
-        )
-
     if scope == "full":
-        exact: tuple[Precision, ...] = ("float32", "tf32")
         for batch in (64, 256):
-            yield from (part("encode", "paper", batch, precision) for precision in exact)
-            for precision in (*exact, "bfloat16", "float16"):
-                yield part("decode", "paper", batch, precision)
+            for precision in _EXACT:
+                yield _tokenizer_part("encode", "paper", batch, precision)
+            for precision in (*_EXACT, *_HALF):
+                yield _tokenizer_part("decode", "paper", batch, precision)
     elif scope == "short":
-        yield part("encode", "mini", 16)
-        yield part("decode", "mini", 16)
-        yield part("encode", "paper", 1)
-        yield part("decode", "paper", 1)
-        yield part("decode", "paper", 1, "bfloat16")
+        for preset, batch in (("mini", 16), ("paper", 1)):
+            yield _tokenizer_part("encode", preset, batch)
+            yield _tokenizer_part("decode", preset, batch)
+        yield _tokenizer_part("decode", "paper", 1, "bfloat16")
     else:
-        yield part("decode", "mini", 2)
-        yield part("decode", "mini", 2, "bfloat16")
+        yield _tokenizer_part("decode", "mini", 2)
+        yield _tokenizer_part("decode", "mini", 2, "bfloat16")
 
 
-def _encode(preset: str, batch: int, _: Precision, device: torch.device) -> Case:
+def _tokenizer_part(
+    what: Literal["encode", "decode"], preset: str, batch: int, precision: Precision = "float32"
+) -> Part:
+    """`tf32` is of all convolutions; 16 bits are of the decoder alone."""
+    return Part(
+        name=f"tokenizer/{what}/{preset}/b{batch}{_suffix(precision)}",
+        make=partial({"encode": _encode, "decode": _decode}[what], preset, batch, precision),
+        precision=precision,
+        kind="encoding" if what == "encode" else "decoding",
+    )
+
+
+def _encode(name: str, batch: int, _: Precision, device: torch.device) -> Case:
     """Encode images at all scales of a 2x model."""
-    settings, sizes = _autoencoder(preset)
+    preset = load_preset(name)
+    settings, sizes = preset.tokenizer.autoencoder, preset.sizes(_MODEL[name])
     tokenizer = random_tokenizer(settings, device)
     pixels = sizes[-1] * settings.stride
     images = torch.rand(batch, 3, pixels, pixels, device=device) * 2 - 1
-    weights = flops.autoencoder_weights(settings) // 2
-
-    @torch.inference_mode()
-    def encode() -> object:
-        return tokenizer.codes(images, sizes)
-
-    phases = [
-        network_phase(
-            flops.encode(settings, size),
-            weights=weights,
-            values=_image_values(settings, size),
-            value_bytes=4,
-            batch=batch,
-        )
-        for size in sizes
-    ]
+    encode = torch.inference_mode()(lambda: tokenizer.codes(images, sizes))
+    phases = [_phase(settings, size, flops.encode(settings, size), 4, batch) for size in sizes]
     return Case(variants={FAST: encode}, items=batch, phases=phases)
 
 
-def _decode(preset: str, batch: int, precision: Precision, device: torch.device) -> Case:
+def _decode(name: str, batch: int, precision: Precision, device: torch.device) -> Case:
     """Decode the finest codes to pixels; 16 bits have float32 beside them."""
-    settings, sizes = _autoencoder(preset)
-    size = sizes[-1]
+    preset = load_preset(name)
+    settings, size = preset.tokenizer.autoencoder, preset.grid
     codes = torch.randint(settings.codebook_size, (batch, size, size), device=device)
-    variants = {FAST: random_tokenizer(settings, device, precision)}
-    if precision in DTYPES and precision != "float32":
-        variants["float32"] = random_tokenizer(settings, device)
+    tokenizers = {FAST: random_tokenizer(settings, device, precision)}
+    if precision in _HALF:
+        tokenizers["float32"] = random_tokenizer(settings, device)
 
     @torch.inference_mode()
     def pixels(tokenizer: Tokenizer) -> Tensor:
         return to_uint8(tokenizer.decode(codes))
 
-    def differences() -> dict[str, dict[str, float]]:
-        shown = pixels(variants[FAST]).int()
-        apart = {name: (pixels(other).int() - shown).abs() for name, other in variants.items()}
-        return {
-            name: {"gray levels": float(levels.double().mean()), "at most": float(levels.max())}
-            for name, levels in apart.items()
-        }
+    def compare(one: Tensor, other: Tensor) -> dict[str, float]:
+        levels = (one.int() - other.int()).abs().double()
+        return {"gray levels": float(levels.mean()), "at most": float(levels.max())}
 
     return Case(
-        variants={name: partial(pixels, tokenizer) for name, tokenizer in variants.items()},
+        variants={name: partial(pixels, tokenizer) for name, tokenizer in tokenizers.items()},
         items=batch,
-        phases=decoding_phases(settings, size, precision, batch),
-        differences=differences,
+        phases=[decoding_phase(settings, size, precision, batch)],
+        compare=compare,
     )
-
-
-_TOKENIZING: dict[str, tuple[Any, Kind]] = {
-    "encode": (_encode, "encoding"),
-    "decode": (_decode, "decoding"),
-}
 
 
 def random_tokenizer(
     settings: Autoencoder, device: torch.device, precision: Precision = "float32"
 ) -> Tokenizer:
-    """Return a tokenizer with random weights on a device, the same ones each time.
+    """Return a tokenizer with random weights, the same ones each time, on a device.
 
     `precision` is its decoder's.
     """
     torch.manual_seed(0)
     tokenizer = Tokenizer(settings).to(device).eval().requires_grad_(False)
-    dtype = DTYPES.get(precision, torch.float32)
-    if dtype != torch.float32:
-        tokenizer.round_decoder_to(dtype)
+    if precision in _HALF:
+        tokenizer.round_decoder_to(DTYPES[precision])
     return tokenizer
 
 
-def network_phase(
-    operations: int, *, weights: int, values: int, value_bytes: int, batch: int
-) -> Phase:
-    """Return the phase of a network that reads its weights, and its inputs and outputs, once.
+def decoding_phase(settings: Autoencoder, size: int, precision: Precision, batch: int) -> Phase:
+    """Return the phase of decoding a batch of `size` x `size` codes."""
+    value_bytes = 2 if precision in _HALF else 4
+    return _phase(settings, size, flops.decode(settings, size), value_bytes, batch)
 
-    `operations` and `values`, of inputs and outputs together, are those of one item of the batch.
+
+def _phase(
+    settings: Autoencoder, size: int, operations: int, value_bytes: int, batch: int
+) -> Phase:
+    """Return the phase of an encoder or decoder that reads weights, images and code vectors once.
+
     What passes between its layers is not counted: a bound that no program reaches.
     """
+    weights = flops.autoencoder_weights(settings) // 2
+    values = 3 * (size * settings.stride) ** 2 + size * size * settings.code_dim
     return Phase(flops=batch * operations, bytes=value_bytes * (weights + batch * values))
-
-
-def decoding_phases(
-    settings: Autoencoder, size: int, precision: Precision, batch: int
-) -> list[Phase]:
-    """Return the phase of decoding a batch of `size` x `size` codes."""
-    phase = network_phase(
-        flops.decode(settings, size),
-        weights=flops.autoencoder_weights(settings) // 2,
-        values=_image_values(settings, size),
-        value_bytes=DTYPES.get(precision, torch.float32).itemsize,
-        batch=batch,
-    )
-    return [phase]
-
-
-def _image_values(settings: Autoencoder, size: int) -> int:
-    """Return the numbers of an image, and of the code vectors it has."""
-    return 3 * (size * settings.stride) ** 2 + size * size * settings.code_dim
-
-
-def _autoencoder(preset: str) -> tuple[Autoencoder, Sequence[int]]:
-    """Return a preset's autoencoder, and the scales of its first model of ratio 2."""
-    settings = load_preset(preset)
-    return settings.tokenizer.autoencoder, settings.sizes({"mini": "ratio2"}.get(preset, "l-2x"))
 
 
 def _suffix(precision: Precision) -> str:
@@ -210,14 +169,13 @@ def _suffix(precision: Precision) -> str:
 def _feature_parts(scope: Scope) -> Iterator[Part]:
     """Yield the extraction of features, alone and behind the decoder, at batches of `metrics`."""
     for batch in {"quick": (), "short": (4,), "full": (64, 250)}[scope]:
-        make, name = partial(_extract, batch), f"features/inception/b{batch}"
-        yield Part(name=name, item="images", make=make, kind="features")
+        make = partial(_extract, batch)
+        yield Part(name=f"features/inception/b{batch}", make=make, kind="features")
     preset, batch = {"quick": ("mini", 8), "short": ("mini", 250), "full": ("paper", 64)}[scope]
     all_of: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
     for precision in all_of if scope == "full" else all_of[:1]:
         yield Part(
             name=f"features/decoded/{preset}/b{batch}{_suffix(precision)}",
-            item="images",
             make=partial(_decode_and_extract, preset, batch, precision),
             precision=precision,
         )
@@ -227,21 +185,11 @@ def _extract(batch: int, device: torch.device) -> Case:
     """Extract the features of random images with random weights."""
     from pcb.metrics.inception import Inception
 
-    extractor = Inception(_untrained_inception().to(device))
-    shape = (batch, 3, 256, 256)
-    pixels = torch.randint(256, shape, dtype=torch.uint8, device=device)
-
-    @torch.inference_mode()
-    def features() -> object:
-        return extractor(pixels)
-
-    phase = network_phase(
-        flops.INCEPTION,
-        weights=sum(weight.numel() for weight in extractor.network.parameters()),
-        values=3 * 256**2,
-        value_bytes=4,
-        batch=batch,
-    )
+    network = _untrained_inception().to(device)
+    pixels = torch.randint(256, (batch, 3, 256, 256), dtype=torch.uint8, device=device)
+    weights = sum(weight.numel() for weight in network.parameters())
+    phase = Phase(flops=batch * flops.INCEPTION, bytes=4 * (weights + pixels.numel()))
+    features = torch.inference_mode()(partial(Inception(network), pixels))
     return Case(variants={FAST: features}, items=batch, phases=[phase])
 
 
@@ -260,22 +208,17 @@ def _decode_and_extract(
     extractor = random_extractor(settings, device)
     shape = (_DECODED_BATCHES * batch, settings.grid, settings.grid)
     codes_Bij = random.integers(codes.codebook_size, size=shape, dtype=np.uint16)
-    ways = {FAST: settings.compute.prefetch, BASELINE: 0}
 
     def score(prefetch: int) -> Features:
         return extract(extractor, decoded(tokenizer, codes_Bij, batch), lambda _: None, prefetch)
 
-    def differences() -> dict[str, dict[str, float]]:
-        seen = {name: score(depth).pool for name, depth in ways.items()}
-        return {
-            name: {"features": float((pool - seen[FAST]).abs().max())}
-            for name, pool in seen.items()
-        }
+    def compare(one: Features, other: Features) -> dict[str, float]:
+        return {"features": float((one.pool - other.pool).abs().max())}
 
     return Case(
-        variants={name: partial(score, depth) for name, depth in ways.items()},
+        variants={FAST: partial(score, settings.compute.prefetch), BASELINE: partial(score, 0)},
         items=len(codes_Bij),
-        differences=differences,
+        compare=compare,
     )
 
 
@@ -311,7 +254,7 @@ def _untrained_inception() -> torch.nn.Module:
 class RandomCache(TokenCache):
     """A token cache of random codes, on disk for as long as this object is there."""
 
-    def __init__(self, sizes: Sequence[int], *, images: int, crops: int, codes: int) -> None:
+    def __init__(self, sizes: Sequence[int], images: int, crops: int, codes: int) -> None:
         """Write codes from 0 to `codes` - 1 of so many images."""
         self._temporary = tempfile.TemporaryDirectory(prefix="pcb-bench-")
         root, random = Path(self._temporary.name), np.random.default_rng(0)
@@ -331,7 +274,7 @@ def read_tokens(images: int, batch: int, _: torch.device) -> Case:
     """
     preset, random = load_preset("paper"), np.random.default_rng(0)
     codes = preset.tokenizer.autoencoder.codebook_size
-    cache = RandomCache(preset.sizes("l-2x"), images=images, crops=TEN_CROPS, codes=codes)
+    cache = RandomCache(preset.sizes("l-2x"), images, TEN_CROPS, codes)
 
     def read() -> object:
         return cache.codes(random.integers(0, images, batch), random.integers(0, TEN_CROPS, batch))
@@ -390,12 +333,8 @@ def _schedule(_: torch.device) -> Case:
     return Case(variants={FAST: lambda: sequence_of(schedule_from_total(sizes, 17))}, items=1)
 
 
-def _start(words: Sequence[str], _: torch.device) -> Case:
-    """Run a command of Python's in the working directory, on the smallest preset."""
-    environment = {**os.environ, "PCB_PRESET": "smoke"}
-    command = [sys.executable, *words]
-
-    def start() -> None:
-        subprocess.run(command, env=environment, check=True, capture_output=True)
-
-    return Case(variants={FAST: start}, items=1)
+def _start(command: str, _: torch.device) -> Case:
+    """Run a module of Python's in the working directory, on the smallest preset."""
+    words = [sys.executable, "-m", *command.split()]
+    run = partial(subprocess.run, words, check=True, capture_output=True)
+    return Case(variants={FAST: partial(run, env={**os.environ, "PCB_PRESET": "smoke"})}, items=1)

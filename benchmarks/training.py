@@ -1,17 +1,12 @@
-"""Parts of the stage `train`: optimizer steps, what each way of computing them is worth, and ranks.
-
-As a program it is one of the ranks past the first of a training that is timed.
-"""
+"""Parts of the stage `train`: optimizer steps, what each way of computing them is worth, ranks."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from multiprocessing import get_context
 
 import torch
 from msgspec.structs import replace
@@ -31,35 +26,25 @@ from pcb.preflight.size import num_parameters
 from pcb.runtime.pool import in_order
 from pcb.runtime.ranks import Ranks, join_ranks
 from pcb.runtime.rendezvous import variables_of_ranks
-from pcb.train import loss
 from pcb.train.batches import Batch, Batches
 from pcb.train.transformer import TransformerObjective
 
 _IMAGES, _CROPS = 1024, 2
-_STEP = b"."
-"""What the first rank writes to the others when they are to take a step."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Way:
-    """How a step is computed; the defaults are as the program does."""
-
-    compiled: bool = True
-    tiled: bool = True
-    logits_in_parts: bool = True
-    batch_ahead: bool = True
-    recompute: bool = False
-    micro_batches: int = 1
-
-
-_EVERYWHERE = {FAST: Way(), "recomputed": Way(recompute=True), "halves": Way(micro_batches=2)}
-_ON_GPU = {
-    "dense-mask": Way(tiled=False),
-    "uncompiled": Way(compiled=False, tiled=False),
-    "logits-whole": Way(logits_in_parts=False),
-    "batch-in-step": Way(batch_ahead=False),
-    BASELINE: Way(compiled=False, tiled=False, logits_in_parts=False, batch_ahead=False),
-}
+def ways(batch: int, *, gpu: bool) -> dict[str, Compute]:
+    """Return the ways in which a step can be computed, the program's own first."""
+    found = {FAST: Compute(), "recomputed": Compute(recompute=True)}
+    if batch > 1:
+        found["halves"] = Compute(micro_batch=-(-batch // 2))
+    if gpu:
+        found |= {
+            "dense-mask": Compute(attention="dense"),
+            "uncompiled": Compute(compile=False),
+            "batch-in-step": Compute(prefetch=0),
+            BASELINE: Compute(compile=False, prefetch=0),
+        }
+    return found
 
 
 def parts(scope: Scope) -> Iterator[Part]:
@@ -90,7 +75,6 @@ def step_part(
     size = f"-{grid}x{grid}" if grid else ""
     return Part(
         name=f"training/{run}{size}/b{batch}",
-        item="images",
         make=partial(_train, run, batch, precision, grid),
         precision=precision,
         kind=kind,
@@ -103,15 +87,13 @@ def _train(
 ) -> Case:
     torch._dynamo.reset()  # Graphs of other parts count against the same limit.
     objective = random_objective(run, batch, device, precision, grid=grid)
-    ways = _EVERYWHERE | (_ON_GPU if objective.loss.tiled else {})
-    if batch == 1:
-        del ways["halves"]
-    codes = load_preset(RUNS[run][0]).tokenizer.autoencoder
+    some, computed = objective.batch(0).to(device), ways(batch, gpu=objective.loss.tiled)
     return Case(
-        variants={name: _steps(objective, way) for name, way in ways.items()},
+        variants={name: _steps(objective, way) for name, way in computed.items()},
         items=batch,
-        phases=_phases(objective.model, codes, batch),
-        differences=partial(_differences, objective, ways),
+        phases=_phases(objective.model, load_preset(RUNS[run][0]).tokenizer.autoencoder, batch),
+        compare=_compare,
+        outputs={name: partial(_results, objective, way, some) for name, way in computed.items()},
     )
 
 
@@ -152,28 +134,20 @@ def random_objective(
     # As many images a schedule as in the run itself.
     schedules = max(1, round(training.schedules * batch / training.batch_size))
     settings = replace(training, batch_size=batch, schedules=schedules, precision=precision)
-    cache = RandomCache(sizes, images=_IMAGES, crops=_CROPS, codes=codes)
-    batches = Batches(
-        cache,
-        settings,
-        num_classes=preset.data.num_classes,
-        codebook_size=codes,
-        own=ranks.own,
-    )
+    cache, classes = RandomCache(sizes, _IMAGES, _CROPS, codes), preset.data.num_classes
     return TransformerObjective(
         model=random_model(preset, name, sizes).to(device),
-        batches=batches,
+        batches=Batches(cache, settings, num_classes=classes, codebook_size=codes, own=ranks.own),
         settings=settings,
         compute=Compute(),
         ranks=ranks,
     )
 
 
-def _steps(objective: TransformerObjective, way: Way) -> Callable[[], None]:
+def _steps(objective: TransformerObjective, way: Compute) -> Callable[[], None]:
     """Return a call that takes a step on the next batch, in one way."""
-    depth = objective.compute.prefetch if way.batch_ahead else 0
-    pool = ThreadPoolExecutor(max(1, depth))
-    batches = enumerate(in_order(pool, objective.batch, count(), depth))
+    pool = ThreadPoolExecutor(max(1, way.prefetch))
+    batches = enumerate(in_order(pool, objective.batch, count(), way.prefetch))
 
     def step() -> None:
         iteration, batch = next(batches)
@@ -184,51 +158,21 @@ def _steps(objective: TransformerObjective, way: Way) -> Callable[[], None]:
 
 
 @contextmanager
-def taken(way: Way, objective: TransformerObjective) -> Iterator[None]:
+def taken(way: Compute, objective: TransformerObjective) -> Iterator[None]:
     """Compute in one way for a while."""
-    model_loss, usual, part_logits = objective.loss, objective.compute, loss.PART_LOGITS
-    tiled = model_loss.tiled
-    model_loss.tiled = tiled and way.tiled
-    objective.model.recompute = way.recompute
-    micro_batch = -(-objective.batches.batch_size // way.micro_batches)
-    objective.compute = replace(usual, micro_batch=micro_batch)
-    loss.PART_LOGITS = part_logits if way.logits_in_parts else sys.maxsize
+    usual, tiled, eager = objective.compute, objective.loss.tiled, way.compile is False
+    objective.compute, objective.model.recompute = way, way.recompute
+    objective.loss.tiled = tiled and not eager and way.attention != "dense"
     try:
-        with nullcontext() if way.compiled else torch.compiler.set_stance("force_eager"):
+        with torch.compiler.set_stance("force_eager") if eager else nullcontext():
             yield
     finally:
-        model_loss.tiled, objective.model.recompute = tiled, usual.recompute
-        objective.compute, loss.PART_LOGITS = usual, part_logits
-
-
-def _differences(
-    objective: TransformerObjective, ways: Mapping[str, Way]
-) -> dict[str, dict[str, float]]:
-    """Return how far losses and gradients of one batch are from the first way's.
-
-    loss: largest difference of a token's, in nats. gradient: norm of the difference, as a share of
-    the first one's norm. memory: its peak, as a multiple of the first one's.
-    """
-    batch = objective.batch(0).to(objective.device)
-    (_, way), *others = ways.items()
-    losses_T, gradients = results_of(objective, way, batch)
-    norm, found = get_total_norm(gradients), {}
-    _, peak = peak_memory(partial(results_of, objective, way, batch), objective.device)
-    for name, other in others:
-        other_losses_T, other_gradients = results_of(objective, other, batch)
-        apart = get_total_norm(torch._foreach_sub(other_gradients, gradients))
-        found[name] = {
-            "loss": float((other_losses_T - losses_T).abs().max()),
-            "gradient": float(apart / norm),
-        }
-        _, other_peak = peak_memory(partial(results_of, objective, other, batch), objective.device)
-        if peak and other_peak:
-            found[name]["memory"] = other_peak / peak
-    return found
+        objective.compute, objective.model.recompute = usual, usual.recompute
+        objective.loss.tiled = tiled
 
 
 def results_of(
-    objective: TransformerObjective, way: Way, batch: Batch
+    objective: TransformerObjective, way: Compute, batch: Batch
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the losses of a batch's tokens, (T,), and the gradients of all parameters."""
     objective.optimizer.zero_grad(set_to_none=True)
@@ -238,47 +182,54 @@ def results_of(
     return losses_T, gradients
 
 
-@dataclass(frozen=True)
-class Team:
-    """The first of some ranks of the miniature's training, a thread each, and the others."""
-
-    step_first: Callable[[], None]
-    others: "tuple[subprocess.Popen[bytes], ...]"
-
-    @classmethod
-    def start(cls, world: int, batch: int) -> "Team":
-        """Start the others, which end when this process does, and become the first rank."""
-        own, *rest = variables_of_ranks(world)
-        command = [sys.executable, "-m", "benchmarks.training", str(batch)]
-        others = tuple(
-            subprocess.Popen(command, env={**os.environ, **their}, stdin=subprocess.PIPE, bufsize=0)
-            for their in rest
-        )
-        os.environ.update(own)
-        return cls(_steps_of_rank(batch), others)
-
-    def step(self) -> None:
-        """Take a step together."""
-        for other in self.others:
-            assert other.stdin is not None
-            other.stdin.write(_STEP)
-        self.step_first()
+def _results(
+    objective: TransformerObjective, way: Compute, batch: Batch
+) -> tuple[Tensor, list[Tensor], int | None]:
+    """Return what `results_of` does, and the peak memory of doing it again."""
+    results = results_of(objective, way, batch)
+    _, peak = peak_memory(partial(results_of, objective, way, batch), objective.device)
+    return *results, peak
 
 
-def _steps_of_rank(batch: int) -> Callable[[], None]:
-    """Return a call that takes this rank's next step, once all ranks have met."""
-    torch.set_num_threads(1)
-    device = torch.device("cpu")
-    objective = random_objective("mini", batch, device, ranks=join_ranks(device, batch))
-    return _steps(objective, Way(batch_ahead=False))
+def _compare(
+    first: tuple[Tensor, list[Tensor], int | None], other: tuple[Tensor, list[Tensor], int | None]
+) -> dict[str, float]:
+    """Return how far losses and gradients are from the first way's.
+
+    loss: largest difference of a token's, in nats. gradient: norm of the difference, as a fraction
+    of the first one's norm. memory: its peak, as a multiple of the first one's.
+    """
+    losses_T, gradients, peak = first
+    other_losses_T, other_gradients, other_peak = other
+    apart = get_total_norm(torch._foreach_sub(other_gradients, gradients))
+    return {
+        "loss": float((other_losses_T - losses_T).abs().max()),
+        "gradient": float(apart / get_total_norm(gradients)),
+    } | ({"memory": other_peak / peak} if peak and other_peak else {})
 
 
-def main() -> None:
-    """Take a step whenever the first rank says so, until it goes."""
-    step = _steps_of_rank(int(sys.argv[1]))
-    while sys.stdin.buffer.read(1) == _STEP:
+def step_of_ranks(world: int, batch: int) -> Callable[[], None]:
+    """Return a call that takes a step of the miniature with other ranks, a process and thread each.
+
+    They step as often as they are let: gradients are averaged, so none is ahead of another.
+    """
+    own, *others = variables_of_ranks(world)
+    for variables in others:
+        # A daemon: it ends when this process does.
+        get_context("spawn").Process(target=_follow, args=(variables, batch), daemon=True).start()
+    return _steps_of_rank(own, batch)
+
+
+def _follow(variables: Mapping[str, str], batch: int) -> None:
+    step = _steps_of_rank(variables, batch)
+    while True:
         step()
 
 
-if __name__ == "__main__":
-    main()
+def _steps_of_rank(variables: Mapping[str, str], batch: int) -> Callable[[], None]:
+    """Return a call that takes this rank's next step, once all ranks have met."""
+    os.environ.update(variables)
+    torch.set_num_threads(1)
+    device = torch.device("cpu")
+    objective = random_objective("mini", batch, device, ranks=join_ranks(device, batch))
+    return _steps(objective, Compute(prefetch=0))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pcb
-from pcb.cli import check, jobs, keep, make, measure, outside, show, workflow
+from pcb.cli import check, generate, jobs, keep, make, measure, outside, show, workflow
 from pcb.cli.verb import Formatter
 from pcb.errors import UserError
 from pcb.runtime.atomic import explain_disk_error
@@ -50,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     make.add_verbs(verbs)
     workflow.add_verbs(verbs)
+    generate.add_verbs(verbs)
     show.add_verbs(verbs)
     outside.add_verbs(verbs)
     jobs.add_verbs(verbs)

@@ -6,10 +6,13 @@ from pathlib import Path
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
 from pcb.errors import UserError
 from pcb.order.allocation import schedule_from_total, untrained_warning
+from pcb.order.names import ORDER_NAMES
 from pcb.order.schedule import Schedule, block_kind, scale_sizes, schedule_from_blocks
 
 FINAL = 16
 """Side of the paper's finest token grid."""
+ALL = "all"
+"""What stands for every order."""
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -38,14 +41,14 @@ def add_verbs(verbs: Verbs) -> None:
         "order",
         _order,
         "print the order in which the cells of an N x N grid are drawn, as ranks from 0",
-        "pcb order 8 --png order.png",
+        "pcb order 8 --png order.png\n  pcb order 8 --order all --png orders.png",
     )
     order.add_argument("n", metavar="N", type=int, help="side of the grid")
     order.add_argument(
         "--order",
         default="checkerboard",
         metavar="NAME",
-        help="checkerboard (default), raster, random, regions, diagonals or locality",
+        help=f"{ORDER_NAMES[0]} (default), {', '.join(ORDER_NAMES[1:])}, or `{ALL}` of them",
     )
     order.add_argument("--png", type=Path, metavar="FILE", help="also draw it into this file")
     schedule = add_verb(
@@ -64,7 +67,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     cut = schedule.add_mutually_exclusive_group(required=True)
     cut.add_argument(
-        "--blocks", type=_blocks, metavar="K", help="blocks per scale, or a list such as 1,4,4,4,4"
+        "--blocks", type=read_blocks, metavar="K", help="blocks per scale, or a list: 1,4,4,4,4"
     )
     cut.add_argument("--total-steps", type=int, metavar="T", help="steps over all scales")
     schedule.add_argument(
@@ -96,24 +99,24 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _order(arguments: argparse.Namespace) -> int:
-    from pcb.order.orders import ORDERS, ranks_of
+    from pcb.order.orders import ranks_of
 
     n, name = arguments.n, arguments.order
     if n < 1:
         raise UserError(f"order {n}: a grid needs at least one cell a side; give N >= 1")
-    if name not in ORDERS:
-        raise UserError(f"order {n}: --order {name} is none of {', '.join(ORDERS)}")
-    try:
-        ranks = ranks_of(name, n)
-    except ValueError as error:
-        raise UserError(f"order {n}: {error}") from None
+    if name not in (*ORDER_NAMES, ALL):
+        raise UserError(f"order {n}: --order {name} is none of {', '.join(ORDER_NAMES)}, {ALL}")
+    names = ORDER_NAMES if name == ALL else (name,)
     width = len(str(n * n - 1))
-    for row in ranks:
-        print(" ".join(f"{rank:>{width}}" for rank in row))
+    for shown in names:
+        if len(names) > 1:
+            print(f"{shown}:")
+        for row in ranks_of(shown, n):
+            print(" ".join(f"{rank:>{width}}" for rank in row))
     if arguments.png is not None:
-        from pcb.report.order_figures import draw_order
+        from pcb.report.order_figures import draw_orders
 
-        draw_order(n, arguments.png, name)
+        draw_orders(n, arguments.png, names)
     return 0
 
 
@@ -138,7 +141,7 @@ def _ratio(text: str) -> float | None:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor `single`") from None
 
 
-def _blocks(text: str) -> int | tuple[int, ...]:
+def read_blocks(text: str) -> int | tuple[int, ...]:
     """Read K, or the numbers of blocks of the scales, coarse to fine."""
     try:
         numbers = tuple(int(number) for number in text.split(","))

@@ -9,12 +9,13 @@ live with their stage and enter its key (`pcb.pipeline.tasks`); how fast it is c
 from pcb.config.base import Settings
 from pcb.config.cluster import Cluster, Resources
 from pcb.config.files import Files
-from pcb.config.images import Data, Digits, ImageNet
+from pcb.config.images import Data, Digits, ImageFolder, ImageNet, Photographs
 from pcb.config.model import LearningRateStep, Model, ModelRun, Training
 from pcb.config.preset import Compute, Preset
 from pcb.config.scores import Claims, Classifier, Likelihood, Metrics
 from pcb.config.speed import Speed
 from pcb.config.sweep import Sampling, Sweep, SweepPoint
+from pcb.config.system import SystemRun, SystemSetting, Ways
 from pcb.config.tokenizer import (
     Autoencoder,
     Requantization,
@@ -32,12 +33,14 @@ __all__ = [
     "Data",
     "Digits",
     "Files",
+    "ImageFolder",
     "ImageNet",
     "LearningRateStep",
     "Likelihood",
     "Metrics",
     "Model",
     "ModelRun",
+    "Photographs",
     "Preset",
     "Requantization",
     "Resources",
@@ -46,8 +49,11 @@ __all__ = [
     "Speed",
     "Sweep",
     "SweepPoint",
+    "SystemRun",
+    "SystemSetting",
     "Tokenizer",
     "TokenizerTraining",
     "Tokens",
     "Training",
+    "Ways",
 ]

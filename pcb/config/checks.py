@@ -1,8 +1,14 @@
 """Settings that are each right and do not go together. No torch."""
 
-from pcb.config import Digits, ImageNet, Preset
+import msgspec
+
+from pcb.config import ImageFolder, ImageNet, Preset, SystemRun
 from pcb.config.files import RELEASED_MODELS
+from pcb.config.seeds import model_and_seed
 from pcb.errors import UserError
+from pcb.order.allocation import untrained_warning
+from pcb.order.names import ORDER_NAMES
+from pcb.published.systems import catalog
 
 
 def check_consistency(preset: Preset, place: str) -> None:
@@ -18,6 +24,9 @@ def check_consistency(preset: Preset, place: str) -> None:
         )
     _check_metrics(preset, place)
     _check_released(preset, place)
+    for name, run in preset.systems.items():
+        _check_system(preset, run, f"{place}.models.{name}")
+    _check_orders(preset, place)
     _check_likelihood(preset, place)
     for index, sweep in enumerate(preset.sweep):
         for model in sweep.models:
@@ -39,8 +48,21 @@ def unused_models(preset: Preset) -> list[str]:
     return [
         f"model {name} is in no sweep: it is made, and nothing is sampled from it"
         for name in preset.models
-        if name not in used
+        if not {name, model_and_seed(name)[0]} & used
     ]
+
+
+def untrained_blocks(preset: Preset) -> list[str]:
+    """Say of each schedule with blocks of sizes that training never draws which ones would do."""
+    found = {}
+    for model in preset.models:
+        for point in (*preset.points(model), *preset.likelihood_points(model)):
+            warning = untrained_warning(point.schedule(preset.sizes(model)))
+            if warning is not None:
+                named, _ = model_and_seed(model)
+                cut = msgspec.structs.replace(point, cfg=0.0)
+                found[named, cut] = f"{named}/{cut.name}: {warning}"
+    return list(found.values())
 
 
 def _check_released(preset: Preset, place: str) -> None:
@@ -59,6 +81,43 @@ def _check_released(preset: Preset, place: str) -> None:
             )
 
 
+def _check_system(preset: Preset, run: SystemRun, place: str) -> None:
+    """Refuse unknown systems, weights that there are not, classes that are not the data's.
+
+    A size may be of no use to this system, as presets share sizes, but must be of some's.
+    """
+    known = catalog()
+    if run.system not in known:
+        raise UserError(f"{place}.system = {run.system!r}: there are {', '.join(known)}")
+    sizes = {size for system in known.values() for size in system.description}
+    for size in run.size:
+        if size not in sizes:
+            raise UserError(f"{place}.size.{size}: no system has it; there are {', '.join(sizes)}")
+    system = run.described
+    if run.weights == "released" and system.weights is None:
+        raise UserError(
+            f"{place}.weights = 'released': of {run.system} there are none ({system.release}); "
+            f"`weights: random` runs it, for time alone"
+        )
+    if system.description["classes"] != preset.data.num_classes:
+        raise UserError(
+            f"{place}: {run.system} knows {system.description['classes']} classes where "
+            f"data.num_classes = {preset.data.num_classes}"
+        )
+    if system.tokenizer is not None and preset.metrics.decode_precision != "float32":
+        raise UserError(f"{place}: {run.system}'s own tokenizer decodes in float32 alone")
+
+
+def _check_orders(preset: Preset, place: str) -> None:
+    """Refuse orders that nobody knows."""
+    for name, run in preset.models.items():
+        if run.model.order not in ORDER_NAMES:
+            raise UserError(
+                f"{place}.models.{name}.model.order = {run.model.order!r}: "
+                f"there are {', '.join(ORDER_NAMES)}"
+            )
+
+
 def _check_likelihood(preset: Preset, place: str) -> None:
     """Refuse a likelihood of more images than are held out, or none where nothing else is."""
     if preset.likelihood is None:
@@ -69,8 +128,7 @@ def _check_likelihood(preset: Preset, place: str) -> None:
                     f"{place}.likelihood"
                 )
         return
-    data, asked = preset.data, preset.likelihood.images or 1
-    most = data.validation_images if isinstance(data, ImageNet) else data.reference_images
+    asked, most = preset.likelihood.images or 1, _held_out_images(preset)
     if most is not None and asked > most:
         raise UserError(f"{place}.likelihood.images = {asked}: there are {most} held-out images")
 
@@ -83,10 +141,30 @@ def _check_metrics(preset: Preset, place: str) -> None:
             f"{place}.metrics.extractor = {metrics.extractor!r}: `classifier` as extractor goes "
             f"with settings under `classifier`, and only it"
         )
-    if metrics.extractor == "classifier" and not isinstance(data, Digits):
-        raise UserError(f"{place}.metrics.extractor = 'classifier': it knows digits alone")
-    reference = data.reference_images if isinstance(data, Digits) else metrics.reference_images
+    if metrics.extractor == "classifier" and isinstance(data, ImageNet):
+        raise UserError(
+            f"{place}.metrics.extractor = 'classifier': it is of digits, photographs and folders "
+            "of images, not of ImageNet"
+        )
     try:
-        metrics.check_counts(preset.sampling.images, reference)
+        metrics.check_counts(preset.sampling.images, _reference_images(preset))
     except ValueError as error:
         raise UserError(f"{place}.metrics: {error}") from None
+
+
+def _held_out_images(preset: Preset) -> int | None:
+    """Return how many images no model sees, None where a folder will show it."""
+    if isinstance(preset.data, ImageFolder):
+        return None
+    if isinstance(preset.data, ImageNet):
+        return preset.data.validation_images
+    return preset.data.reference_images
+
+
+def _reference_images(preset: Preset) -> int | None:
+    """Return how many images samples are compared with, None where a folder will show it."""
+    if isinstance(preset.data, ImageFolder) and preset.classifier is not None:
+        return None
+    if isinstance(preset.data, ImageNet | ImageFolder):
+        return preset.metrics.reference_images
+    return preset.data.reference_images

@@ -9,6 +9,20 @@ from pcb.config.base import Count, Positive, Settings, Share
 TEN_CROPS = 10
 """ImageNet's crops of a training image."""
 
+PICTURES = (
+    "brick",
+    "grass",
+    "gravel",
+    "coins",
+    "tissue",
+    "stars",
+    "temple",
+    "flower",
+    "cat",
+    "motorcycle",
+)
+"""Names of the classes of photographs, by label."""
+
 
 class Digits(
     Settings, tag="digits", tag_field="kind", frozen=True, kw_only=True, forbid_unknown_fields=True
@@ -35,6 +49,52 @@ class Digits(
     def num_classes(self) -> int:
         """Number of classes, labels 0 to num_classes - 1."""
         return 10
+
+    @property
+    def crops(self) -> int:
+        """Crops of a training image."""
+        return self.renderings
+
+
+class Photographs(
+    Settings,
+    tag="photographs",
+    tag_field="kind",
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+):
+    """Crops of pictures that come with scikit-image and scikit-learn, a class for each picture."""
+
+    image_size: Positive = 32
+    tile: Positive = 120
+    """Side in pixels of the tiles that a picture is cut into; a crop lies in one of them."""
+    shrink: Annotated[tuple[Positive, ...], Meta(min_length=1)] = (1, 2, 3)
+    """By how much a tile may be made smaller before it is cropped."""
+    held_out_every: Annotated[int, Meta(ge=2)] = 3
+    """Every so many diagonals of tiles, one is held out: no model sees it."""
+    images: Positive = 1350
+    """Training images; the classes take turns."""
+    crops: Positive = 16
+    """Crops of each training image, of any tile of its class, of which training draws one."""
+    reference_images: Positive = 2000
+    """Crops of held-out tiles that metrics compare with."""
+    seed: Count = 0
+
+    def __post_init__(self) -> None:
+        wrong = [factor for factor in self.shrink if self.tile % factor]
+        if wrong:
+            raise ValueError(f"tile {self.tile} must be a multiple of shrink {wrong[0]}")
+        if self.tile // max(self.shrink) < self.image_size:
+            raise ValueError(
+                f"tile {self.tile}, made smaller by {max(self.shrink)}, has no room for a crop of "
+                f"{self.image_size}"
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, labels 0 to num_classes - 1."""
+        return len(PICTURES)
 
 
 class ImageNet(
@@ -64,5 +124,41 @@ class ImageNet(
         """Side in pixels of the square that ten crops are cut from."""
         return int(self.crop_factor * self.image_size)
 
+    @property
+    def crops(self) -> int:
+        """Crops of a training image."""
+        return TEN_CROPS
 
-Data = Digits | ImageNet
+
+class ImageFolder(
+    Settings, tag="folder", tag_field="kind", frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """Images of one's own, a sub-folder a class, read where they lie as ImageNet's are."""
+
+    folder: str
+    """From the project's root, or absolute. It enters the key as it stands here: another folder is
+    another data set, and a link keeps the name of one that lies elsewhere."""
+    num_classes: Positive
+    """Sub-folders that must be found; labels 0 to num_classes - 1 in the order of their names."""
+    image_size: Positive = 64
+    crop_factor: Annotated[float, Meta(ge=1)] = 1.1
+    """The shorter side is brought to int(crop_factor * image_size) before crops are cut."""
+    mirrored: bool = True
+    """Whether the five crops of an image - four corners, center - are also taken mirrored."""
+    held_out: Annotated[float, Meta(gt=0, lt=1)] = 0.1
+    """Fraction of each class's images that no model sees; a folder `val` replaces it."""
+    refused_share: Share = 0.01
+    """Fraction of the images that may be unreadable; they are listed and left out."""
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of the square that crops are cut from."""
+        return int(self.crop_factor * self.image_size)
+
+    @property
+    def crops(self) -> int:
+        """Crops of a training image."""
+        return TEN_CROPS if self.mirrored else TEN_CROPS // 2
+
+
+Data = Digits | Photographs | ImageNet | ImageFolder

@@ -8,13 +8,14 @@ from typing import Any
 
 import msgspec
 
-from pcb.config import Cluster, Files, ModelRun, Preset, Settings
+from pcb.config import Cluster, Files, ModelRun, Preset, Settings, SystemRun
 from pcb.config.base import NAME, NAME_LENGTH
 from pcb.config.checks import check_consistency
 from pcb.config.cluster import hours_of
 from pcb.config.convert import convert, plain
 from pcb.config.files import check_own
 from pcb.config.read_yaml import read_yaml
+from pcb.config.seeds import model_and_seed, trained_once_each
 from pcb.errors import UserError
 
 __all__ = [
@@ -37,6 +38,8 @@ LOCAL_FILE = "params.local.yaml"
 MACHINE = ("cluster", "files")
 PRESET_VARIABLE = "PCB_PRESET"
 INTERRUPT_VARIABLE = "PCB_ON_INTERRUPT"
+_OF_MODELS = ("model", "training", "seeds")
+"""Keys of a preset that its own models take over; other systems take over `system`."""
 
 
 def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
@@ -97,6 +100,8 @@ def _machine(key: str, files: Mapping[Path, Any]) -> dict[str, Any]:
 def check_name(name: str, place: str) -> None:
     """Refuse a name of a preset or a model that cannot be one of a folder on every system.
 
+    A name that ends like that of a second training (`pcb.config.seeds`) is refused too.
+
     Raises UserError that begins with `place`.
     """
     if not re.fullmatch(NAME, name) or len(name) > NAME_LENGTH or name == "all":
@@ -104,6 +109,8 @@ def check_name(name: str, place: str) -> None:
             f"{place}: {name!r} cannot be a name, which has 1 to {NAME_LENGTH} of the characters "
             "a-z, 0-9, `_`, `.` and `-`, begins with a letter or a digit and is not `all`"
         )
+    if model_and_seed(name) != (name, 0):
+        raise UserError(f"{place}: {name!r} is named like another training; set `seeds` instead")
 
 
 def load_cluster(path: Path = PARAMS_FILE) -> Cluster:
@@ -144,11 +151,17 @@ def parse_preset(params: Mapping[str, Any], name: str, source: str = "params.yam
     place = f"{source}: presets.{name}"
     if "files" in tree:
         raise UserError(f"{place}.files: the same for all presets; put it beside `presets`")
-    runs = _runs(tree, place)
-    head = {key: value for key, value in tree.items() if key not in ("model", "training")}
+    entries = _entries(tree, place)
+    head = {key: value for key, value in tree.items() if key not in (*_OF_MODELS, "system")}
+    if "systems" in head:
+        raise UserError(f"{place}.systems: unknown key; systems stand under `models`")
     preset = convert({**head, "models": {}}, Preset, place)
-    files = _files(params.get("files") or {}, f"{source}: files")
-    preset = msgspec.structs.replace(preset, models=runs, files=files)
+    preset = msgspec.structs.replace(
+        preset,
+        models={name: run for name, run in entries.items() if isinstance(run, ModelRun)},
+        systems={name: run for name, run in entries.items() if isinstance(run, SystemRun)},
+        files=_files(params.get("files") or {}, f"{source}: files"),
+    )
     check_consistency(preset, place)
     return preset
 
@@ -177,38 +190,56 @@ def resolve(presets: Mapping[str, Any], name: str, source: str) -> dict[str, Any
 
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two trees: mappings key by key, anything else replaced; null removes a key."""
+    """Merge two trees: mappings key by key, anything else replaced; null removes a key.
+
+    A mapping of another `kind` replaces the one before: what that says is of its own kind.
+    """
     merged = dict(base)
     for key, value in override.items():
         if value is None:
             merged.pop(key, None)
         elif isinstance(value, Mapping):
             before = merged.get(key)
-            merged[key] = merge(before if isinstance(before, Mapping) else {}, value)
+            if not isinstance(before, Mapping) or _other_kind(before, value):
+                before = {}
+            merged[key] = merge(before, value)
         else:
             merged[key] = value
     return merged
 
 
-def _runs(tree: Mapping[str, Any], place: str) -> dict[str, ModelRun]:
-    """Check every model: the preset's `model` and `training`, then the entry's own settings."""
+def _other_kind(before: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    return "kind" in value and value["kind"] != before.get("kind")
+
+
+def _entries(tree: Mapping[str, Any], place: str) -> dict[str, ModelRun | SystemRun]:
+    """Check every model: what the preset shares among those of its kind, then its own settings.
+
+    A model with several seeds is an entry for each.
+    """
     models = tree.get("models")
     if not isinstance(models, Mapping) or not models:
         raise UserError(f"{place}.models: expected at least one named model, got {models!r}")
-    runs = {}
-    for key in ("model", "training"):
+    runs: dict[str, ModelRun | SystemRun] = {}
+    for key in ("model", "training", "system"):
         if key in tree and not isinstance(tree[key], Mapping):
             raise UserError(f"{place}.{key} = {tree[key]!r}: expected a mapping")
     for name, entry in models.items():
         check_name(name, f"{place}.models")
         if not isinstance(entry, Mapping):
             raise UserError(f"{place}.models.{name} = {entry!r}: expected a mapping")
+        own = f"{place}.models.{name}"
+        if "system" in entry:
+            runs[name] = convert(merge(tree.get("system", {}), entry), SystemRun, own)
+            continue
         # What was released is not trained, so it does not take over how the others are.
-        shared = ("model",) if "released" in entry else ("model", "training")
+        shared = ("model",) if "released" in entry else _OF_MODELS
         base = {key: tree[key] for key in shared if key in tree}
-        runs[name] = convert(
-            merge({"model": {}, **base}, entry), ModelRun, f"{place}.models.{name}"
-        )
+        run = convert(merge({"model": {}, **base}, entry), ModelRun, own)
+        try:
+            runs |= trained_once_each(name, run)
+        except ValueError as error:
+            raise UserError(f"{own}.seeds: {error}") from None
     return runs
 
 

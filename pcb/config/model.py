@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from pcb.config.base import Count, NonNegativeFloat, Positive, PositiveFloat, Settings, Share
+from pcb.order.names import CHECKERBOARD
 from pcb.order.schedule import scale_sizes
 
 
@@ -21,6 +22,11 @@ class Model(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Width of the SwiGLU layer."""
     mixing_layers: Count = 2
     """Leading layers whose keys mix the rotary phases of a cell and of the cell a block earlier."""
+    order: str = CHECKERBOARD
+    """In which order the tokens of a scale are drawn, one of `ORDER_NAMES`; blocks are runs of it.
+
+    For a comparison of orders: the paper has the checkerboard alone.
+    """
     head_mlp: bool = False
     init: Literal["as_published", "as_intended", "narrow"] = "as_published"
     """`as_intended` starts AdaLN at scale 1, shift 0; the released code overwrites that start.
@@ -90,6 +96,9 @@ class ModelRun(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     training: Training | None = None
     released: str | None = None
     """Name of the authors' weights (`pcb fetch --list`); there is then no training."""
+    seeds: Positive | None = None
+    """Trainings, of seeds from `training.seed` on; an entry of its own for each
+    (`pcb.config.seeds`), so that a preset's models have none any more."""
 
     def __post_init__(self) -> None:
         if (self.training is None) == (self.released is None):

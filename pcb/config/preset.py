@@ -7,8 +7,10 @@ from pcb.config.files import Files
 from pcb.config.images import Data
 from pcb.config.model import ModelRun
 from pcb.config.scores import Claims, Classifier, Likelihood, Metrics
+from pcb.config.seeds import model_and_seed
 from pcb.config.speed import Speed
 from pcb.config.sweep import SERIAL, Sampling, Sweep, SweepPoint
+from pcb.config.system import SystemRun
 from pcb.config.tokenizer import Tokenizer, Tokens
 from pcb.order.schedule import Schedule
 
@@ -43,13 +45,19 @@ class Compute(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Preset(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One experiment: everything from data to report. `models` is checked entry by entry."""
+    """One experiment: everything from data to report.
+
+    `models` is checked entry by entry, and holds `systems` too in params.yaml.
+    """
 
     description: str
     data: Data
     tokenizer: Tokenizer
     tokens: Tokens = Tokens()
     models: dict[str, ModelRun]
+    """The paper's own transformers."""
+    systems: dict[str, SystemRun] = {}
+    """Those entries of `models` that name another system of Table 1."""
     sampling: Sampling
     sweep: tuple[Sweep, ...]
     classifier: Classifier | None = None
@@ -100,7 +108,11 @@ class Preset(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return tuple(sorted({size for model in models for size in self.sizes(model)}))
 
     def _points(self, model: str, *, drawn: bool = False) -> tuple[SweepPoint, ...]:
-        """Return a model's points, or only those of which images are drawn."""
-        own = (sweep for sweep in self.sweep if model in sweep.models)
+        """Return a model's points, or only those of which images are drawn.
+
+        A sweep of a model is one of all its seeds.
+        """
+        names = {model, model_and_seed(model)[0]}
+        own = (sweep for sweep in self.sweep if names & {*sweep.models})
         chosen = (sweep for sweep in own if sweep.samples or not drawn)
         return tuple(dict.fromkeys(point for sweep in chosen for point in sweep.points()))

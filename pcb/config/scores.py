@@ -40,11 +40,14 @@ class Metrics(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     torch_fidelity: bool = False
     """Whether torch-fidelity's own figures, by its defaults, stand beside ours."""
 
-    def check_counts(self, images: int, reference_images: int) -> None:
-        """Raise ValueError unless every metric is defined for this many images."""
+    def check_counts(self, images: int, reference_images: int | None) -> None:
+        """Raise ValueError unless every metric is defined for this many images.
+
+        None: how many images there are to compare with is not known yet.
+        """
         least = max(self.kid_subset_size, self.nearest + 1)
         for name, count in (("images", images), ("reference images", reference_images)):
-            if count < least:
+            if count is not None and count < least:
                 raise ValueError(
                     f"{count} {name} are too few for kid_subset_size {self.kid_subset_size} "
                     f"and nearest {self.nearest}: expected at least {least}"

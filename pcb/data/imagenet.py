@@ -1,4 +1,4 @@
-"""ImageNet's images as stages read them: decoded from their files when they are asked for."""
+"""Images in files as stages read them: decoded when they are asked for."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -31,11 +31,20 @@ class FileImages:
     """
 
     def __init__(
-        self, root: Path, index: Index, *, side: int, size: int, crops: int, workers: int
+        self,
+        root: Path,
+        index: Index,
+        *,
+        side: int,
+        size: int,
+        crops: int,
+        workers: int,
+        keep: int = 0,
     ) -> None:
         """Take the leading `crops` of the ten crops; where the sides are equal, all are the same.
 
-        Labels and files come from the index, whose paths stand below `root`.
+        Labels and files come from the index, whose paths stand below `root`. Up to `keep` bytes of
+        squares stay in memory, for images that are read many times.
         """
         ignore_metadata_warnings()
         self.root = root
@@ -45,6 +54,8 @@ class FileImages:
         self._crops = crops
         self._pool = ThreadPoolExecutor(workers, "decode")
         self._ahead = _AHEAD * workers
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+        self._most_kept = keep // (3 * side * side)
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -79,6 +90,14 @@ class FileImages:
 
     def square(self, image: int) -> NDArray[np.uint8]:
         """Return what an image is cropped from: (3, side, side)."""
+        square = self._kept.get(image)
+        if square is None:
+            square = self._read_square(image)
+            if len(self._kept) < self._most_kept:
+                self._kept[image] = square
+        return square
+
+    def _read_square(self, image: int) -> NDArray[np.uint8]:
         file = self.index.file(image)
         data = read_file(self.root, file)
         if len(data) != file.bytes or zlib.crc32(data) != self.index.checksums[image]:

@@ -1,7 +1,7 @@
 """Images as stages read them, whatever they are made from.
 
-Each image has some crops - ImageNet's ten, or as many renderings of a digit - of which training
-draws one each time. Held-out images, which no model sees, have one.
+Each image has some crops - up to ten of a file, or as many renderings of a digit - of which
+training draws one each time. Held-out images, which no model sees, have one.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,9 +11,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pcb.config import Digits, Preset
-from pcb.config.images import TEN_CROPS
+from pcb.config import Files, ImageFolder, ImageNet, Preset
 from pcb.data.arrays import map_array
+from pcb.data.folder import folder_root
 from pcb.data.imagenet import FileImages
 from pcb.data.index import read_index
 from pcb.data.tree import tree_root
@@ -26,6 +26,8 @@ REFERENCE_IMAGES = "reference_images.npy"
 REFERENCE_LABELS = "reference_labels.npy"
 TRAIN_INDEX = "train.csv"
 VALIDATION_INDEX = "validation.csv"
+_KEPT = 2**30
+"""Bytes of a folder's images that a process keeps in memory once they are decoded."""
 
 
 class Images(Protocol):
@@ -122,7 +124,7 @@ def open_images(folder: Path, preset: Preset, split: Split) -> Images:
     UserError naming a file that is missing.
     """
     data, files = preset.data, preset.files
-    if isinstance(data, Digits):
+    if not isinstance(data, ImageNet | ImageFolder):
         if split == "train":
             return ArrayImages(
                 map_array(folder / TRAIN_IMAGES, "data"), map_array(folder / TRAIN_LABELS, "data")
@@ -131,21 +133,25 @@ def open_images(folder: Path, preset: Preset, split: Split) -> Images:
         return ArrayImages(pixels[:, None], map_array(folder / REFERENCE_LABELS, "data"))
     train = split == "train"
     index = read_index(folder / (TRAIN_INDEX if train else VALIDATION_INDEX))
-    place, setting = (
-        (files.imagenet, "files.imagenet")
-        if train
-        else (files.imagenet_validation, "files.imagenet_validation")
-    )
-    # Where there is nothing to read, it need not lie anywhere.
-    root = tree_root(place, setting) if len(index) else Path()
     return FileImages(
-        root,
+        # Where there is nothing to read, it need not lie anywhere.
+        _root(data, files, train=train) if len(index) else Path(),
         index,
         side=data.side if train else data.image_size,
         size=data.image_size,
-        crops=TEN_CROPS if train else 1,
+        crops=data.crops if train else 1,
         workers=preset.compute.workers,
+        keep=_KEPT if isinstance(data, ImageFolder) else 0,
     )
+
+
+def _root(data: ImageNet | ImageFolder, files: Files, *, train: bool) -> Path:
+    """Return the folder below which the paths of a split's index stand."""
+    if isinstance(data, ImageFolder):
+        return folder_root(data)
+    if train:
+        return tree_root(files.imagenet, "files.imagenet")
+    return tree_root(files.imagenet_validation, "files.imagenet_validation")
 
 
 def first_images(images: Images, count: int) -> NDArray[np.uint8]:

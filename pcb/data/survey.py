@@ -1,4 +1,4 @@
-"""The stage `data` for ImageNet: every file is found, read once and entered in an index.
+"""Indexing images that lie in files: every file is found, read once and entered in an index.
 
 Pixels stay where they are. A file's header and end are checked, and only what looks odd is decoded:
 decoding everything would take hours. Finished chunks of the index survive an interruption.
@@ -46,6 +46,8 @@ _SHOWN = 3
 
 Row = tuple[str, ...]
 """The index's columns, and why the file is refused: nothing if it is not."""
+Trees = Mapping[str, tuple[Path, Sequence[File]]]
+"""Name of an index -> the folder below which its files lie, and the files."""
 
 
 def survey(
@@ -56,17 +58,35 @@ def survey(
     workers: int,
     progress: Callable[[str, int], Progress],
 ) -> dict[str, Any]:
+    """Index ImageNet as `enter` does.
+
+    Raises UserError if classes or images are not as many as the settings say, too.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        trees = _find(files, settings, pool)
+    share = settings.refused_share
+    counts = enter(trees, folder, refused_share=share, workers=workers, progress=progress)
+    return {"classes": settings.num_classes, **counts}
+
+
+def enter(
+    trees: Trees,
+    folder: Path,
+    *,
+    refused_share: float,
+    workers: int,
+    progress: Callable[[str, int], Progress],
+) -> dict[str, int]:
     """Write into `folder` the indices of training and validation images, and the refused ones.
 
-    `progress("images", n)` returns a context manager that is told of n images.
+    `progress("images", n)` returns a context manager that is told of n images. Returns how many
+    images each index has, and how many were refused.
 
-    Raises UserError if classes or images are not as many as the settings say, or too many are
-    refused.
+    Raises UserError if too many are refused.
     """
     ignore_metadata_warnings()
     chunks: dict[str, list[Path]] = {TRAIN_INDEX: [], VALIDATION_INDEX: []}
     with ThreadPoolExecutor(workers) as pool:
-        trees = _find(files, settings, pool)
         totals = {name: len(files) for name, (_, files) in trees.items()}
         with progress("images", sum(totals.values())) as seen:
             for name, (root, found) in trees.items():
@@ -80,12 +100,11 @@ def survey(
                     rows = in_order(pool, partial(examine, root), part, _AHEAD * workers)
                     write_rows(chunk, _CHUNK_COLUMNS, _counted(rows, seen))
     refused = [(name, row) for name, parts in chunks.items() for row in _rows(parts) if row[-1]]
-    _report_refused(folder, settings, refused, sum(totals.values()), chunks)
+    _report_refused(folder, refused_share, refused, sum(totals.values()), chunks)
     for name, parts in chunks.items():
         write_rows(folder / name, COLUMNS, (row[:-1] for row in _rows(parts) if not row[-1]))
     left = {name: totals.get(name, 0) - sum(n == name for n, _ in refused) for name in chunks}
     return {
-        "classes": settings.num_classes,
         "train_images": left[TRAIN_INDEX],
         "validation_images": left[VALIDATION_INDEX],
         "refused": len(refused),
@@ -117,9 +136,7 @@ def check_image(data: bytes) -> tuple[int, int]:
     return image.size
 
 
-def _find(
-    files: Files, settings: ImageNet, pool: Executor
-) -> dict[str, tuple[Path, Sequence[File]]]:
+def _find(files: Files, settings: ImageNet, pool: Executor) -> Trees:
     """Return the tree and the files of each index, counted."""
     root = tree_root(files.imagenet, "files.imagenet")
     classes = class_names(root)
@@ -171,7 +188,7 @@ def _rows(chunks: Iterable[Path]) -> Iterator[Row]:
 
 def _report_refused(
     folder: Path,
-    settings: ImageNet,
+    refused_share: float,
     refused: Sequence[tuple[str, Row]],
     total: int,
     chunks: Mapping[str, Sequence[Path]],
@@ -180,7 +197,7 @@ def _report_refused(
     path = folder / REFUSED
     rows = [(name, row[0], row[3], row[-1]) for name, row in refused]
     write_rows(path, ("index", "path", "bytes", "reason"), rows)
-    if len(refused) <= settings.refused_share * total:
+    if len(refused) <= refused_share * total:
         return
     # Whoever repairs the files wants them to be read again.
     for chunk in (chunk for parts in chunks.values() for chunk in parts):
@@ -189,7 +206,7 @@ def _report_refused(
     shown = ", ".join(f"{row[0]} ({row[-1]})" for _, row in refused[:_SHOWN])
     raise UserError(
         f"data: {len(refused)} of {total} images cannot be read, more than "
-        f"data.refused_share = {settings.refused_share:g}: {shown}"
+        f"data.refused_share = {refused_share:g}: {shown}"
         f"{', ...' if len(refused) > _SHOWN else ''}; all are listed in {path}; replace them, or "
         f"raise the share"
     )

@@ -70,7 +70,7 @@ def class_names(root: Path) -> list[str]:
 
     Raises UserError if there are none, both folders and tars, or a file whose name says no class.
     """
-    folders, tars = _folders(root), _tars(root)
+    folders, tars = sub_folders(root), _tars(root)
     flat = [] if folders or tars else _images(root)
     if flat:
         return sorted({_named_class(root, name) for name in flat})
@@ -89,7 +89,7 @@ def training_files(root: Path, classes: Sequence[str], pool: Executor) -> list[F
 
     Raises UserError naming a class without images, or a tar that cannot be read.
     """
-    if not _folders(root) and not _tars(root):
+    if not sub_folders(root) and not _tars(root):
         known = {name: label for label, name in enumerate(classes)}
         flat = [File(path=name, label=known[_named_class(root, name)]) for name in _images(root)]
         return sorted(flat, key=lambda file: (file.label, file.path))
@@ -112,7 +112,7 @@ def validation_files(root: Path, classes: Sequence[str]) -> list[File]:
         labels = validation_labels(root, flat, classes, class_in_name)
         return [File(path=name, label=labels[name]) for name in flat]
     known = {name: label for label, name in enumerate(classes)}
-    folders = _folders(root)
+    folders = sub_folders(root)
     strange = [name for name in folders if name not in known]
     if strange or not folders:
         found = f"holds {_some(strange)}" if strange else "holds no images"
@@ -141,7 +141,7 @@ def _members(root: Path, tar: str) -> Iterator[tuple[str, int, int | None]]:
             for member in archive:
                 name = Path(member.name).name
                 if member.isreg() and _is_image(name):
-                    _check_name(root / tar, name)
+                    check_name(root / tar, name)
                     yield f"{tar}/{name}", member.offset_data, member.size
     except (tarfile.TarError, OSError) as error:
         raise UserError(f"{root / tar}: not a readable, plain tar ({error})") from None
@@ -170,10 +170,10 @@ def _named_class(root: Path, name: str) -> str:
 
 def _images(folder: Path) -> list[str]:
     """Return the sorted names of the images in a folder; folders and hidden files are none."""
-    images = (entry for entry in _scan(folder) if _is_image(entry.name))
+    images = (entry for entry in scan(folder) if _is_image(entry.name))
     names = [entry.name for entry in images if not _is_folder(entry)]
     for name in names:
-        _check_name(folder, name)
+        check_name(folder, name)
     return names
 
 
@@ -181,7 +181,7 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def _check_name(folder: Path, name: str) -> None:
+def check_name(folder: Path, name: str) -> None:
     """Refuse a name that no index can hold: one that is not UTF-8."""
     try:
         name.encode()
@@ -191,15 +191,15 @@ def _check_name(folder: Path, name: str) -> None:
 
 def _tars(folder: Path) -> list[str]:
     """Return the sorted names, without suffix, of the tars in a folder."""
-    tars = (entry for entry in _scan(folder) if entry.name.endswith(TAR) and not _is_folder(entry))
+    tars = (entry for entry in scan(folder) if entry.name.endswith(TAR) and not _is_folder(entry))
     return [entry.name.removesuffix(TAR) for entry in tars]
 
 
-def _folders(folder: Path) -> list[str]:
+def sub_folders(folder: Path) -> list[str]:
     """Return the sorted names of the folders in a folder, links to folders among them."""
-    folders = [entry.name for entry in _scan(folder) if _is_folder(entry)]
+    folders = [entry.name for entry in scan(folder) if _is_folder(entry)]
     for name in folders:
-        _check_name(folder, name)
+        check_name(folder, name)
     return folders
 
 
@@ -211,7 +211,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _scan(folder: Path) -> list[os.DirEntry[str]]:
+def scan(folder: Path) -> list[os.DirEntry[str]]:
     """Return what a folder holds and does not hide, sorted by name."""
     try:
         with os.scandir(folder) as entries:

@@ -1,4 +1,4 @@
-"""The miniature's feature extractor: a small convolutional classifier of digits.
+"""The miniature's feature extractor: a small convolutional classifier.
 
 It is registered with torch-fidelity, so that its command line and `calculate_metrics` know it too.
 

@@ -1,6 +1,7 @@
 """The order of tokens as index tensors: what a schedule means to a transformer.
 
-The sequence is a class token, then the scales coarse to fine, each in checkerboard order. Every
+The sequence is a class token, then the scales coarse to fine, each in checkerboard order, or in the
+one that the model's settings name. Every
 (scale, cell) owns a *row* of the position tables, numbered scale by scale and row-major inside a
 scale; two rows more stand for the class token and for the null position, that of a token which is
 not there.
@@ -19,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcb.order.checkerboard import drawing_order
+from pcb.order.names import CHECKERBOARD
+from pcb.order.orders import order_of
 from pcb.order.schedule import Schedule, block_starts
 from pcb.runtime.device import send
 
@@ -82,14 +84,15 @@ class Sequence:
         return Sequence(schedule=self.schedule, rows_L=rows, previous_L=previous, blocks_L=blocks)
 
 
-def sequence_of(schedule: Schedule) -> Sequence:
-    """Lay out a schedule's tokens.
+def sequence_of(schedule: Schedule, order: str = CHECKERBOARD) -> Sequence:
+    """Lay out a schedule's tokens, those of each scale in the order of this name (`ORDERS`).
 
+    Blocks are runs of the order, whatever it is: schedules of two orders differ in nothing else.
     The previous-block token of the j-th of a block is the j-th of the block before; a block larger
     than the one before leaves its last tokens without one, as when a remainder joins its neighbor
     in training.
     """
-    rows = [rows_in_order(schedule.sizes), np.array([schedule.tokens])]
+    rows = [rows_in_order(schedule.sizes, order), np.array([schedule.tokens])]
     previous, blocks = [np.array([NO_PREVIOUS])], [np.array([0])]
     position, step = 1, 1
     for sizes in schedule.blocks:
@@ -106,14 +109,14 @@ def sequence_of(schedule: Schedule) -> Sequence:
 
 
 @lru_cache(maxsize=64)
-def rows_in_order(sizes: tuple[int, ...]) -> NDArray[np.int64]:
+def rows_in_order(sizes: tuple[int, ...], order: str = CHECKERBOARD) -> NDArray[np.int64]:
     """Return the rows of all T tokens, scale by scale, in drawing order.
 
     Read backwards, it takes row-major codes to the order of the sequence: codes[rows_in_order].
     """
     starts = np.cumsum([0, *(size * size for size in sizes)])
     return np.concatenate(
-        [start + drawing_order(size) for start, size in zip(starts, sizes, strict=False)]
+        [start + order_of(order, size) for start, size in zip(starts, sizes, strict=False)]
     )
 
 

@@ -18,8 +18,18 @@ def region_order(n: int, regions: int) -> NDArray[np.int64]:
     side = math.isqrt(max(regions, 0))
     if side < 1 or side * side != regions or n % side:
         raise ValueError(f"a grid of {n} x {n} cells cannot be cut into {regions} equal squares")
-    cells = np.arange(n * n, dtype=np.int64).reshape(side, n // side, side, n // side)
-    return cells.transpose(1, 3, 0, 2).reshape(-1)
+    return place_order(n, n // side)
+
+
+def place_order(n: int, side: int) -> NDArray[np.int64]:
+    """Return the n*n row-major cell indices by their place in a region, then by region.
+
+    Regions are `side` cells a side from the top left on; the last ones may be smaller, so that
+    every grid has such an order.
+    """
+    row, column = np.divmod(np.arange(n * n), n)
+    keys = (column // side, row // side, column % side, row % side)
+    return np.lexsort(keys).astype(np.int64)
 
 
 def region_blocks(n: int, regions: int) -> tuple[int, ...]:

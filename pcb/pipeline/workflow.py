@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pcb.config.checks import unused_models
+from pcb.config.checks import untrained_blocks, unused_models
 from pcb.config.loader import PARAMS_FILE, active_preset, load_params, parse_preset
 from pcb.config.paths import LOCKS
 from pcb.errors import UserError
@@ -61,7 +61,9 @@ class Plan:
         """
         with _one_line():
             sync_times(self.pipeline)
-        for note in (*unused_models(self.pipeline.preset), *linked_folders(self.name)):
+        preset = self.pipeline.preset
+        doubts = (*unused_models(preset), *untrained_blocks(preset))
+        for note in (*doubts, *linked_folders(self.name)):
             print(f"pcb: warning: {note}", file=sys.stderr, flush=True)
 
     def submits_jobs(self) -> bool:

@@ -7,17 +7,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pcb.config import (
-    Digits,
+    Autoencoder,
+    ImageFolder,
     ImageNet,
     ModelRun,
+    Photographs,
     Preset,
     Requantization,
+    SweepPoint,
+    SystemRun,
     TokenizerTraining,
 )
-from pcb.config.images import TEN_CROPS
+from pcb.data.folder import find_images
 from pcb.order.schedule import num_tokens
 from pcb.pipeline.tasks import Task
-from pcb.preflight import flops
+from pcb.preflight import flops, systems
 from pcb.preflight.rates import Kind, Precision, stored_precision
 from pcb.preflight.size import num_parameters
 
@@ -40,10 +44,17 @@ class Work:
 
 
 def train_images(preset: Preset) -> int:
-    """Return the number of training images; ImageNet's where the settings take what there is."""
+    """Return the number of training images; ImageNet's where the settings take what there is.
+
+    Those of a folder are counted. Raises UserError if it is not there.
+    """
     data = preset.data
     if isinstance(data, ImageNet):
         return data.train_images or IMAGENET_TRAIN
+    if isinstance(data, ImageFolder):
+        return len(find_images(data).train)
+    if isinstance(data, Photographs):
+        return data.images
     # scikit-learn's 1,797 digits, less those that are held out.
     return round(1797 * (1 - data.held_out))
 
@@ -55,6 +66,8 @@ def held_out_images(preset: Preset) -> int:
     data = preset.data
     if isinstance(data, ImageNet):
         return preset.likelihood.images or data.validation_images or IMAGENET_VALIDATION
+    if isinstance(data, ImageFolder):
+        return preset.likelihood.images or len(find_images(data).held_out)
     return preset.likelihood.images or data.reference_images
 
 
@@ -83,7 +96,10 @@ def _data(task: Task, preset: Preset) -> Cost:
     data = preset.data
     if isinstance(data, ImageNet):
         return Cost(bytes=_INDEX_ROW * (train_images(preset) + (data.validation_images or 0)))
-    images = train_images(preset) * data.renderings + data.reference_images
+    if isinstance(data, ImageFolder):
+        found = find_images(data)
+        return Cost(bytes=_INDEX_ROW * (len(found.train) + len(found.held_out)))
+    images = train_images(preset) * data.crops + data.reference_images
     return Cost(bytes=3 * data.image_size**2 * images)
 
 
@@ -97,14 +113,14 @@ def _reference(task: Task, preset: Preset) -> Cost:
     images = preset.metrics.reference_images
     inception = preset.metrics.extractor == "inception"
     features = Work(kind="features", flops=images * flops.INCEPTION)
-    kept = images if isinstance(preset.data, ImageNet) else 0
+    kept = images if inception else 0
     return Cost(works=(features,) if inception else (), bytes=_FLOAT * kept * _POOL)
 
 
 def _tokens(task: Task, preset: Preset) -> Cost:
     sizes = preset.all_sizes if preset.tokens.source == "cache" else ()
     splits = (
-        (train_images(preset) * _crops(preset), sizes),
+        (train_images(preset) * preset.data.crops, sizes),
         (held_out_images(preset), preset.likelihood_sizes),
     )
     encoding = _encoding(preset, sum(n * _pyramid(preset, sides) for n, sides in splits))
@@ -114,6 +130,8 @@ def _tokens(task: Task, preset: Preset) -> Cost:
 
 def _train(task: Task, preset: Preset) -> Cost:
     assert task.model is not None
+    if task.model in preset.systems:
+        return Cost(bytes=_FLOAT * systems.weights(preset.systems[task.model]))
     run = preset.models[task.model]
     copies = 2 if run.training is not None and run.training.ema else 1
     return Cost(
@@ -123,7 +141,10 @@ def _train(task: Task, preset: Preset) -> Cost:
 
 
 def _sample(task: Task, preset: Preset) -> Cost:
-    assert task.model is not None and task.sampling_config is not None
+    assert task.model is not None
+    if task.model in preset.systems:
+        return _sample_system(preset, preset.systems[task.model])
+    assert isinstance(task.sampling_config, SweepPoint)
     sizes, config = preset.sizes(task.model), task.sampling_config
     image = flops.sampling(
         preset.models[task.model].model,
@@ -141,8 +162,22 @@ def _sample(task: Task, preset: Preset) -> Cost:
     return Cost(works=(sampling,), bytes=_CODE * images * num_tokens(sizes))
 
 
+def _sample_system(preset: Preset, run: SystemRun) -> Cost:
+    images = preset.sampling.images
+    sampling = Work(
+        kind="sampling",
+        flops=images * systems.sampling(run.described),
+        precision=stored_precision(preset.sampling.precision),
+        width=systems.width(run.described),
+    )
+    return Cost(works=(sampling,), bytes=_CODE * images * systems.tokens(run.described))
+
+
 def _metrics(task: Task, preset: Preset) -> Cost:
-    return Cost(works=tuple(_metrics_work(preset)))
+    run = preset.systems.get(task.model or "")
+    grid = preset.grid if run is None else systems.grid(run.described)
+    codes = preset.tokenizer.autoencoder if run is None else run.tokenizer or Autoencoder()
+    return Cost(works=tuple(_metrics_work(preset, codes, grid)))
 
 
 def _likelihood(task: Task, preset: Preset) -> Cost:
@@ -218,9 +253,9 @@ def training_work(preset: Preset, model: str) -> Iterator[Work]:
         yield _encoding(preset, images * _pyramid(preset, sizes))
 
 
-def _metrics_work(preset: Preset) -> Iterator[Work]:
+def _metrics_work(preset: Preset, codes: Autoencoder, grid: int) -> Iterator[Work]:
     images = preset.sampling.images
-    decoded = flops.decode(preset.tokenizer.autoencoder, preset.grid)
+    decoded = flops.decode(codes, grid)
     precision = stored_precision(preset.metrics.decode_precision)
     yield Work(kind="decoding", flops=images * decoded, precision=precision)
     if preset.metrics.extractor == "inception":
@@ -248,7 +283,3 @@ def _parameters(preset: Preset, model: str) -> int:
         preset.data.num_classes,
         preset.tokenizer.autoencoder,
     )
-
-
-def _crops(preset: Preset) -> int:
-    return preset.data.renderings if isinstance(preset.data, Digits) else TEN_CROPS

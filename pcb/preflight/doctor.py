@@ -10,8 +10,9 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pcb.config import Compute, ImageNet
+from pcb.config import Compute, ImageFolder, ImageNet
 from pcb.config.loader import active_preset, load_params, parse_preset
+from pcb.data.folder import find_images
 from pcb.data.tree import class_names, tree_root
 from pcb.errors import UserError
 from pcb.external.catalog import needed_files
@@ -106,6 +107,8 @@ def file_findings(pipeline: Pipeline) -> Iterator[Finding]:
         yield _images("imagenet", files.imagenet, classes)
         if files.imagenet_validation is not None or preset.likelihood_sizes:
             yield _images("imagenet_validation", files.imagenet_validation, None)
+    if isinstance(preset.data, ImageFolder):
+        yield _folder(preset.data)
 
 
 def _images(key: str, path: str | None, classes: int | None) -> Finding:
@@ -119,6 +122,18 @@ def _images(key: str, path: str | None, classes: int | None) -> Finding:
         return Finding(thing=key, found=f"present, {root}")
     wrong = f"{classes} are expected: complete them" if len(names) != classes else None
     return Finding(thing=key, found=f"present, {root}, {len(names)} classes", problem=wrong)
+
+
+def _folder(data: ImageFolder) -> Finding:
+    """Look at a folder of images of one's own."""
+    try:
+        found = find_images(data)
+    except UserError as error:
+        return Finding(thing="folder", found=data.folder, problem=str(error))
+    counts = f"{len(found.train)} images to train on, {len(found.held_out)} held out"
+    return Finding(
+        thing="folder", found=f"present, {data.folder}, {len(found.classes)} classes, {counts}"
+    )
 
 
 def _device(compute: Compute) -> Finding:

@@ -54,24 +54,41 @@ def training_step(model: Model, codes: Autoencoder, sizes: tuple[int, ...]) -> i
     return 3 * forward(model, codes, sizes)
 
 
-def sampling(
-    model: Model, codes: Autoencoder, schedule: Schedule, guided_from: int | None = None
-) -> int:
-    """Return the operations of drawing one image, without decoding it.
+class Call(NamedTuple):
+    """One call of the model while an image is sampled: its tokens, and what each attends to."""
 
-    `guided_from` is the first guided step, None without guidance; from there on the model is called
-    twice a step, after one pass over what was drawn before.
+    tokens: int
+    attended: int
+    classes: int = 1
+
+
+def sampling_calls(schedule: Schedule, guided_from: int | None = None) -> Iterator[Call]:
+    """Yield a call for each block, and before the first guided one a pass over what came before.
+
+    `guided_from` is the first guided step, None without guidance; from there on a call is for an
+    image's own class and the null class.
     """
-    total, drawn, step = modulation(model), 1, 0
+    sampled, step = 1, 0
     for blocks in schedule.blocks:
         for size in blocks:
             guided = guided_from is not None and step >= guided_from
             if step == guided_from:
-                total += tokens_forward(model, codes, drawn, drawn) + modulation(model)
-            classes = 2 if guided else 1
-            total += tokens_forward(model, codes, size, drawn + size, classes=classes)
-            drawn, step = drawn + size, step + 1
-    return total
+                yield Call(sampled, sampled)
+            yield Call(size, sampled + size, classes=2 if guided else 1)
+            sampled, step = sampled + size, step + 1
+
+
+def sampling(
+    model: Model, codes: Autoencoder, schedule: Schedule, guided_from: int | None = None
+) -> int:
+    """Return the operations of sampling one image, without decoding it."""
+    calls = list(sampling_calls(schedule, guided_from))
+    classes = max(call.classes for call in calls)
+    total = sum(
+        tokens_forward(model, codes, call.tokens, call.attended, classes=call.classes)
+        for call in calls
+    )
+    return total + classes * modulation(model)
 
 
 def encode(settings: Autoencoder, size: int) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pcb.config import Preset
+from pcb.config.checks import untrained_blocks, unused_models
 from pcb.pipeline.stages import STAGES
 from pcb.pipeline.staleness import read_manifests, why_stale
 from pcb.pipeline.tasks import Input, Pipeline, Task
@@ -42,6 +43,8 @@ def print_plan(pipeline: Pipeline, device: Device, gpus: int) -> int:
     largest = checkpoint_bytes(pipeline.preset)
     if largest:
         print(f"While a model trains, its checkpoint takes up to {largest / 1e9:.1f} GB more.")
+    for doubt in (*unused_models(pipeline.preset), *untrained_blocks(pipeline.preset)):
+        print(f"\nwarning: {doubt}")
     missing = list(missing_files(pipeline))
     print("\nmissing:" if missing else "\nNothing from outside is missing.")
     for thing in missing:

@@ -8,20 +8,23 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from pcb.config import ImageNet
+from pcb.config import ImageFolder, ImageNet, Photographs
+from pcb.config.images import PICTURES
 from pcb.config.loader import plain
 from pcb.pipeline.tasks import Task
 from pcb.report.ablations import blocks_table, guidance_table, mixing_table
 from pcb.report.claims import decide
 from pcb.report.drawn import Drawn
 from pcb.report.evidence import Evidence
-from pcb.report.figures import draw_figures
+from pcb.report.figures import draw_figures, draw_orders_study
 from pcb.report.grids import draw_grids
 from pcb.report.likelihood_figures import draw_likelihood
 from pcb.report.likelihood_tables import likelihood_table, price_table
+from pcb.report.order_study import compare_orders, measured, orders_table, verdict
 from pcb.report.page import FigureView, Page, TaskView, render
 from pcb.report.published import published_table
 from pcb.report.rows import Row, scores_json
+from pcb.report.seeds import likelihood_seeds_table, over_seeds, seeds_table
 from pcb.report.style import KINDS, figure_bytes, inline_svg
 from pcb.report.tables import (
     Table,
@@ -36,14 +39,18 @@ from pcb.report.tables import (
     scales_table,
     steps_table,
 )
+from pcb.report.times import Times, read_times
 from pcb.report.verdict import Claim, claims_json
 from pcb.runtime.atomic import write_atomic
 
 WRITTEN = (
     *("results", "fid_by_steps", "price_by_steps", "likelihood"),
     *("table1", "guidance", "mixing", "blocks", "models"),
+    *("orders", "seeds", "likelihood_seeds"),
 )
 """Tables that are also files, for use in a paper."""
+_NAMED = 20
+"""Most classes that are named."""
 _SHARED = ("data", "tokenizer", "reference", "tokens")
 
 
@@ -52,20 +59,34 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
 
     The same evidence gives the same bytes.
     """
-    rows, schedules = evidence.rows(), evidence.schedules()
+    rows, schedules, times = evidence.rows(), evidence.schedules(), read_times()
     claims = decide(
-        rows, evidence.preset.claims, schedules=schedules, comparable=evidence.comparable
+        rows,
+        evidence.preset.claims,
+        schedules=schedules,
+        comparable=evidence.comparable,
+        times=times,
     )
-    tables = _tables(evidence, rows, schedules)
+    likelihoods, shown = list(measured(evidence)), over_seeds(rows)
+    orders = compare_orders(likelihoods)
+    studies = (
+        *(price_table(schedules), likelihood_table(schedules)),
+        *(orders_table(orders), seeds_table(rows), likelihood_seeds_table(likelihoods)),
+    )
+    tables = {**_tables(evidence, rows, times), **{table.name: table for table in studies}}
     write_atomic(folder / "metrics.csv", metrics_csv(rows))
     write_atomic(folder / "metrics.json", json.dumps(scores_json(rows), indent=1) + "\n")
     write_atomic(folder / "claims.json", json.dumps(claims_json(claims), indent=1) + "\n")
     for name in WRITTEN:
         _write_table(tables[name], folder / "tables")
-    drawings = (*draw_likelihood(schedules), *draw_figures(evidence, rows))
+    drawings = (
+        *draw_likelihood(schedules),
+        *draw_figures(evidence, shown, times),
+        *draw_orders_study(orders),
+    )
     figures = [_write_figure(drawn, folder / "figures") for drawn in drawings]
     grids = []
-    for grid in draw_grids(evidence, rows):
+    for grid in draw_grids(evidence, shown):
         write_atomic(folder / "figures" / f"{grid.name}.png", grid.png())
         gif = grid.gif()
         if gif is not None:
@@ -76,9 +97,10 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
         description=evidence.preset.description.rstrip("."),
         missing=_missing(evidence, rows),
         scores_note=_scores_note(evidence),
-        labels_note=f"Image i shows class i mod {evidence.preset.data.num_classes}.",
+        labels_note=_labels_note(evidence),
         comparable_note=_comparable_note(evidence),
         tokenizer_note=_tokenizer_note(evidence),
+        orders_note=verdict(orders),
         metrics=Markup(metrics_csv(rows)),
         claims=claims,
         figures=figures,
@@ -88,10 +110,10 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
         settings=_settings_text(evidence),
     )
     write_atomic(folder / "index.html", render(page))
-    return _summary(rows, claims)
+    return {**_summary(rows, claims), **({"orders": verdict(orders)} if orders else {})}
 
 
-def _tables(evidence: Evidence, rows: Sequence[Row], schedules: Sequence[Row]) -> dict[str, Table]:
+def _tables(evidence: Evidence, rows: Sequence[Row], times: Times) -> dict[str, Table]:
     """Return the page's tables by name."""
     trained = {name: evidence.results("train", name) for name in evidence.preset.models}
     parameters = {
@@ -103,17 +125,19 @@ def _tables(evidence: Evidence, rows: Sequence[Row], schedules: Sequence[Row]) -
         for manifest in [evidence.manifest(task)]
         if task.stage in _SHARED and manifest is not None
     }
+    systems = evidence.system_rows()
+    variants = [*(row.variant for row in rows), *(row.variant for row in systems)]
     tables = (
         results_table(rows),
         steps_table(rows),
-        price_table(schedules),
-        likelihood_table(schedules),
         published_table(
             rows,
             parameters,
             comparable=evidence.comparable,
             steps=evidence.preset.claims.compare_steps,
-            drawn_on={row.variant: evidence.drawn_on(row.variant) for row in rows},
+            drawn_on={name: evidence.drawn_on(name) for name in variants},
+            systems=systems,
+            times=times,
         ),
         scales_table(shared.get("tokenizer", {})),
         models_table(evidence.preset, trained),
@@ -197,11 +221,27 @@ def _scores_note(evidence: Evidence) -> str:
     )
 
 
+def _labels_note(evidence: Evidence) -> str:
+    """Say which class an image shows; those of a folder and of photographs have names."""
+    data = evidence.preset.data
+    names = PICTURES if isinstance(data, Photographs) else evidence.class_names() or ()
+    named = ", ".join(f"{label} {name}" for label, name in enumerate(names[:_NAMED]))
+    more = ", …" if len(names) > _NAMED else ""
+    return f"Image i shows class i mod {data.num_classes}" + (f": {named}{more}." if named else ".")
+
+
 def _comparable_note(evidence: Evidence) -> str:
     """Say whether measured numbers may stand beside the paper's."""
     if evidence.comparable:
         return "Measured cells are of ImageNet 256×256, as are the published ones."
     side = evidence.preset.data.image_size
+    if isinstance(evidence.preset.data, ImageFolder):
+        return (
+            f"The paper's experiments were not run here. This preset draws images like those of a "
+            f"folder of one's own, at {side}×{side}, and scores them with the features of a small "
+            "classifier trained on that folder: no number of it can be compared with a published "
+            "one. Its rows stand last and only show what was measured."
+        )
     if isinstance(evidence.preset.data, ImageNet):
         images = evidence.preset.sampling.images
         return (
@@ -209,9 +249,10 @@ def _comparable_note(evidence: Evidence) -> str:
             f"{evidence.preset.data.num_classes:,} classes at {side}×{side}: no number of it can "
             "be compared with a published one. Its rows stand last and only show what was measured."
         )
+    shown = "crops of photographs" if isinstance(evidence.preset.data, Photographs) else "digits"
     return (
-        f"The paper's experiments were not run here. This preset draws {side}×{side} digits and "
-        "scores them with the features of a small classifier trained on digits: its FID, IS, "
+        f"The paper's experiments were not run here. This preset draws {side}×{side} {shown} and "
+        f"scores them with the features of a small classifier trained on {shown}: its FID, IS, "
         "precision and recall are on another scale, and no number of it can be compared with a "
         "published one. Its rows stand last and only show what was measured. What can be compared "
         "is the shape of the curves."

@@ -13,6 +13,7 @@ from pcb.report.groups import at_steps, by_model, complete_groups, twins
 from pcb.report.headline import beats_peers, headline_holds
 from pcb.report.likelihood_claims import few_steps_cost, mixing_gains_nothing, ratios_pay_alike
 from pcb.report.rows import Row
+from pcb.report.times import NONE, Times
 from pcb.report.verdict import Check, Claim, Reading, percent
 
 FID = "FID"
@@ -24,11 +25,13 @@ def decide(
     *,
     schedules: Sequence[Row] = (),
     comparable: bool = False,
+    times: Times = NONE,
 ) -> tuple[Claim, ...]:
     """Return the claims C1 to C5 with their verdicts.
 
     rows: what was sampled. schedules: of what the likelihood was measured. `comparable` says that
-    they are of the paper's data, so that published numbers can decide.
+    they are of the paper's data, so that published numbers can decide; `times` are those of whole
+    systems on one machine.
     """
     return (
         Claim(
@@ -48,7 +51,7 @@ def decide(
             readings=(mixing_gains_nothing(schedules, limits), mixing_is_idle(rows, limits)),
         ),
         headline_holds(rows, limits, comparable=comparable),
-        beats_peers(rows, limits, comparable=comparable),
+        beats_peers(limits, times),
     )
 
 

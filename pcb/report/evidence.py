@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pcb.config import ImageNet, Sampling
+from pcb.config import ImageFolder, ImageNet, Sampling
+from pcb.data.class_names import CLASSES, read_class_names
 from pcb.pipeline.manifest import Manifest, read_manifest
 from pcb.pipeline.tasks import Pipeline, Task
 from pcb.report.nats import Nats
 from pcb.report.rows import Row, make_row
+from pcb.report.system_rows import SystemRow, make_system_row
 
 
 class Evidence:
@@ -78,6 +80,13 @@ class Evidence:
         manifest = self.manifest(task)
         return path if manifest and name in manifest.files and path.is_file() else None
 
+    def class_names(self) -> tuple[str, ...] | None:
+        """Return the names of a folder's classes, None if they are not here or there are none."""
+        if not isinstance(self.preset.data, ImageFolder):
+            return None
+        path = self.file("data", CLASSES)
+        return None if path is None else read_class_names(path.parent)
+
     def rows(self) -> list[Row]:
         """Return a row for every model and setting of the preset, in the order of params.yaml."""
         rows = [
@@ -127,6 +136,19 @@ class Evidence:
         with np.load(path) as arrays:
             found: NDArray[np.float64] = arrays["nll"]
             return found
+
+    def system_rows(self) -> list[SystemRow]:
+        """Return a row for every other system of the preset, in the order of params.yaml."""
+        return [
+            make_system_row(
+                self.preset,
+                model,
+                self.results("metrics", f"{model}/{run.setting.name}"),
+                self.results("sample", f"{model}/{run.setting.name}"),
+                self.results("train", model),
+            )
+            for model, run in self.preset.systems.items()
+        ]
 
     def tables(self, stage: str, name: str) -> dict[str, dict[str, NDArray[np.float64]]]:
         """Return a CSV file of every variant that has it: variant -> column -> values."""

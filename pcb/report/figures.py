@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from pcb.config.seeds import model_and_seed
 from pcb.report.curves import (
     chosen_codes_figure,
     scale_loss_figure,
@@ -14,9 +15,13 @@ from pcb.report.curves import (
 from pcb.report.drawn import Drawn
 from pcb.report.evidence import Evidence
 from pcb.report.maps import FEW, fid_map, guidance_figure, guided_lines, usage_figure
+from pcb.report.order_curves import orders_figure
 from pcb.report.order_figures import order_figure, steps_figure
+from pcb.report.order_study import Comparison
 from pcb.report.published import published_points
 from pcb.report.rows import Row
+from pcb.report.system_figures import systems_figure, timed_points
+from pcb.report.times import NONE, Times
 
 ORDER_SIZES, ORDER_BLOCKS = (8, 16), (4, 8)
 """Grids whose order is drawn, and the K of their blocks: the paper's at ratios 2 and 4."""
@@ -25,14 +30,17 @@ BARS = (
     "of training would give is not in them."
 )
 
+_SPLITS = " Bars are standard deviations over the splits of IS and the subsets of KID."
 
-def draw_figures(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
-    """Yield every figure for which there are results."""
+
+def draw_figures(evidence: Evidence, rows: Sequence[Row], times: Times = NONE) -> Iterator[Drawn]:
+    """Yield every figure for which there are results; `times` are those of whole systems."""
     yield from _scores(evidence, rows)
+    yield from _systems(evidence, rows, times)
     yield from _ablations(evidence, rows)
     yield from _order(evidence, rows)
     yield from _tokenizer(evidence)
-    yield from _training(evidence, rows)
+    yield from _training(evidence)
     yield from _codes(evidence, rows)
 
 
@@ -42,7 +50,10 @@ def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
         return
     published = published_points() if evidence.comparable else []
     crosses = " Crosses are the paper's own rows, which are guided." if published else ""
+    seeds = max(model_and_seed(model)[1] for model in evidence.preset.models) + 1
     bars = BARS if any("fid_std" in r.scores for r in rows) else ""
+    if seeds > 1:
+        bars = f" Points are means over up to {seeds} seeds of training, bars their deviations."
     yield Drawn(
         name="fid",
         section="overview",
@@ -55,8 +66,8 @@ def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
         name="scores",
         section="steps",
         title="The other scores against total steps",
-        caption="Lines and markers as above: color, marker and dashes belong to a ratio. Bars are "
-        "standard deviations over the splits of IS and the subsets of KID.",
+        caption="Lines and markers as above: color, marker and dashes belong to a ratio."
+        + (bars if seeds > 1 else _SPLITS),
         figure=score_figure(rows, ["is", "kid", "precision", "recall"], steps, published),
     )
     if any(row.was_run and row.seconds_per_image is not None for row in rows):
@@ -67,6 +78,21 @@ def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
             caption="Time as measured while the images were drawn, decoding not included; "
             "guided rows evaluate the model twice a step.",
             figure=time_figure(rows),
+        )
+
+
+def _systems(evidence: Evidence, rows: Sequence[Row], times: Times) -> Iterator[Drawn]:
+    """FID of Table 1's systems against measured time, where the preset is of the paper's data."""
+    points = timed_points(rows, evidence.system_rows(), times) if evidence.comparable else []
+    if points:
+        yield Drawn(
+            name="systems",
+            section="published",
+            title="FID against the time of one image",
+            caption=f"Times measured on {times.machine} at full size with random weights, one "
+            "image alone, decoding not included. Crosses are published FIDs, which were not "
+            "measured here; dots are measured ones.",
+            figure=systems_figure(points),
         )
 
 
@@ -109,7 +135,23 @@ def _order(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
             title=f"{row.model}: its {row.steps} steps",
             caption="A panel a step, from the coarsest scale to the finest: dark cells are drawn "
             "in this step, pale ones were drawn in earlier steps of the same scale.",
-            figure=steps_figure(row.schedule),
+            figure=steps_figure(row.schedule, row.order),
+            wide=True,
+        )
+
+
+def draw_orders_study(comparisons: Sequence[Comparison]) -> Iterator[Drawn]:
+    """Yield the figure of a comparison of orders, if there is one."""
+    if comparisons:
+        yield Drawn(
+            name="orders",
+            section="order",
+            title="Orders beside the checkerboard",
+            caption="NLL of held-out images, lower is better. Above, the mean over trainings, with "
+            "bars from the best to the worst. Below, differences to the checkerboard, paired by "
+            "image and seed; bars are one standard error, of images and trainings together. With "
+            "the fewest steps, one block per scale, the order plays no part: a control.",
+            figure=orders_figure(comparisons),
             wide=True,
         )
 
@@ -137,12 +179,16 @@ def _tokenizer(evidence: Evidence) -> Iterator[Drawn]:
         )
 
 
-def _training(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
+def _training(evidence: Evidence) -> Iterator[Drawn]:
     logs = evidence.tables("train", "log.csv")
     if not logs:
         return
-    ratios = {row.model: row.ratio for row in rows}
-    sizes = {row.model: row.schedule.sizes for row in rows}
+    preset = evidence.preset
+    first = {model: log for model, log in logs.items() if not model_and_seed(model)[1]}
+    seeds = " Of a model's seeds the first is shown." if len(first) < len(logs) else ""
+    scale_ratios = {model: preset.models[model].model.scale_ratio for model in first}
+    ratios = {m: None if r == "single" else float(r) for m, r in scale_ratios.items()}
+    sizes = {model: preset.sizes(model) for model in first}
     codes = evidence.preset.tokenizer.autoencoder.codebook_size
     yield Drawn(
         name="training",
@@ -150,15 +196,15 @@ def _training(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
         title="Training loss of every model",
         caption="Mean over all tokens of all scales. The dotted line is a uniform guess, "
         f"ln {codes} = {math.log(codes):.4f}. Models of other scales have other tokens to "
-        "predict, so levels compare only within a ratio.",
-        figure=training_figure(logs, ratios, math.log(codes)),
+        f"predict, so levels compare only within a ratio.{seeds}",
+        figure=training_figure(first, ratios, math.log(codes)),
     )
     yield Drawn(
         name="training-scales",
         section="training",
         title="Training loss of every scale",
         caption="The same, scale by scale.",
-        figure=scale_loss_figure(logs, sizes),
+        figure=scale_loss_figure(first, sizes),
     )
 
 

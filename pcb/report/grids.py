@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pcb.report.commands import generate_commands
 from pcb.report.evidence import Evidence
 from pcb.report.figures import compared
 from pcb.report.page import GridView, StripView
 from pcb.report.pictures import decode_images, drawing_frames
 from pcb.report.rows import Row
-from pcb.report.strips import animation, data_uri, sheet, strip
+from pcb.report.strips import GAP, animation, data_uri, sheet, strip
 from pcb.runtime.device import pick_device
 from pcb.tokenizer.load import load_tokenizer
 from pcb.tokenizer.vq import Tokenizer
@@ -21,6 +23,14 @@ _SMALL = 64
 _PER_STRIP = 10
 Pictures = NDArray[np.uint8]
 """uint8 (n, 3, H, W)."""
+
+
+class _MadeBy(TypedDict):
+    """Fields of a grid whose columns are images of sample sets."""
+
+    columns: tuple[str, ...]
+    commands: tuple[str, ...]
+    classes: int
 
 
 def images_shown(image_size: int) -> tuple[int, int]:
@@ -37,6 +47,12 @@ class Grid:
     title: str
     caption: str
     rows: tuple[tuple[str, Pictures], ...]
+    columns: tuple[str, ...]
+    """What the pictures of every row show, in their order."""
+    commands: tuple[str, ...] = ()
+    """What makes the pictures again."""
+    classes: int = 0
+    """Number of classes, where a column is an image and its class goes round; 0 elsewhere."""
     per_strip: int = _PER_STRIP
     """Pictures that stay together where a row is broken."""
     frames: NDArray[np.uint8] | None = None
@@ -56,6 +72,11 @@ class Grid:
             title=self.title,
             caption=self.caption,
             strips=strips,
+            columns=self.columns,
+            per_strip=self.per_strip,
+            gap=GAP,
+            commands=self.commands,
+            classes=self.classes,
         )
 
     def png(self) -> bytes:
@@ -70,7 +91,7 @@ class Grid:
         cuts = range(0, len(pictures), self.per_strip)
         images = tuple(data_uri(strip(pictures[k : k + self.per_strip])) for k in cuts)
         description = f"{self.title}, {label}: {len(pictures)} pictures"
-        return StripView(label=label, description=description, images=images)
+        return StripView(label=label, description=description, images=images, has_columns=True)
 
 
 def draw_grids(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Grid]:
@@ -94,12 +115,14 @@ def draw_grids(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Grid]:
                 title=f"{model}, scales {' '.join(map(str, own[0].schedule.sizes))}",
                 caption="A row a setting.",
                 rows=tuple((_label(row), pictures[row.variant]) for row in sorted(own, key=_place)),
+                **_made_by(evidence, sorted(own, key=_place), len(pictures[own[0].variant])),
             )
     for row in compared(rows, evidence.preset.claims.compare_steps):
         codes = evidence.codes(row, drawn)
         if codes is not None:
-            frames = np.stack(drawing_frames(tokenizer, codes, row.schedule))
-            yield _while_drawn(row, frames)
+            order = preset.models[row.model].model.order
+            frames = np.stack(drawing_frames(tokenizer, codes, row.schedule, order))
+            yield _while_drawn(evidence, row, frames)
 
 
 def _pictures(
@@ -137,11 +160,28 @@ def _overview(
             rows=tuple(
                 (f"{r.model}, {_label(r)}", pictures[r.variant][:_PER_STRIP]) for r in shown
             ),
+            **_made_by(evidence, shown, count),
         )
 
 
-def _while_drawn(row: Row, frames: NDArray[np.uint8]) -> Grid:
+def _made_by(evidence: Evidence, rows: Sequence[Row], images: int) -> _MadeBy:
+    """Return what a grid of the first images of these rows says of its columns."""
+    classes, names = evidence.preset.data.num_classes, evidence.class_names()
+    labels = [image % classes for image in range(images)]
+    named = [f" ({names[label]})" if names else "" for label in labels]
+    return _MadeBy(
+        columns=tuple(
+            f"image {i}, class {label}{name}"
+            for i, (label, name) in enumerate(zip(labels, named, strict=True))
+        ),
+        commands=generate_commands(evidence.pipeline.name, evidence.preset, rows, images),
+        classes=classes,
+    )
+
+
+def _while_drawn(evidence: Evidence, row: Row, frames: NDArray[np.uint8]) -> Grid:
     """Return the grid of images after every step, from frames (steps, n, 3, H, W)."""
+    name, preset, images = evidence.pipeline.name, evidence.preset, frames.shape[1]
     return Grid(
         name=f"drawing-{row.model}",
         section="order",
@@ -149,6 +189,8 @@ def _while_drawn(row: Row, frames: NDArray[np.uint8]) -> Grid:
         caption=f"After each of the {row.steps} steps, left to right. Cells that are not drawn yet "
         "show the scale before, upsampled.",
         rows=tuple((f"image {i}", frames[:, i]) for i in range(frames.shape[1])),
+        columns=tuple(f"after step {k + 1} of {row.steps}" for k in range(len(frames))),
+        commands=generate_commands(name, preset, [row], images, animate=True),
         per_strip=len(frames),
         frames=frames,
     )
@@ -167,6 +209,7 @@ def _reconstructions(evidence: Evidence) -> Iterator[Grid]:
             title="Reconstructions",
             caption="Held-out images, and what the tokenizer makes of them at the finest scale.",
             rows=tuple(zip(labels, pictures, strict=True)),
+            columns=tuple(f"held-out image {i}" for i in range(pictures.shape[1])),
             per_strip=8,
         )
 

@@ -95,16 +95,17 @@ def scale_price_figure(lines: dict[str, list[Row]]) -> Figure:
 
 
 def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return each model's measured rows by rising step count, of models with enough of them."""
+    """Return measured rows by rising step count, of the first model of each ratio with enough."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         if row.nats is not None:
             found.setdefault(row.model, []).append(row)
-    return {
-        model: sorted(own, key=lambda row: row.steps)
-        for model, own in found.items()
-        if sum(not _serial(row) for row in own) >= FEWEST
-    }
+    lines: dict[str, list[Row]] = {}
+    for model, own in found.items():
+        drawn = {line[0].ratio for line in lines.values()}
+        if own[0].ratio not in drawn and sum(not _serial(row) for row in own) >= FEWEST:
+            lines[model] = sorted(own, key=lambda row: row.steps)
+    return lines
 
 
 def _scale_points(rows: Sequence[Row], size: int) -> list[Point]:

@@ -13,6 +13,7 @@ from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
 from pcb.order.checkerboard import progressive_checkerboard
+from pcb.order.names import CHECKERBOARD
 from pcb.order.orders import ranks_of
 from pcb.order.schedule import Schedule, block_starts, blocks_of
 from pcb.report.style import GRID, PAPER, SETTINGS, figure_bytes, new_figure
@@ -22,6 +23,7 @@ _SHADES = LinearSegmentedColormap.from_list("ranks", ["#14304f", "#3f7cac", "#ee
 """Dark is early. Rises evenly in lightness, so that it prints in gray."""
 _WHITE, _DARK = "#fefefe", "#0b1a2b"
 """Numbers on cells: like the cells, the same in the light and the dark theme."""
+_ORDERS_A_LINE = 4
 _NEW, _EARLIER = "#0b6aa8", "#a8cbe3"
 _BLOCK_TINTS = (
     "#8fc1e3",
@@ -36,14 +38,19 @@ _BLOCK_TINTS = (
 
 
 @matplotlib.rc_context(SETTINGS)
-def draw_order(n: int, path: Path, name: str = "checkerboard") -> None:
-    """Write a PNG of an n x n order (`ORDERS`): every cell's rank as a number and as a shade.
+def draw_orders(n: int, path: Path, names: Sequence[str] = (CHECKERBOARD,)) -> None:
+    """Write a PNG of n x n orders (`ORDERS`): every cell's rank as a number and as a shade.
 
-    Raises ValueError for a side that the order does not have, UserError if it cannot be written.
+    Raises UserError if it cannot be written.
     """
     side = max(2.0, 0.34 * n)
-    figure, (panel,) = new_figure(side, side + 0.3)
-    _ranks(panel, n, f"{n}×{n} {name} order", name)
+    columns = min(len(names), _ORDERS_A_LINE)
+    lines = -(-len(names) // columns)
+    figure, panels = new_figure(columns * side, lines * (side + 0.3), lines, columns)
+    for panel in panels[len(names) :]:
+        panel.set_visible(False)
+    for panel, name in zip(panels, names, strict=False):
+        _ranks(panel, n, f"{n}×{n} {name} order" if len(names) == 1 else name, name)
     write_atomic(path, figure_bytes(figure, "png"))
 
 
@@ -61,7 +68,7 @@ def order_figure(sizes: Sequence[int], blocks: Sequence[int]) -> Figure:
 
 
 @matplotlib.rc_context(SETTINGS)
-def steps_figure(schedule: Schedule) -> Figure:
+def steps_figure(schedule: Schedule, order: str = CHECKERBOARD) -> Figure:
     """Draw every step of a schedule: new tokens dark, those of earlier steps of the scale pale."""
     pitch = 1.14
     figure, (panel,) = new_figure(0.62 * schedule.steps, 1.0)
@@ -69,7 +76,7 @@ def steps_figure(schedule: Schedule) -> Figure:
     panel.set_axis_off()
     step = 0
     for size, blocks in zip(schedule.sizes, schedule.blocks, strict=True):
-        ranks = progressive_checkerboard(size)
+        ranks = ranks_of(order, size)
         for start, block in zip(block_starts(blocks), blocks, strict=True):
             left = pitch * step
             step += 1
@@ -82,7 +89,7 @@ def steps_figure(schedule: Schedule) -> Figure:
     return figure
 
 
-def _ranks(panel: Axes, n: int, title: str, name: str = "checkerboard") -> None:
+def _ranks(panel: Axes, n: int, title: str, name: str = CHECKERBOARD) -> None:
     """Fill cells with shades and write their ranks."""
     ranks = ranks_of(name, n)
     _bare(panel, n)

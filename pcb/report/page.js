@@ -49,6 +49,147 @@ for (const figure of document.querySelectorAll("figure")) {
 dialog.querySelector(".close").addEventListener("click", () => dialog.close());
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 
+// Commands: a button copies one. They can be marked and copied by hand too.
+async function copy(code, button) {
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+  } catch {
+    getSelection().selectAllChildren(code);
+    document.execCommand("copy");
+  }
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = "Copy"; }, 2000);
+}
+
+function offerCopy(command) {
+  const [code, button] = [command.querySelector("code"), document.createElement("button")];
+  button.type = "button";
+  button.textContent = "Copy";
+  button.setAttribute("aria-label", `Copy: ${code.textContent}`);
+  button.addEventListener("click", () => copy(code, button));
+  command.append(button);
+}
+
+for (const command of document.querySelectorAll(".command")) offerCopy(command);
+
+// Looking at a grid column by column: the same image in every row, cut out of the rows' pictures.
+const viewer = document.getElementById("viewer");
+const part = (name) => viewer.querySelector(`.${name}`);
+let looked = null;
+
+function readGrid(figure) {
+  return {
+    title: figure.querySelector("strong").textContent.replace(/\.$/, ""),
+    columns: JSON.parse(figure.dataset.columns),
+    perStrip: Number(figure.dataset.perStrip),
+    gap: Number(figure.dataset.gap),
+    classes: Number(figure.dataset.classes),
+    rows: [...figure.querySelectorAll(".strip[data-row]")].map((strip) => ({
+      label: strip.querySelector(".label").textContent,
+      pictures: [...strip.querySelectorAll("img")],
+    })),
+    commands: [...figure.querySelectorAll(".command code")].map((code) => code.textContent),
+  };
+}
+
+// Where a column stands: in which picture, at which place of how many.
+function placeOf(grid, column) {
+  const number = Math.floor(column / grid.perStrip);
+  const many = Math.min(grid.perStrip, grid.columns.length - number * grid.perStrip);
+  return { number, place: column % grid.perStrip, many };
+}
+
+function cutOut(grid, row, column) {
+  const { number, place, many } = placeOf(grid, column);
+  const picture = row.pictures[number];
+  const side = (picture.naturalWidth - grid.gap * (many - 1)) / many;
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [side, picture.naturalHeight];
+  canvas.className = side <= 64 ? "small" : "";
+  canvas.getContext("2d").drawImage(picture, -place * (side + grid.gap), 0);
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `${grid.columns[column]}, ${row.label}`);
+  const figure = document.createElement("figure");
+  figure.append(canvas, cell("figcaption", row.label));
+  return figure;
+}
+
+// Image i is the one of its class that comes after i / classes others.
+function commandsOf(grid, column) {
+  if (!grid.classes) return grid.commands;
+  const own = `--classes ${column % grid.classes} --count ${Math.floor(column / grid.classes) + 1} `;
+  return grid.commands.map((command) => command.replace(/--classes [\d ]+ --count \d+ /, own));
+}
+
+function show(column) {
+  const { grid } = looked;
+  looked.column = Math.max(0, Math.min(column, grid.columns.length - 1));
+  part("which").textContent = `${grid.columns[looked.column]} (${looked.column + 1} of ${grid.columns.length})`;
+  // Not `disabled`: a button that has the focus would lose it, and the arrow keys with it.
+  part("previous").setAttribute("aria-disabled", looked.column === 0);
+  part("next").setAttribute("aria-disabled", looked.column === grid.columns.length - 1);
+  part("same").replaceChildren(...grid.rows.map((row) => cutOut(grid, row, looked.column)));
+  part("commands").replaceChildren(...commandsOf(grid, looked.column).map((text) => {
+    const command = document.createElement("div");
+    command.className = "command";
+    command.append(cell("code", text));
+    offerCopy(command);
+    return command;
+  }));
+}
+
+function look(figure, column) {
+  looked = { grid: readGrid(figure), column };
+  document.getElementById("viewer-title").textContent = looked.grid.title;
+  show(column);
+  viewer.showModal();
+}
+
+for (const figure of document.querySelectorAll("figure.grid")) {
+  figure.classList.add("looked");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "look";
+  const [first] = JSON.parse(figure.dataset.columns);
+  button.textContent = first.includes("step") ? "Look step by step" : "Look image by image";
+  button.addEventListener("click", () => look(figure, 0));
+  figure.querySelector("figcaption").after(button);
+  figure.querySelector(".view").addEventListener("click", (event) => {
+    const strip = event.target.closest(".strip[data-row]");
+    if (event.target.tagName !== "IMG" || !strip) return;
+    const grid = readGrid(figure);
+    const first = [...strip.querySelectorAll("img")].indexOf(event.target) * grid.perStrip;
+    const { many } = placeOf(grid, first);
+    const share = event.offsetX / event.target.clientWidth;
+    look(figure, first + Math.max(0, Math.min(many - 1, Math.floor(share * many))));
+  });
+}
+
+const MOVES = {
+  ArrowLeft: (k) => k - 1,
+  ArrowRight: (k) => k + 1,
+  Home: () => 0,
+  End: () => Infinity,
+};
+viewer.addEventListener("keydown", (event) => {
+  if (!(event.key in MOVES) || event.altKey || event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  show(MOVES[event.key](looked.column));
+});
+part("previous").addEventListener("click", () => show(looked.column - 1));
+part("next").addEventListener("click", () => show(looked.column + 1));
+part("close").addEventListener("click", () => viewer.close());
+viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
+
+// A finger's swipe turns as the arrows do.
+const SWIPE = 40;
+let touched = null;
+part("same").addEventListener("touchstart", (event) => { touched = event.touches[0].clientX; }, { passive: true });
+part("same").addEventListener("touchend", (event) => {
+  const moved = event.changedTouches[0].clientX - touched;
+  if (Math.abs(moved) > SWIPE) show(looked.column + (moved < 0 ? 1 : -1));
+});
+
 // Comparing: another run's metrics.csv is read here and joined with this one's.
 const KEY = ["model", "steps", "blocks_per_scale", "cfg", "cfg_start_step"];
 

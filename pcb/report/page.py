@@ -51,6 +51,8 @@ class StripView:
     description: str
     images: tuple[str, ...]
     """Addresses that hold a PNG each."""
+    has_columns: bool = False
+    """Whether these are pictures beside each other, of the grid's columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,16 @@ class GridView:
     title: str
     caption: str
     strips: tuple[StripView, ...]
+    columns: tuple[str, ...]
+    """What the pictures of every row show, in their order."""
+    per_strip: int
+    """Pictures in each PNG of a strip but perhaps the last."""
+    gap: int
+    """Pixels between two pictures in a PNG."""
+    commands: tuple[str, ...] = ()
+    """What makes the pictures again."""
+    classes: int = 0
+    """Number of classes, where a column is an image and its class goes round; 0 elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +102,8 @@ class Page:
     comparable_note: str
     tokenizer_note: str
     """Whose tokenizer it is, where it is not the preset's own; empty if it was not made."""
+    orders_note: str
+    """What a comparison of orders shows; empty if there is none."""
     metrics: Markup
     """The text of `metrics.csv`, which another run's is compared with."""
     claims: Sequence[Claim]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcb.data.arrays import to_uint8
-from pcb.order.checkerboard import progressive_checkerboard
+from pcb.order.names import CHECKERBOARD
+from pcb.order.orders import ranks_of
 from pcb.order.schedule import Schedule, block_starts
 from pcb.tokenizer.pyramid import upsample_codes
 from pcb.tokenizer.quantize import lookup
@@ -39,9 +40,14 @@ def decode_images(
 
 @torch.inference_mode()
 def drawing_frames(
-    tokenizer: Tokenizer, codes_BT: NDArray[np.int64], schedule: Schedule
+    tokenizer: Tokenizer,
+    codes_BT: NDArray[np.int64],
+    schedule: Schedule,
+    order: str = CHECKERBOARD,
 ) -> list[NDArray[np.uint8]]:
     """Return the images as they stand after every step, each uint8 (B, 3, H, W) of full size.
+
+    order: the model's, one of `ORDER_NAMES`.
 
     A cell that is not drawn yet shows what the model knows of it: the scale before, upsampled; on
     the first scale, the mean code.
@@ -53,7 +59,7 @@ def drawing_frames(
     for size, blocks in zip(schedule.sizes, schedule.blocks, strict=True):
         vectors_BChw = lookup(codes[size].to(device), tokenizer.codebook)
         known_BChw = upsample_codes(known_BChw, size).expand_as(vectors_BChw)
-        ranks_hw = torch.from_numpy(progressive_checkerboard(size)).to(device)
+        ranks_hw = torch.from_numpy(ranks_of(order, size)).to(device)
         for start, block in zip(block_starts(blocks), blocks, strict=True):
             seen_BChw = torch.where(ranks_hw < start + block, vectors_BChw, known_BChw)
             images = tokenizer.decode(seen_BChw)

@@ -49,6 +49,8 @@ class Row:
     width: int
     layers: int
     mixing_layers: int
+    order: str
+    """The order of the tokens of a scale."""
     architecture: str
     """Hash of the architecture without ratio and mixing: equal for models that are comparable."""
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -124,6 +126,7 @@ def make_row(
         width=settings.width,
         layers=settings.layers,
         mixing_layers=settings.mixing_layers,
+        order=settings.order,
         architecture=_architecture(settings),
         scores=numbers,
         sampling_seconds=None if seconds is None else seconds * images,

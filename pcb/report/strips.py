@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-_GAP = 2
+GAP = 2
+"""Transparent pixels between two images."""
 _LARGEST = 96
 """Pixels a side above which an image is made smaller, so that a page stays a page."""
 
@@ -23,7 +24,7 @@ def strip(images: NDArray[np.uint8]) -> bytes:
 def sheet(rows: list[NDArray[np.uint8]]) -> bytes:
     """Return a PNG of rows of images of one size, below each other, with transparent gaps."""
     drawn = [_row([_shrink(image) for image in images]) for images in rows]
-    gap = np.zeros((_GAP, drawn[0].shape[1], 4), np.uint8)
+    gap = np.zeros((GAP, drawn[0].shape[1], 4), np.uint8)
     parts = [part for row in drawn for part in (row, gap)][:-1]
     return _png(np.concatenate(parts))
 
@@ -52,7 +53,7 @@ def data_uri(picture: bytes, kind: str = "png") -> str:
 
 def _row(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Join uint8 (H, W, 4) images with gaps between them."""
-    gap = np.zeros((images[0].shape[0], _GAP, 4), np.uint8)
+    gap = np.zeros((images[0].shape[0], GAP, 4), np.uint8)
     return np.concatenate([part for image in images for part in (image, gap)][:-1], axis=1)
 
 

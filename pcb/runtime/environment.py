@@ -19,6 +19,7 @@ PACKAGES = (
     "torchvision",
     "numpy",
     "scipy",
+    "scikit-image",
     "scikit-learn",
     "pillow",
     "matplotlib",

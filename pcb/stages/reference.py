@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pcb.config import Preset
-from pcb.data.images import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from pcb.data.images import Images, open_images
 from pcb.errors import UserError
 from pcb.external.files import external_file, external_sha256
 from pcb.metrics.adm import adm_target
 from pcb.metrics.classifier import WEIGHTS, Classifier, classify
 from pcb.metrics.extractor import INCEPTION_WEIGHTS, load_extractor
-from pcb.metrics.image_files import open_images
+from pcb.metrics.image_files import open_images as open_reference
 from pcb.metrics.parts import Extraction
 from pcb.metrics.statistics import statistics_of
 from pcb.metrics.target import Target, save_target
@@ -29,6 +30,7 @@ from pcb.runtime.device import compute_exactly, pick_device
 from pcb.runtime.progress import Progress
 from pcb.runtime.weights import save_weights
 from pcb.train.classifier import ClassifierObjective
+from pcb.train.image_batches import in_batches
 from pcb.train.loop import Loop
 
 PARTS = ".parts"
@@ -54,18 +56,23 @@ def build_classifier(
     folder: Path,
     progress: Callable[[str, int], Progress],
 ) -> dict[str, Any]:
-    """Train, measure on held-out digits, and refuse a classifier that is not good enough.
+    """Train, measure on held-out images, and refuse a classifier that is not good enough.
 
-    `data` holds the images, `folder` gets the weights and the view of the reference images.
+    `data` is the artifact of the stage of that name, `folder` gets the weights and the view of the
+    reference images.
     """
     settings, compute = preset.classifier, preset.compute
     assert settings is not None
+    held_out = open_images(data, preset, "held_out")
+    try:
+        preset.metrics.check_counts(preset.sampling.images, len(held_out))
+    except ValueError as error:
+        raise UserError(f"reference: {error}; hold out more, or lower the setting") from None
     torch.manual_seed(settings.seed)
     classifier = Classifier(preset.data.num_classes, settings.features).to(device)
     objective = ClassifierObjective(
         classifier=classifier,
-        images=np.load(data / TRAIN_IMAGES, mmap_mode="r"),
-        labels=np.load(data / TRAIN_LABELS),
+        images=open_images(data, preset, "train"),
         settings=settings,
     )
     loop = Loop(objective=objective, folder=folder, checkpoint_seconds=compute.checkpoint_seconds)
@@ -73,18 +80,25 @@ def build_classifier(
     with progress("iterations", settings.iterations) as counted:
         loop.run(counted)
     classifier.eval()
-    reference = torch.from_numpy(np.load(data / REFERENCE_IMAGES))
-    features, logits = classify(classifier, reference, compute.feature_batch)
-    labels = torch.from_numpy(np.load(data / REFERENCE_LABELS))
-    accuracy = float((logits.argmax(1) == labels).double().mean())
+    features, classes = _seen(classifier, held_out, compute.feature_batch)
+    accuracy = float((classes.numpy() == held_out.labels).mean())
     if accuracy < settings.min_accuracy:
         raise UserError(
             f"reference: held-out accuracy {accuracy:.3f} is below "
-            f"classifier.min_accuracy = {settings.min_accuracy}; train it for more iterations"
+            f"classifier.min_accuracy = {settings.min_accuracy}; train it for more iterations, "
+            "or lower that"
         )
     save_target(folder, Target(features, statistics_of(features)))
     save_weights(folder / WEIGHTS, classifier.state_dict())
-    return {"accuracy": accuracy, "reference_images": len(labels)}
+    return {"accuracy": accuracy, "reference_images": len(held_out)}
+
+
+def _seen(classifier: Classifier, images: Images, batch: int) -> tuple[Tensor, Tensor]:
+    """Return features (n, F) of images, and the classes (n,) that the classifier takes them for."""
+    batches = in_batches(images, np.arange(len(images)), batch)
+    parts = [classify(classifier, torch.from_numpy(pixels), batch) for pixels in batches]
+    features, logits = (torch.cat(part) for part in zip(*parts, strict=True))
+    return features, logits.argmax(1)
 
 
 def build_inception(
@@ -94,7 +108,7 @@ def build_inception(
 
     Raises UserError if a file is missing, damaged, or holds another number of images.
     """
-    reference = open_images(external_file(preset.files, "adm-reference"))
+    reference = open_reference(external_file(preset.files, "adm-reference"))
     if reference.count != preset.metrics.reference_images:
         raise UserError(
             f"{reference.path}: holds {reference.count} images where metrics.reference_images = "

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,13 @@ import torch
 
 from pcb.config import Preset
 from pcb.data.images import open_images
+from pcb.external.systems import import_system
 from pcb.external.weights import import_released
 from pcb.model.weights import AVERAGE, WEIGHTS, build_model
 from pcb.pipeline.job import Job
 from pcb.runtime.atomic import atomic
 from pcb.runtime.device import compute_exactly, pick_device
+from pcb.runtime.progress import Progress
 from pcb.runtime.ranks import join_ranks
 from pcb.runtime.weights import save_weights
 from pcb.tokenizer.cache import Codes, TokenCache
@@ -33,31 +35,41 @@ def run(job: Job) -> dict[str, Any]:
     """Make a model: train it, or take released weights."""
     name = job.task.model
     assert name is not None
-    if job.preset.models[name].released is None:
-        return train(job, name)
+    run = job.preset.models.get(name)
+    if run is not None and run.released is None:
+        return train(job.preset, name, job.inputs, job.folder, job.progress)
     # Several ranks may have been started for it; the first one is enough.
     if os.environ.get("RANK", "0") != "0":
         return {}
+    if run is None:
+        return import_system(job.preset, name, job.folder)
     place = f"presets.{job.task.preset}.models.{name}"
     return import_released(job.preset, name, job.inputs["tokenizer"], job.folder, place=place)
 
 
-def train(job: Job, name: str) -> dict[str, Any]:
-    """Train to the end and write weights and log."""
-    settings, compute = job.preset.models[name].training, job.preset.compute
+def train(
+    preset: Preset,
+    name: str,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    progress: Callable[[str, int], Progress],
+) -> dict[str, Any]:
+    """Train one of a preset's models to the end; write weights and log into `folder`."""
+    settings, compute = preset.models[name].training, preset.compute
     assert settings is not None
     device = pick_device(compute)
     # The transformer has no convolutions; the tokenizer has, where batches are encoded here.
-    compute_exactly(device, compute.threads, tf32=job.preset.tokenizer.tf32)
+    compute_exactly(device, compute.threads, tf32=preset.tokenizer.tf32)
     ranks = join_ranks(device, settings.batch_size)
     # The initial weights come from the CPU's generator on any device.
     torch.manual_seed(settings.seed)
-    model = build_model(job.preset, name, job.inputs["tokenizer"]).to(device)
+    model = build_model(preset, name, inputs["tokenizer"]).to(device)
     batches = Batches(
-        open_codes(job.preset, name, job.inputs, device),
+        open_codes(preset, name, inputs, device),
         settings,
-        num_classes=job.preset.data.num_classes,
+        num_classes=preset.data.num_classes,
         codebook_size=len(model.codebook_VC),
+        order=model.settings.order,
         own=ranks.own,
     )
     objective = TransformerObjective(
@@ -69,21 +81,21 @@ def train(job: Job, name: str) -> dict[str, Any]:
     )
     loop = Loop(
         objective=objective,
-        folder=job.folder,
+        folder=folder,
         checkpoint_seconds=compute.checkpoint_seconds,
         prefetch=compute.prefetch,
         ranks=ranks,
     )
     loop.resume()
-    with job.progress("iterations", batches.iterations) as progress:
-        loop.run(progress)
+    with progress("iterations", batches.iterations) as counter:
+        loop.run(counter)
     loop.part()
     if not ranks.first:
         return {}
-    save_weights(job.folder / WEIGHTS, model.state_dict())
+    save_weights(folder / WEIGHTS, model.state_dict())
     if objective.average is not None:
-        save_weights(job.folder / AVERAGE, objective.average.state)
-    write_log(job.folder / LOG, loop.log)
+        save_weights(folder / AVERAGE, objective.average.state)
+    write_log(folder / LOG, loop.log)
     return {
         "parameters": model.num_parameters(),
         "iterations": loop.iteration,

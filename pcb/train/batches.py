@@ -23,6 +23,7 @@ from torch import Tensor
 from pcb.config import Training
 from pcb.model.inputs import Inputs, teacher_forced
 from pcb.model.sequence import Sequence, sequence_of
+from pcb.order.names import CHECKERBOARD
 from pcb.order.schedule import Schedule, training_block_sizes
 from pcb.runtime.device import send
 from pcb.tokenizer.cache import Codes
@@ -82,16 +83,22 @@ class Batches:
         *,
         num_classes: int,
         codebook_size: int,
+        order: str = CHECKERBOARD,
         own: slice = slice(None),
     ) -> None:
-        """`own` picks the images of every batch that this process trains on."""
+        """`own` picks the images of every batch that this process trains on.
+
+        `order` is the model's; nothing random depends on it, so that models of two orders and one
+        seed see the same images, labels, replaced codes and blocks.
+        """
         self.cache = cache
         self.settings = settings
         self.num_classes = num_classes
         self.codebook_size = codebook_size
+        self.order = order
         self.own = own
         # Two: batches that are made side by side may lie in two epochs.
-        self._order = lru_cache(maxsize=2)(self._draw_order)
+        self._shuffled = lru_cache(maxsize=2)(self._shuffle)
         images = len(cache.labels)
         self.batch_size = min(settings.batch_size, images)
         self.per_epoch = images // self.batch_size
@@ -106,7 +113,7 @@ class Batches:
     def __getitem__(self, iteration: int) -> Batch:
         """Return this process's share of the batch of an iteration."""
         epoch, place = divmod(iteration, self.per_epoch)
-        batch = self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+        batch = self._shuffled(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
         indices = np.sort(batch)[self.own]
         crops = self._random(CROPS, iteration).integers(self.cache.crops, size=self.batch_size)
         codes = self.cache.codes(indices, crops[self.own])
@@ -117,7 +124,7 @@ class Batches:
             sequences=self._sequences(iteration),
         )
 
-    def _draw_order(self, epoch: int) -> NDArray[np.int64]:
+    def _shuffle(self, epoch: int) -> NDArray[np.int64]:
         return self._random(IMAGES, epoch).permutation(len(self.cache.labels))
 
     def _drop_labels(self, labels: NDArray[np.int64], iteration: int) -> NDArray[np.int64]:
@@ -151,7 +158,7 @@ class Batches:
         random, join = self._random(BLOCKS, iteration), self.settings.join_remainder
         count = min(self.settings.schedules, self.batch_size)
         drawn = [random_schedule(self.cache.sizes, join, random) for _ in range(count)]
-        return tuple(sequence_of(drawn[number]) for number in self._numbers)
+        return tuple(sequence_of(drawn[number], self.order) for number in self._numbers)
 
     def _random(self, purpose: int, counter: int) -> np.random.Generator:
         """Generator of one purpose at one iteration (or epoch)."""

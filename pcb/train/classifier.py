@@ -1,4 +1,4 @@
-"""The objective of the miniature's feature extractor: digits told apart."""
+"""The objective of the miniature's feature extractor: classes told apart."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pcb.config import Classifier as ClassifierSettings
+from pcb.data.images import Images
 from pcb.metrics.classifier import Classifier
 from pcb.train.loop import Objective
 
@@ -22,14 +22,10 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(kw_only=True)
 class ClassifierObjective(Objective[Batch]):
-    """A classifier in training, on random renderings of random digits.
-
-    images: (n, renderings, 3, H, W); labels: (n,).
-    """
+    """A classifier in training, on random crops of random images."""
 
     classifier: Classifier
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    images: Images
     settings: ClassifierSettings
 
     def __post_init__(self) -> None:
@@ -41,7 +37,7 @@ class ClassifierObjective(Objective[Batch]):
             self.optimizer, settings.learning_rate, total_steps=settings.iterations
         )
         random = np.random.Generator(np.random.Philox(key=[settings.seed, 0]))
-        counts = (len(self.images), self.images.shape[1])
+        counts = (len(self.images), self.images.crops)
         self._draws = [
             tuple(random.integers(count, size=settings.batch_size) for count in counts)
             for _ in range(settings.iterations)
@@ -54,9 +50,9 @@ class ClassifierObjective(Objective[Batch]):
 
     def batch(self, iteration: int) -> Batch:
         """Return an iteration's pixels and labels."""
-        chosen, renderings = self._draws[iteration]
-        pixels_B3HW = torch.from_numpy(self.images[chosen, renderings])
-        return pixels_B3HW, torch.from_numpy(self.labels[chosen])
+        chosen, crops = self._draws[iteration]
+        pixels_B3HW = torch.from_numpy(self.images.read(chosen, crops))
+        return pixels_B3HW, torch.from_numpy(self.images.labels[chosen])
 
     def step(self, iteration: int, batch: Batch) -> Tensor:
         """Take one optimizer step; return the loss, (1,)."""

@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from benchmarks import training
 from benchmarks.measure import FAST
-from benchmarks.training import _EVERYWHERE, _ON_GPU, Way, step_part, taken
-from pcb.train import loss
+from benchmarks.training import random_objective, step_part, taken, ways
+from pcb.config import Compute
 
 CPU = torch.device("cpu")
 
@@ -23,7 +22,7 @@ def check(case, tolerance):
 
 def test_every_way_on_a_cpu_gives_the_same():
     case = step_part("mini", 2).make(CPU)
-    assert list(case.variants) == list(_EVERYWHERE)
+    assert list(case.variants) == [FAST, "recomputed", "halves"]
     assert case.items == 2
     check(case, 1e-5)
 
@@ -33,29 +32,22 @@ def test_every_way_on_a_cpu_gives_the_same():
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-2), ("bfloat16", 1e-1)])
 def test_every_way_on_a_gpu_gives_the_same(precision, tolerance):
     case = step_part("mini", 4, precision).make(torch.device("cuda"))
-    assert list(case.variants) == list(_EVERYWHERE | _ON_GPU)
+    assert list(case.variants) == list(ways(4, gpu=True))
     check(case, tolerance)
 
 
-def test_a_way_is_taken_while_it_is_measured_and_no_longer(monkeypatch):
-    monkeypatch.setattr(loss, "PART_LOGITS", 7)
-    made = []
-    monkeypatch.setattr(
-        training, "TransformerObjective", lambda **parts: made.append(Kept(**parts)) or made[0]
-    )
-    step_part("mini", 3).make(CPU)
-    objective = made[0]
+def test_a_way_is_taken_while_it_is_measured_and_no_longer():
+    objective = random_objective("mini", 3, CPU)
+    objective.loss.tiled = True  # As on a GPU.
     before = seen(objective)
-    way = Way(recompute=True, micro_batches=2, logits_in_parts=False)
+    way = Compute(recompute=True, micro_batch=2, compile=False)
     with pytest.raises(ZeroDivisionError), taken(way, objective):
-        assert seen(objective) == (True, 2, torch.iinfo(torch.int64).max)
+        assert seen(objective) == (True, way, False)
         raise ZeroDivisionError
-    assert seen(objective) == before == (False, None, 7)
-
-
-class Kept(training.TransformerObjective):
-    """An objective that a test can look at."""
+    assert seen(objective) == before == (False, Compute(), True)
+    with taken(Compute(attention="dense"), objective):
+        assert not objective.loss.tiled
 
 
 def seen(objective):
-    return objective.model.recompute, objective.compute.micro_batch, loss.PART_LOGITS
+    return objective.model.recompute, objective.compute, objective.loss.tiled

@@ -11,6 +11,7 @@ import pytest
 
 from pcb.cli.main import build_parser, main
 from pcb.external.catalog import CATALOG
+from pcb.order.names import ORDER_NAMES
 from pcb.pipeline.stages import STAGES
 from pcb.preflight.doctor import examine
 from tests.units import ROOT, make_all, pipeline_of
@@ -97,6 +98,7 @@ def test_order_prints_the_ranks(capsys: pytest.CaptureFixture[str]) -> None:
         ("raster", " 0  1  2  3"),
         ("regions", " 0  4  1  5"),
         ("diagonals", " 0  1  3  6"),
+        ("halton", "10  3 13  7"),
         ("random", None),
         ("locality", None),
     ],
@@ -109,8 +111,8 @@ def test_orders_have_names(
     assert sorted(map(int, out.split())) == list(range(16))
     assert first_row is None or out.splitlines()[0] == first_row
     assert "is none of checkerboard, raster" in error_of(capsys, "order", "4", "--order", "odd")
-    if name == "regions":
-        assert "cannot be cut" in error_of(capsys, "order", "5", "--order", name)
+    assert main(["order", "5", "--order", name]) == 0
+    assert sorted(map(int, capsys.readouterr().out.split())) == list(range(25))
 
 
 def test_order_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,6 +123,12 @@ def test_order_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["order", "8", "--order", "diagonals", "--png", str(picture)]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.read_bytes() != checkerboard
+    capsys.readouterr()
+    assert main(["order", "3", "--order", "all", "--png", str(picture)]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.endswith(":")] == [
+        f"{name}:" for name in ORDER_NAMES
+    ]
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

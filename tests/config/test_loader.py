@@ -3,11 +3,13 @@
 import copy
 import json
 import math
+import re
 import subprocess
 import sys
 
 import pytest
 
+from pcb.config.checks import untrained_blocks, unused_models
 from pcb.config.loader import (
     PARAMS_FILE,
     active_preset,
@@ -19,6 +21,7 @@ from pcb.config.loader import (
     parse_preset,
     plain,
 )
+from pcb.config.seeds import model_and_seed, seed_name
 from pcb.errors import UserError
 from pcb.order.schedule import num_tokens
 from pcb.pipeline.tasks import Pipeline
@@ -85,6 +88,12 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
         ("data.kind", "cats", r"data\.kind = 'cats': invalid value"),
         ("data.image_size", 33, "expected a multiple of the tokenizer's stride 4"),
         ("model.heads", 3, "even multiple of the number of heads 3"),
+        ("seeds", 0, r"models\.ratio2\.seeds = 0: expected `int` >= 1"),
+        ("models.ratio2.seeds", 0, r"models\.ratio2\.seeds = 0: expected `int` >= 1"),
+        ("models.ratio2.seeds", "many", r"models\.ratio2\.seeds = 'many': expected `int . null`"),
+        ("model.order", "spiral", r"\.model\.order = 'spiral': there are checkerboard, raster, "),
+        ("data", {"kind": "photographs", "tile": 100}, "tile 100 must be a multiple of shrink 3"),
+        ("data", {"kind": "photographs", "tile": 90}, "by 3, has no room for a crop of 32"),
         ("models", {}, "expected at least one named model"),
         ("sampling.images", 100, r"metrics: 100 images are too few for kid_subset_size 500"),
         ("sampling.images", 2001, r"metrics: 2001 images cannot be cut into 10 equal splits"),
@@ -322,6 +331,75 @@ def test_changing_one_models_learning_rate_changes_only_its_keys(params):
     assert stale == {
         task.name for task in before if "ratio3" in task.variant or task.stage == "report"
     }
+
+
+def test_blocks_that_training_never_draws_are_said_once(params):
+    """64 tokens in 14 blocks: 16 of 4 or 13 of 5 are the nearest numbers."""
+    for name in params["presets"]:
+        assert not untrained_blocks(parse_preset(params, name)), name
+    tree = changed(params, ("mini", "sweep"), [
+        {"models": ["ratio2", "ratio4"], "blocks": [4], "total_steps": [17]},
+        {"models": ["ratio2"], "blocks": [[1, 4, 4, 14]], "cfg": [0, 1.5]},
+    ])  # fmt: skip
+    tree["presets"]["mini"]["seeds"] = 2
+    (said,) = untrained_blocks(parse_preset(tree, "mini"))
+    assert re.fullmatch(r"ratio2/k1-4-4-14: scale 8x8: blocks of sizes that .* without .*", said)
+
+
+def test_seeds_are_models_of_their_own_and_the_first_keeps_its_key(params):
+    before = Pipeline("mini", parse_preset(params, "mini"))
+    after = Pipeline(
+        "mini", parse_preset(changed(params, ("mini", "models", "ratio2", "seeds"), 3), "mini")
+    )
+    assert list(after.preset.models) == [
+        *("ratio2", "ratio2.seed1", "ratio2.seed2"),
+        *(name for name in before.preset.models if name != "ratio2"),
+    ]
+    seeds = [after.preset.models[seed_name("ratio2", seed)].training.seed for seed in range(3)]
+    assert seeds == [0, 1, 2]
+    assert {task.name for task in before} < {task.name for task in after}
+    assert {t.name for t in before if t.key != after.task(t.stage, t.variant).key} == {"report"}
+    for stage in ("train", "sample", "metrics"):
+        own = [after.task(stage, v) for v in after.variants(stage) if v.startswith("ratio2")]
+        assert len(own) % 3 == 0
+        assert len({task.key for task in own}) == len(own)
+        assert {model_and_seed(task.model) for task in own} == {("ratio2", k) for k in range(3)}
+    assert after.preset.points("ratio2.seed2") == before.preset.points("ratio2")
+    assert not unused_models(after.preset)
+
+
+def test_seeds_of_a_preset_are_those_of_its_models(params):
+    tree = changed(params, ("mini", "seeds"), 2)
+    tree["presets"]["mini"]["models"]["ratio3"]["seeds"] = 1
+    models = parse_preset(tree, "mini").models
+    assert {"ratio2.seed1", "ratio4.seed1"} < set(models)
+    assert "ratio3.seed1" not in models
+    tree = changed(params, ("mini", "models", "ratio2.seed1"), {})
+    with pytest.raises(UserError, match=r"'ratio2\.seed1' is named like another training; set `s"):
+        parse_preset(tree, "mini")
+    tree = changed(params, ("paper-pretrained", "seeds"), 2)
+    assert len(parse_preset(tree, "paper-pretrained").models) == 2
+    tree = changed(params, ("paper-pretrained", "models", "checkerboard-l-2x", "seeds"), 2)
+    with pytest.raises(UserError, match=r"2x\.seeds: released weights have no training to repeat"):
+        parse_preset(tree, "paper-pretrained")
+
+
+def test_the_papers_order_enters_no_key(params):
+    """Models keep the keys that they had before there was another order."""
+    before = Pipeline("mini", parse_preset(params, "mini"))
+    assert set(before.task("train", "ratio2").settings["model"]) == {
+        *("scale_ratio", "min_size", "width", "layers", "heads", "hidden"),
+        *("mixing_layers", "head_mlp", "init"),
+    }
+    for order, changes in (("checkerboard", False), ("raster", True)):
+        tree = changed(params, ("mini", "models", "ratio2", "model", "order"), order)
+        after = Pipeline("mini", parse_preset(tree, "mini"))
+        stale = {t.name for t in before if t.key != after.task(t.stage, t.variant).key}
+        assert stale == {
+            task.name
+            for task in before
+            if changes and ("ratio2" in task.variant or task.stage == "report")
+        }
 
 
 def test_a_new_ratio_leaves_the_others_current(params):

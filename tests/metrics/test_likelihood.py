@@ -9,6 +9,7 @@ import pcb.metrics.likelihood as module
 from pcb.metrics.likelihood import negative_log_likelihood
 from pcb.model.sequence import rows_in_order, sequence_of
 from pcb.order.allocation import schedule_from_total
+from pcb.order.names import CHECKERBOARD, ORDER_NAMES
 from pcb.order.schedule import schedule_from_blocks, serial_schedule
 from pcb.sample.decoder import forced_logits
 from pcb.sample.guidance import OFF
@@ -31,7 +32,7 @@ def token_by_token(model, schedule, labels_B, grids):
     codes_BT = torch.cat([grids[size].flatten(1) for size in model.sizes], dim=1)
     decoder = PyramidDecoder(model, schedule, OFF, ALL_ON)
     logits_BTV = forced_logits(decoder, labels_B, codes_BT)
-    order = rows_in_order(model.sizes).tolist()
+    order = rows_in_order(model.sizes, model.settings.order).tolist()
     ends = [sum(s * s for s in model.sizes[: k + 1]) for k in range(len(model.sizes))]
     found = [[0.0] * len(model.sizes) for _ in range(len(labels_B))]
     for image in range(len(labels_B)):
@@ -40,6 +41,16 @@ def token_by_token(model, schedule, labels_B, grids):
             scale = next(k for k, end in enumerate(ends) if cell < end)
             found[image][scale] -= math.log(row[int(codes_BT[image, cell])] / math.fsum(row))
     return torch.tensor(found, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("order", [name for name in ORDER_NAMES if name != CHECKERBOARD])
+def test_a_model_of_another_order_is_measured_in_that_order(exact, order):
+    model = tiny_model(sizes=(1, 3, 8), seed=3, mixing_layers=2, order=order).eval()
+    schedule = schedule_from_blocks(model.sizes, 5)
+    labels, grids = held_out(model)
+    found = negative_log_likelihood(model, sequence_of(schedule, order), labels, grids)
+    slow = token_by_token(model, schedule, labels, grids)
+    torch.testing.assert_close(found, slow, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("sizes", [(1, 2, 4), (1, 3, 8), (4,)])

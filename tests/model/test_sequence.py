@@ -5,7 +5,8 @@ import pytest
 
 from pcb.model.sequence import NO_PREVIOUS, sequence_of
 from pcb.order.allocation import schedule_from_total
-from pcb.order.checkerboard import progressive_checkerboard
+from pcb.order.names import ORDER_NAMES
+from pcb.order.orders import ranks_of
 from pcb.order.schedule import Schedule, schedule_from_blocks
 
 SCHEDULES = [
@@ -19,12 +20,12 @@ SCHEDULES = [
 ]
 
 
-def slow_sequence(schedule):
+def slow_sequence(schedule, order="checkerboard"):
     """(row, position one block earlier, block) of every position, one at a time."""
     positions = [(schedule.tokens, NO_PREVIOUS, 0)]
     first_row, step = 0, 0
     for size, blocks in zip(schedule.sizes, schedule.blocks, strict=True):
-        ranks = progressive_checkerboard(size).ravel().tolist()
+        ranks = ranks_of(order, size).ravel().tolist()
         cells = sorted(range(size * size), key=ranks.__getitem__)
         previous = []
         taken = 0
@@ -42,9 +43,10 @@ def slow_sequence(schedule):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_equals_the_slow_definition(schedule):
-    sequence = sequence_of(schedule)
-    rows, before, blocks = zip(*slow_sequence(schedule), strict=True)
+@pytest.mark.parametrize("order", ORDER_NAMES)
+def test_equals_the_slow_definition(schedule, order):
+    sequence = sequence_of(schedule, order)
+    rows, before, blocks = zip(*slow_sequence(schedule, order), strict=True)
     assert sequence.rows_L.tolist() == list(rows)
     assert sequence.previous_L.tolist() == list(before)
     assert sequence.blocks_L.tolist() == list(blocks)

@@ -152,3 +152,9 @@ def test_mixed_keys_start_half_way_and_phases_have_unit_modulus():
     torch.testing.assert_close(here.norm(dim=-1), torch.ones_like(here[..., 0]))
     torch.testing.assert_close(phases.keys(0), ((here + there) / 2).expand(-1, 2, -1, -1))
     assert phases.keys(1) is here, "no mixing layer"
+
+
+def test_models_of_two_orders_begin_with_the_same_weights():
+    one, other = tiny_model(seed=3), tiny_model(seed=3, order="raster")
+    state = other.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in one.state_dict().items())

@@ -17,7 +17,7 @@ from pcb.pipeline.tasks import Pipeline
 from pcb.report.curves import score_figure
 from pcb.report.evidence import Evidence
 from pcb.report.maps import fid_map
-from pcb.report.order_figures import draw_order, order_figure, steps_figure
+from pcb.report.order_figures import draw_orders, order_figure, steps_figure
 from pcb.report.pictures import decode_images, drawing_frames, split_scales
 from pcb.report.rows import Row, make_row
 from pcb.report.strips import sheet, strip
@@ -29,9 +29,9 @@ from tests.units import ROOT, pipeline_of
 @pytest.mark.parametrize("n", [1, 5, 8])
 def test_the_order_is_drawn_as_png(tmp_path: Path, n: int) -> None:
     path = tmp_path / "order.png"
-    draw_order(n, path)
+    draw_orders(n, path)
     first = path.read_bytes()
-    draw_order(n, path)
+    draw_orders(n, path)
     assert path.read_bytes() == first
     assert min(Image.open(path).size) > 200
 

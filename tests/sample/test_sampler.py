@@ -8,6 +8,7 @@ from pcb.model.inputs import teacher_forced
 from pcb.model.layers import AttentionContext
 from pcb.model.sequence import rows_in_order, sequence_of
 from pcb.order.allocation import schedule_from_total
+from pcb.order.names import ORDER_NAMES
 from pcb.order.schedule import schedule_from_blocks
 from pcb.sample.decoder import forced_logits
 from pcb.sample.filter import EVERYTHING, GREEDY
@@ -48,7 +49,7 @@ def sampled(model, schedule, indices, *, guidance=OFF, filter=EVERYTHING, speed=
 @torch.no_grad()
 def full_pass(model, schedule, codes_BT, labels_B):
     """Logits of all tokens from one teacher-forced pass, in the order of the sequence."""
-    sequence = sequence_of(schedule)
+    sequence = sequence_of(schedule, model.settings.order)
     parts = codes_BT.split([s * s for s in model.sizes], dim=1)
     grids = {s: part.view(-1, s, s) for s, part in zip(model.sizes, parts, strict=True)}
     inputs, _ = teacher_forced(sequence, labels_B, grids, model.codebook_VC)
@@ -73,6 +74,20 @@ def test_cached_decoding_equals_one_full_pass(sizes, weight, start_step):
     torch.testing.assert_close(stepwise, expected, atol=2e-5, rtol=0)
     decoder = PyramidDecoder(model, schedule, guidance, ALL_ON)
     assert torch.equal(forced_logits(decoder, labels, codes), stepwise)
+
+
+@pytest.mark.parametrize("order", ORDER_NAMES)
+def test_a_model_of_another_order_is_decoded_in_that_order(order):
+    model = tiny_model(sizes=(1, 3, 8), seed=2, mixing_layers=2, order=order)
+    schedule = schedule_from_blocks(model.sizes, 5)
+    codes, steps = sampled(model, schedule, range(3))
+    stepwise = torch.cat([logits for _, logits in steps], dim=1)
+    labels = torch.arange(3) % model.num_classes
+    torch.testing.assert_close(
+        stepwise, full_pass(model, schedule, codes, labels), atol=2e-5, rtol=0
+    )
+    drawn = torch.cat([found for found, _ in steps], dim=1)
+    assert torch.equal(codes[:, rows_in_order(model.sizes, order)], drawn)
 
 
 @pytest.mark.parametrize("cfg", [0.0, 2.0])

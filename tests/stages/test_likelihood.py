@@ -22,6 +22,7 @@ from pcb.errors import UserError
 from pcb.metrics.likelihood import negative_log_likelihood
 from pcb.model.sequence import sequence_of
 from pcb.model.weights import AVERAGE, WEIGHTS, build_model
+from pcb.order.allocation import schedule_from_total
 from pcb.pipeline.job import ALL_SHARDS, Job, ShardGroup
 from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.progress import Progress
@@ -236,3 +237,21 @@ def test_imagenet_without_validation_images_is_refused_before_anything_is_read(t
     )
     with pytest.raises(UserError, match="0 held-out images, and likelihood.images = null"):
         tokens.held_out_images(tmp_path / "data", preset)
+
+
+def test_a_models_own_order_is_what_is_measured(inputs):
+    preset, chosen = load_preset("smoke"), np.arange(16)
+    model = build_model(preset, "ratio2", inputs["tokenizer"])
+    torch.nn.init.normal_(model.head.weight, std=0.3)
+    cache = TokenCache(inputs["tokens"], model.sizes, "held_out")
+    schedule = schedule_from_total(model.sizes, 9)
+    grids = {s: torch.from_numpy(g) for s, g in cache.codes(chosen, 0 * chosen).items()}
+    labels = torch.from_numpy(cache.labels[chosen])
+    found = []
+    for order in ("checkerboard", "raster"):
+        model.settings = msgspec.structs.replace(model.settings, order=order)
+        found.append(module.measure_shard(model, schedule, cache, chosen, batch=16))
+        sequence = sequence_of(schedule, order)
+        expected = negative_log_likelihood(model, sequence, labels, grids)
+        np.testing.assert_allclose(found[-1], expected.numpy(), rtol=1e-9)
+    assert abs(found[0] - found[1]).max() > 0.01

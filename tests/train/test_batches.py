@@ -21,10 +21,10 @@ def cache(tmp_path):
     return TokenCache(tmp_path, SIZES)
 
 
-def batches(cache, own=slice(None), **settings):
+def batches(cache, own=slice(None), order="checkerboard", **settings):
     base = {"epochs": 2, "batch_size": 16, "schedules": 1, "precision": "float32"}
     training = Training(**{**base, **settings})
-    return Batches(cache, training, num_classes=CLASSES, codebook_size=CODES, own=own)
+    return Batches(cache, training, num_classes=CLASSES, codebook_size=CODES, own=own, order=order)
 
 
 def same(one, other):
@@ -45,6 +45,13 @@ def test_an_iteration_is_the_same_whenever_it_is_asked_for(cache):
     assert same(run[3], late)
     assert not same(run[0], run[2])
     assert not same(run[0], batches(cache, seed=1)[0])
+
+
+def test_orders_share_everything_random_and_lay_it_out_in_turn(cache):
+    one, other = batches(cache)[3], batches(cache, order="raster")[3]
+    assert same(one, other)
+    assert torch.equal(other.sequence.rows_L[1:], torch.arange(sum(s * s for s in SIZES)))
+    assert not torch.equal(one.sequence.rows_L, other.sequence.rows_L)
 
 
 def test_ranks_take_shares_of_the_batch_that_one_would_draw(cache):

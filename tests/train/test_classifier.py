@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pcb.config import Classifier as Settings
+from pcb.data.images import ArrayImages
 from pcb.metrics.classifier import Classifier
 from pcb.runtime.progress import Progress
 from pcb.train.classifier import ClassifierObjective
@@ -27,8 +28,7 @@ def training(folder: Path) -> Loop:
     images = (60 * labels[:, None, None, None, None] + noise).astype(np.uint8)
     objective = ClassifierObjective(
         classifier=Classifier(4, SETTINGS.features),
-        images=images,
-        labels=labels,
+        images=ArrayImages(images, labels),
         settings=SETTINGS,
     )
     loop = Loop(objective=objective, folder=folder, checkpoint_seconds=1e9)

@@ -1,0 +1,163 @@
+"""All systems of Table 1 with random weights: on a GPU one image and larger batches.
+
+On a CPU one step of each beside one of the paper's own model.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.machine import Precision
+from benchmarks.measure import BASELINE, FAST, Case, Part, Scope
+from benchmarks.sampling import GUIDANCE, OWN, Sampling, drawn, model_and_schedule
+from benchmarks.stages import random_tokenizer
+from pcb.config import Autoencoder
+from pcb.data.arrays import to_uint8
+from pcb.published.systems import catalog
+from pcb.runtime.device import DTYPES
+from pcb.sample.filter import Filter
+from pcb.sample.pyramid import sampler_for
+from pcb.sample.sampler import Sampler
+from pcb.systems.kinds import KINDS
+from pcb.systems.var_decoding import VARDecoder
+from pcb.systems.var_quantizer import VARTokenizerConfig
+from pcb.systems.var_tokenizer import VARTokenizer
+
+
+def parts(scope: Scope) -> Iterator[Part]:
+    """Yield every system's batches, decoded or not; on a CPU a step of each, as a ratio."""
+    for name in catalog() if scope == "short" else ():
+        yield SystemStep(name).part()
+    for batch in (1, 64, 256) if scope == "full" else ():
+        for decoded in (False, True):
+            for run in OWN:
+                yield Sampling(run, batch, GUIDANCE, "bfloat16", decoded=decoded).part_as_system()
+            for name in catalog():
+                yield System(name, batch, decoded).part()
+
+
+@dataclass(frozen=True)
+class SystemStep:
+    """The middle step of another system, one image, beside that of the paper's own model."""
+
+    name: str
+    run: str = "L-2x"
+    small: Mapping[str, Any] = field(default_factory=dict)
+
+    def part(self) -> Part:
+        """Return the part by its name."""
+        return Part(name=f"systems/{self.name}/b1/step", make=self.make, item="steps")
+
+    def make(self, device: torch.device) -> Case:
+        """Make both models ready."""
+        sampler, batch, _ = System(self.name, 1, False, "float32", self.small).ready(device)
+        sampler.begin(*batch)
+        _, model, schedule = model_and_schedule(self.run, device, "float32")
+        own = sampler_for(model, schedule, guidance=GUIDANCE)
+        own.begin(*drawn(model, 1))
+        samplers = {FAST: sampler, OWN.get(self.run, self.run): own}
+        return Case(
+            variants={
+                name: partial(one.step, one.decoder.steps // 2) for name, one in samplers.items()
+            },
+            items=1,
+            facts={"step": sampler.decoder.steps // 2, "of": sampler.decoder.steps},
+        )
+
+
+Batch = tuple[Tensor, Tensor, Tensor | None]
+"""Classes, random numbers and orders of a batch of images."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A batch of another system's images, at its published size and setting, decoded or not.
+
+    small: what replaces its published size, steps and width of the tokenizer, for a trial run.
+    """
+
+    name: str
+    batch: int
+    decoded: bool = False
+    precision: Precision = "bfloat16"
+    small: Mapping[str, Any] = field(default_factory=dict)
+
+    def part(self) -> Part:
+        """Return the part by its name."""
+        name = f"systems/{self.name}/b{self.batch}{'-decoded' if self.decoded else ''}"
+        return Part(name=name, make=self.make, precision=self.precision)
+
+    def ready(self, device: torch.device) -> tuple[Sampler, Batch, Any]:
+        """Return a sampler without graphs, what a batch is sampled from, and the tokenizer."""
+        system = catalog()[self.name]
+        kind, steps = KINDS[system.kind], system.schedule_steps
+        steps = steps and self.small.get("steps", steps)
+        size: dict[str, Any] = {
+            key: self.small.get(key, value) for key, value in system.description.items()
+        }
+        torch.manual_seed(0)
+        with torch.device(device):
+            model = kind.build(size, self.name)
+        model.to(DTYPES[self.precision]).eval().requires_grad_(False)
+        tokenizer = self._tokenizer(system.kind, size, device)
+        decoder = kind.decoder(model, system.guidance, steps, tokenizer)
+        filter = Filter(temperature=system.temperature, top_k=system.top_k, top_p=system.top_p)
+        classes_B = torch.arange(self.batch, device=device) % int(size["classes"])
+        uniforms_BT, orders_BT = torch.rand(self.batch, decoder.tokens, device=device), None
+        if kind.orders is not None:
+            orders_BT = torch.from_numpy(kind.orders(model, steps, 0, np.arange(self.batch)))
+        sampler = Sampler(decoder, filter=filter, graphs=False)
+        return sampler, (classes_B, uniforms_BT, orders_BT), tokenizer
+
+    def make(self, device: torch.device) -> Case:
+        """Make model and decoder ready, and count model calls and operations of an image."""
+        system, (singly, batch, tokenizer) = catalog()[self.name], self.ready(device)
+        decoder = singly.decoder
+        filter = Filter(temperature=system.temperature, top_k=system.top_k, top_p=system.top_p)
+        samplers = {FAST: Sampler(decoder, filter=filter)}
+        if device.type == "cuda":
+            samplers[BASELINE] = singly
+        facts: dict[str, float] = {"model calls": decoder.steps}
+        if self.batch == 1 and not self.decoded:  # Once is enough: counting takes its time.
+            with FlopCounterMode(display=False) as counter:
+                singly.sample(*batch)
+            facts["GFLOP per image"] = counter.get_total_flops() / 1e9
+
+        @torch.inference_mode()
+        def sample(sampler: Sampler) -> Tensor:
+            codes_BT = sampler.sample(*batch)
+            if not self.decoded:
+                return codes_BT
+            if isinstance(decoder, VARDecoder):
+                return to_uint8(tokenizer.decode_sum(decoder.sum_BDhw[: self.batch]))
+            side = math.isqrt(decoder.tokens)
+            return to_uint8(tokenizer.decode(codes_BT.view(-1, side, side)))
+
+        return Case(
+            variants={name: partial(sample, sampler) for name, sampler in samplers.items()},
+            items=self.batch,
+            facts=facts,
+            graphed=device.type == "cuda",
+        )
+
+    def _tokenizer(self, kind: str, size: Mapping[str, Any], device: torch.device) -> Any:
+        """Return a tokenizer of random weights: VAR's own, LlamaGen's for the others."""
+        width = self.small.get("channels")
+        if kind != "VAR":
+            channels = width or Autoencoder().channels
+            codes = Autoencoder(codebook_size=size["codes"], channels=channels)
+            return random_tokenizer(codes, device)
+        config = VARTokenizerConfig(
+            codes=size["codes"],
+            code_width=size["code_width"],
+            scales=size["scales"],
+            base_width=width or VARTokenizerConfig().base_width,
+        )
+        return VARTokenizer(config).to(device).eval().requires_grad_(False)
