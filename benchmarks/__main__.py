@@ -72,6 +72,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         if arguments.record and not arguments.growth:
             pages.store_ratios(results)
             pages.store_rates(results)
+            pages.store_systems(results)
 
     device = pick_device(Compute(device=arguments.device))
     torch.set_num_threads(arguments.threads)

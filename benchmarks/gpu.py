@@ -40,20 +40,20 @@ from benchmarks.sampling import (
     observed,
 )
 from benchmarks.stages import random_extractor, random_tokenizer
-from benchmarks.systems import System
+from benchmarks.systems import System, own_part
 from benchmarks.training import random_objective, results_of, step_part
 from pcb.cli.main import Parser, run
 from pcb.config import Compute
 from pcb.config.loader import load_preset
 from pcb.data.arrays import to_uint8
 from pcb.errors import UserError
+from pcb.published.systems import catalog
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.device import pick_device
 from pcb.runtime.environment import package_versions
 from pcb.runtime.rendezvous import variables_of_ranks
 from pcb.sample.guidance import OFF
 from pcb.sample.pyramid import ALL_ON, sampler_for
-from pcb.systems.catalog import CATALOG
 
 Number = float | str | bool
 CPU = torch.device("cpu")
@@ -339,11 +339,13 @@ def metrics(sheet: Sheet) -> None:
 
 
 def systems(sheet: Sheet) -> None:
-    """The other systems of the table: one image, decoded or not, and a batch."""
-    by_steps = sorted(CATALOG.values(), key=lambda system: system.steps)
+    """All systems of the table: one image, decoded or not, and a batch."""
+    by_steps = sorted(catalog().values(), key=lambda system: system.steps)
     batches = ((2, True),) if sheet.tiny else ((1, False), (1, True), (64, False))
+    own = () if sheet.tiny else batches
     sheet.time(
-        [
+        [own_part("L-2x", batch, decoded=decoded) for batch, decoded in own]
+        + [
             System(system.name, batch, decoded, sheet.half, _SMALL if sheet.tiny else {}).part()
             for system in by_steps
             for batch, decoded in batches

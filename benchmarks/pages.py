@@ -21,6 +21,7 @@ from benchmarks.measure import BASELINE, Measured, Results
 from pcb.errors import UserError
 from pcb.preflight.rates import RATES, read_stored, stored_precision, stored_width
 from pcb.report.marked import put_between
+from pcb.report.times import TIMES
 from pcb.runtime.atomic import write_atomic
 
 if TYPE_CHECKING:
@@ -192,6 +193,33 @@ def store_rates(results: Results, path: Path = RATES) -> None:
 
 def _store(stored: Mapping[str, object], path: Path) -> None:
     write_atomic(path, json.dumps(stored, indent=2, sort_keys=True) + "\n")
+
+
+def store_systems(results: Results, path: Path = TIMES) -> None:
+    """Put the times of whole systems on a GPU among the stored ones, for the report's Table 1."""
+    if results.machine.kind != "cuda":
+        return
+    found = [part for part in results.parts if part.failure is None and is_system(part)]
+    if not found:
+        return
+    stored = read_stored(path)
+    own = stored.setdefault(results.machine.name, {})
+    for part in found:
+        _, system, batch = part.name.split("/")
+        own.setdefault(system, {})[batch] = {
+            "ms": round(1000 * part.median, 4),
+            "images": part.items,
+            "precision": part.precision,
+            "memory_mib": None if part.memory is None else round(part.memory / 2**20),
+            "torch": results.machine.versions["torch"],
+            **{what: round(number, 1) for what, number in part.facts.items()},
+        }
+    write_atomic(path, json.dumps(stored, indent=2, sort_keys=True) + "\n")
+
+
+def is_system(part: Measured) -> bool:
+    """Say whether a part is a whole batch of one of Table 1's systems."""
+    return part.name.startswith("systems/") and part.name.count("/") == 2
 
 
 def _short(name: str) -> str:

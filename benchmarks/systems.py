@@ -1,5 +1,9 @@
-"""The other systems of the table, one image and larger batches: on a GPU, with random weights."""
+"""All systems of the table: one image and larger batches on a GPU, a step of each on a CPU.
 
+Weights are random, which no time depends on.
+"""
+
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,25 +17,94 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import Precision
 from benchmarks.measure import BASELINE, FAST, Case, Part, Scope
+from benchmarks.sampling import GUIDANCE, RUNS, Sampling, drawn, model_and_schedule
 from benchmarks.stages import random_tokenizer
 from pcb.config import Autoencoder
+from pcb.config.loader import load_preset
 from pcb.data.arrays import to_uint8
+from pcb.order.schedule import schedule_from_blocks
+from pcb.published.systems import catalog
+from pcb.report.times import OWN as OWN_BY_RATIO
 from pcb.runtime.device import DTYPES
+from pcb.sample.decoder import Decoder
 from pcb.sample.filter import Filter
+from pcb.sample.pyramid import sampler_for
 from pcb.sample.sampler import Sampler
-from pcb.systems.catalog import CATALOG
 from pcb.systems.kinds import KINDS
 from pcb.systems.var_decoding import VARDecoder
 from pcb.systems.var_quantizer import VARTokenizerConfig
 from pcb.systems.var_tokenizer import VARTokenizer
 
+OWN = {f"L-{ratio}x": name for ratio, name in OWN_BY_RATIO.items()}
+"""Runs of the paper's own model among the systems of Table 1."""
+
+Batch = tuple[Tensor, Tensor, Tensor | None]
+
 
 def parts(scope: Scope) -> Iterator[Part]:
-    """Yield every system's batches, decoded or not."""
-    for name in CATALOG if scope == "full" else ():
-        for batch in (1, 64, 256):
-            yield System(name, batch).part()
-            yield System(name, batch, decoded=True).part()
+    """Yield whole batches of all eight systems on a GPU; on a CPU a step of each as a ratio."""
+    for name in catalog() if scope == "short" else ():
+        yield SystemStep(name).part()
+    for batch in (1, 64, 256) if scope == "full" else ():
+        for decoded in (False, True):
+            for run in OWN:
+                yield own_part(run, batch, decoded=decoded)
+            for name in catalog():
+                yield System(name, batch, decoded=decoded).part()
+
+
+def own_part(run: str, batch: int, *, decoded: bool) -> Part:
+    """Return a batch of the paper's own model, the program as it is alone, and its model calls."""
+    sampling = Sampling(run, batch, GUIDANCE, "bfloat16", decoded=decoded)
+
+    def make(device: torch.device) -> Case:
+        case = sampling.make(device)
+        preset, model, blocks = RUNS[run]
+        schedule = schedule_from_blocks(load_preset(preset).sizes(model), blocks)
+        return dataclasses.replace(
+            case,
+            variants={FAST: case.variants[FAST]},
+            compare=None,
+            facts={"model calls": schedule.steps},
+        )
+
+    name = f"systems/{OWN[run]}/b{batch}{'-decoded' if decoded else ''}"
+    return Part(name=name, make=make, precision=sampling.precision)
+
+
+@dataclass(frozen=True)
+class SystemStep:
+    """The middle step of another system, one image, beside that of the paper's own model.
+
+    What a CPU carries of the systems: ratios alone, in float32.
+    """
+
+    name: str
+    run: str = "L-2x"
+    small: Mapping[str, Any] = field(default_factory=dict)
+
+    def part(self) -> Part:
+        """Return the part by its name."""
+        return Part(name=f"systems/{self.name}/b1/step", item="steps", make=self.make)
+
+    def make(self, device: torch.device) -> Case:
+        """Make both models ready."""
+        of_system = System(self.name, 1, precision="float32", small=self.small)
+        decoder, filter, batch, _ = of_system.ready(device)
+        system = Sampler(decoder, filter=filter)
+        system.begin(*batch)
+        _, model, schedule = model_and_schedule(self.run, device, "float32")
+        own = sampler_for(model, schedule, guidance=GUIDANCE)
+        own.begin(*drawn(model, 1))
+        samplers = {FAST: system, OWN.get(self.run, self.run): own}
+        steps = {name: sampler.decoder.steps // 2 for name, sampler in samplers.items()}
+        return Case(
+            variants={
+                name: partial(sampler.step, steps[name]) for name, sampler in samplers.items()
+            },
+            items=1,
+            facts={"step": steps[FAST], "of": system.decoder.steps},
+        )
 
 
 @dataclass(frozen=True)
@@ -52,9 +125,9 @@ class System:
         name = f"systems/{self.name}/b{self.batch}{'-decoded' if self.decoded else ''}"
         return Part(name=name, make=self.make, precision=self.precision)
 
-    def make(self, device: torch.device) -> Case:
-        """Make model and decoder ready, and count model calls and operations of an image."""
-        system = CATALOG[self.name]
+    def ready(self, device: torch.device) -> tuple[Decoder, Filter, Batch, Any]:
+        """Return model and filter, a batch's classes, random numbers and orders, the tokenizer."""
+        system = catalog()[self.name]
         kind, steps = KINDS[system.kind], system.schedule_steps
         steps = steps and self.small.get("steps", steps)
         size = {key: self.small.get(key, value) for key, value in system.description.items()}
@@ -69,6 +142,11 @@ class System:
         uniforms_BT, orders_BT = torch.rand(self.batch, decoder.tokens, device=device), None
         if kind.orders is not None:
             orders_BT = torch.from_numpy(kind.orders(model, steps, 0, np.arange(self.batch)))
+        return decoder, filter, (classes_B, uniforms_BT, orders_BT), tokenizer
+
+    def make(self, device: torch.device) -> Case:
+        """Make model and decoder ready, and count model calls and operations of an image."""
+        decoder, filter, batch, tokenizer = self.ready(device)
         samplers = {FAST: Sampler(decoder, filter=filter)}
         singly = Sampler(decoder, filter=filter, graphs=False)
         if device.type == "cuda":
@@ -76,12 +154,12 @@ class System:
         facts: dict[str, float] = {"model calls": decoder.steps}
         if self.batch == 1 and not self.decoded:  # Once is enough: counting takes its time.
             with FlopCounterMode(display=False) as counter:
-                singly.sample(classes_B, uniforms_BT, orders_BT)
+                singly.sample(*batch)
             facts["GFLOP per image"] = counter.get_total_flops() / 1e9
 
         @torch.inference_mode()
         def sample(sampler: Sampler) -> Tensor:
-            codes_BT = sampler.sample(classes_B, uniforms_BT, orders_BT)
+            codes_BT = sampler.sample(*batch)
             if not self.decoded:
                 return codes_BT
             if isinstance(decoder, VARDecoder):

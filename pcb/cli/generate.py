@@ -138,16 +138,16 @@ def _model(arguments: argparse.Namespace, sampling: Sampling | None) -> "ImageMo
     from pcb.generate.load import load_folder, place_of
     from pcb.generate.recorded import load_cataloged
     from pcb.generate.results import finished_folder
-    from pcb.systems.catalog import CATALOG
+    from pcb.published.systems import catalog
 
     precision = arguments.precision or ("float32" if sampling is None else sampling.precision)
     place = place_of(arguments.device, precision)
     if sampling is None:
         return load_folder(Path(arguments.model), arguments.tokenizer, place)
     pipeline = pipeline_of(arguments)
-    if arguments.model in CATALOG:
+    if arguments.model in catalog():
         files = pipeline.preset.files
-        return load_cataloged(CATALOG[arguments.model], files, arguments.tokenizer, place)
+        return load_cataloged(catalog()[arguments.model], files, arguments.tokenizer, place)
     folder = finished_folder(pipeline, arguments.params.parent, arguments.model)
     return load_folder(folder, arguments.tokenizer, place)
 

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
-from pcb.external.catalog import needed_files
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -36,6 +35,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
+    from pcb.external.catalog import needed_files
     from pcb.external.fetch import fetch, list_lines
 
     pipeline = pipeline_of(arguments)

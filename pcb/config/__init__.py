@@ -15,6 +15,7 @@ from pcb.config.preset import Compute, Preset
 from pcb.config.scores import Claims, Classifier, Likelihood, Metrics
 from pcb.config.speed import Speed
 from pcb.config.sweep import Sampling, Sweep, SweepPoint
+from pcb.config.system import SystemRun, SystemSetting, Ways
 from pcb.config.tokenizer import (
     Autoencoder,
     Requantization,
@@ -48,8 +49,11 @@ __all__ = [
     "Speed",
     "Sweep",
     "SweepPoint",
+    "SystemRun",
+    "SystemSetting",
     "Tokenizer",
     "TokenizerTraining",
     "Tokens",
     "Training",
+    "Ways",
 ]

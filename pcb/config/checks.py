@@ -2,12 +2,13 @@
 
 import msgspec
 
-from pcb.config import ImageFolder, ImageNet, Preset
+from pcb.config import ImageFolder, ImageNet, Preset, SystemRun
 from pcb.config.files import RELEASED_MODELS
 from pcb.config.seeds import model_and_seed
 from pcb.errors import UserError
 from pcb.order.allocation import untrained_warning
 from pcb.order.names import ORDER_NAMES
+from pcb.published.systems import catalog
 
 
 def check_consistency(preset: Preset, place: str) -> None:
@@ -23,6 +24,8 @@ def check_consistency(preset: Preset, place: str) -> None:
         )
     _check_metrics(preset, place)
     _check_released(preset, place)
+    for name, run in preset.systems.items():
+        _check_system(preset, run, f"{place}.models.{name}")
     _check_orders(preset, place)
     _check_likelihood(preset, place)
     for index, sweep in enumerate(preset.sweep):
@@ -76,6 +79,33 @@ def _check_released(preset: Preset, place: str) -> None:
                 f"{place}.tokenizer.source = {source!r}: {name} has released weights, which go "
                 f"with the released tokenizer alone"
             )
+
+
+def _check_system(preset: Preset, run: SystemRun, place: str) -> None:
+    """Refuse unknown systems, weights that there are not, classes that are not the data's.
+
+    A size may be of no use to this system, as presets share sizes, but must be of some's.
+    """
+    known = catalog()
+    if run.system not in known:
+        raise UserError(f"{place}.system = {run.system!r}: there are {', '.join(known)}")
+    sizes = {size for system in known.values() for size in system.description}
+    for size in run.size:
+        if size not in sizes:
+            raise UserError(f"{place}.size.{size}: no system has it; there are {', '.join(sizes)}")
+    system = run.described
+    if run.weights == "released" and system.weights is None:
+        raise UserError(
+            f"{place}.weights = 'released': of {run.system} there are none ({system.release}); "
+            f"`weights: random` runs it, for time alone"
+        )
+    if system.description["classes"] != preset.data.num_classes:
+        raise UserError(
+            f"{place}: {run.system} knows {system.description['classes']} classes where "
+            f"data.num_classes = {preset.data.num_classes}"
+        )
+    if system.tokenizer is not None and preset.metrics.decode_precision != "float32":
+        raise UserError(f"{place}: {run.system}'s own tokenizer decodes in float32 alone")
 
 
 def _check_orders(preset: Preset, place: str) -> None:

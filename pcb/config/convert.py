@@ -24,7 +24,7 @@ def convert(tree: Any, kind: type[T], place: str) -> T:
         raise UserError(_explain(error, tree, kind, place)) from None
 
 
-def plain(settings: Settings | tuple[Any, ...]) -> Any:
+def plain(settings: Settings | tuple[Any, ...] | dict[str, Any]) -> Any:
     """Return settings as plain data (dicts, lists, numbers, strings), defaults included."""
     return msgspec.to_builtins(settings)
 

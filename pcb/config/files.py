@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 from pcb.config.base import Settings
 from pcb.errors import UserError
+from pcb.published.systems import catalog
 
 ReleasedModel = Literal["checkerboard-L-2x", "checkerboard-L-4x"]
 """What a model of a preset may name under `released`."""
@@ -19,9 +20,9 @@ ExternalFile = Literal[
     "checkerboard-L-4x",
     "checkerboard-L-4x-config",
 ]
-"""Names of external files; where each is published stands in `pcb.external.catalog`."""
+"""Names of external files beside those of other systems; where each is published stands in
+`pcb.external.catalog`."""
 RELEASED_MODELS: tuple[str, ...] = get_args(ReleasedModel)
-EXTERNAL_FILES: tuple[str, ...] = get_args(ExternalFile)
 
 
 class Files(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,10 +38,28 @@ class Files(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Name of a file that `pcb fetch` knows -> path of one's own to take instead, as it is."""
 
 
+def system_file(system: str) -> str:
+    """Return the name of the file of a system's weights."""
+    return system
+
+
+def system_tokenizer_file(system: str) -> str:
+    """Return the name of the file of a system's own tokenizer."""
+    return f"{system}-tokenizer"
+
+
+def external_files() -> tuple[str, ...]:
+    """Return the names of all external files that are known."""
+    systems = catalog().values()
+    weights = [system_file(s.name) for s in systems if s.weights is not None]
+    tokenizers = [system_tokenizer_file(s.name) for s in systems if s.tokenizer is not None]
+    return (*get_args(ExternalFile), *weights, *tokenizers)
+
+
 def check_own(files: Files, place: str) -> None:
     """Refuse a file of one's own under a name that nobody knows. Raises UserError with `place`."""
     for name in files.own:
-        if name not in EXTERNAL_FILES:
+        if name not in external_files():
             raise UserError(
-                f"{place}.own: no file {name!r} is known; there are {', '.join(EXTERNAL_FILES)}"
+                f"{place}.own: no file {name!r} is known; there are {', '.join(external_files())}"
             )

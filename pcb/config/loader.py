@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from pcb.config import Cluster, Files, ModelRun, Preset, Settings
+from pcb.config import Cluster, Files, ModelRun, Preset, Settings, SystemRun
 from pcb.config.base import NAME, NAME_LENGTH
 from pcb.config.checks import check_consistency
 from pcb.config.cluster import hours_of
@@ -39,7 +39,7 @@ MACHINE = ("cluster", "files")
 PRESET_VARIABLE = "PCB_PRESET"
 INTERRUPT_VARIABLE = "PCB_ON_INTERRUPT"
 _OF_MODELS = ("model", "training", "seeds")
-"""Keys of a preset that its models take over."""
+"""Keys of a preset that its own models take over; other systems take over `system`."""
 
 
 def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
@@ -151,11 +151,17 @@ def parse_preset(params: Mapping[str, Any], name: str, source: str = "params.yam
     place = f"{source}: presets.{name}"
     if "files" in tree:
         raise UserError(f"{place}.files: the same for all presets; put it beside `presets`")
-    runs = _runs(tree, place)
-    head = {key: value for key, value in tree.items() if key not in _OF_MODELS}
+    entries = _entries(tree, place)
+    head = {key: value for key, value in tree.items() if key not in (*_OF_MODELS, "system")}
+    if "systems" in head:
+        raise UserError(f"{place}.systems: unknown key; systems stand under `models`")
     preset = convert({**head, "models": {}}, Preset, place)
-    files = _files(params.get("files") or {}, f"{source}: files")
-    preset = msgspec.structs.replace(preset, models=runs, files=files)
+    preset = msgspec.structs.replace(
+        preset,
+        models={name: run for name, run in entries.items() if isinstance(run, ModelRun)},
+        systems={name: run for name, run in entries.items() if isinstance(run, SystemRun)},
+        files=_files(params.get("files") or {}, f"{source}: files"),
+    )
     check_consistency(preset, place)
     return preset
 
@@ -206,26 +212,29 @@ def _other_kind(before: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
     return "kind" in value and value["kind"] != before.get("kind")
 
 
-def _runs(tree: Mapping[str, Any], place: str) -> dict[str, ModelRun]:
-    """Check every model: the preset's `_OF_MODELS`, then the entry's own settings.
+def _entries(tree: Mapping[str, Any], place: str) -> dict[str, ModelRun | SystemRun]:
+    """Check every model: what the preset shares among those of its kind, then its own settings.
 
     A model with several seeds is an entry for each.
     """
     models = tree.get("models")
     if not isinstance(models, Mapping) or not models:
         raise UserError(f"{place}.models: expected at least one named model, got {models!r}")
-    runs: dict[str, ModelRun] = {}
-    for key in ("model", "training"):
+    runs: dict[str, ModelRun | SystemRun] = {}
+    for key in ("model", "training", "system"):
         if key in tree and not isinstance(tree[key], Mapping):
             raise UserError(f"{place}.{key} = {tree[key]!r}: expected a mapping")
     for name, entry in models.items():
         check_name(name, f"{place}.models")
         if not isinstance(entry, Mapping):
             raise UserError(f"{place}.models.{name} = {entry!r}: expected a mapping")
+        own = f"{place}.models.{name}"
+        if "system" in entry:
+            runs[name] = convert(merge(tree.get("system", {}), entry), SystemRun, own)
+            continue
         # What was released is not trained, so it does not take over how the others are.
         shared = ("model",) if "released" in entry else _OF_MODELS
         base = {key: tree[key] for key in shared if key in tree}
-        own = f"{place}.models.{name}"
         run = convert(merge({"model": {}, **base}, entry), ModelRun, own)
         try:
             runs |= trained_once_each(name, run)

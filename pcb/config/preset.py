@@ -10,6 +10,7 @@ from pcb.config.scores import Claims, Classifier, Likelihood, Metrics
 from pcb.config.seeds import model_and_seed
 from pcb.config.speed import Speed
 from pcb.config.sweep import SERIAL, Sampling, Sweep, SweepPoint
+from pcb.config.system import SystemRun
 from pcb.config.tokenizer import Tokenizer, Tokens
 from pcb.order.schedule import Schedule
 
@@ -44,13 +45,19 @@ class Compute(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Preset(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One experiment: everything from data to report. `models` is checked entry by entry."""
+    """One experiment: everything from data to report.
+
+    `models` is checked entry by entry, and holds `systems` too in params.yaml.
+    """
 
     description: str
     data: Data
     tokenizer: Tokenizer
     tokens: Tokens = Tokens()
     models: dict[str, ModelRun]
+    """The paper's own transformers."""
+    systems: dict[str, SystemRun] = {}
+    """Those entries of `models` that name another system of Table 1."""
     sampling: Sampling
     sweep: tuple[Sweep, ...]
     classifier: Classifier | None = None

@@ -1,13 +1,17 @@
-"""External files that `pcb fetch` knows: the paper's artifacts and ADM's (method sections 7 and 9).
+"""External files that `pcb fetch` knows: the paper's, ADM's (method sections 7 and 9), others'.
 
 Facts alone: where a file is published, where it stands below `files.folder`, what it must hold.
 No torch, no files.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pcb.config import Preset
+from pcb.config.files import system_file, system_tokenizer_file
+from pcb.published.system import Weights
+from pcb.published.systems import catalog
 
 _HUGGING_FACE = "https://huggingface.co"
 _RELEASE = f"{_HUGGING_FACE}/deigen/checkerboardgen/resolve/main/pretrained_models"
@@ -30,6 +34,8 @@ class Source:
     """None where nobody has published the size."""
     sha256: str | None = None
     """As it is published: whole, its first digits, or None."""
+    direct: bool = True
+    """Whether the address is the file's; else it is that of a page that leads to it."""
 
 
 def _released(name: str, what: str, path: str, sha256: str) -> Source:
@@ -65,6 +71,8 @@ _SOURCES = (
         what="LlamaGen's tokenizer",
         url=f"{_HUGGING_FACE}/FoundationVision/LlamaGen/resolve/main/vq_ds16_c2i.pt",
         path=Path("llamagen/vq_ds16_c2i.pt"),
+        bytes=287_920_306,
+        sha256="109aa8afb2cf3761eec23cdc8644154cb498f5ab7eef2a35264d25e5e0499f7d",
     ),
     _released(
         "autoenc",
@@ -103,7 +111,37 @@ _SOURCES = (
         "5cc319d36b881d9c6f492e4ded345e0c5abd1ff6e5648424e55ba86f4ba2f30a",
     ),
 )
-CATALOG = {source.name: source for source in _SOURCES}
+
+
+def _of_system(name: str, what: str, file: Weights) -> Source:
+    """Return a file of another system's release."""
+    return Source(
+        name=name,
+        what=what,
+        url=file.url,
+        path=Path(file.path),
+        bytes=file.bytes,
+        sha256=file.sha256,
+        direct=file.direct,
+    )
+
+
+def _system_sources() -> Iterator[Source]:
+    for name, system in catalog().items():
+        if system.weights is not None:
+            yield _of_system(system_file(name), f"the weights of {name}", system.weights)
+        if system.tokenizer is not None:
+            own = system_tokenizer_file(name)
+            yield _of_system(own, f"the tokenizer of {name}", system.tokenizer)
+
+
+CATALOG = {source.name: source for source in (*_SOURCES, *_system_sources())}
+UNRELEASED = {
+    name: f"{system.release}; random weights run it, for time alone"
+    for name, system in catalog().items()
+    if system.weights is None or not system.table1.weights_released
+}
+"""Systems of which the weights of Table 1's row were not released: name -> what was."""
 
 
 def config_of(name: str) -> str:
@@ -111,12 +149,20 @@ def config_of(name: str) -> str:
     return f"{name}-config"
 
 
+def _needed_by_systems(preset: Preset) -> Iterator[str]:
+    for run in preset.systems.values():
+        if run.weights == "released":
+            yield system_file(run.system)
+            own = run.published.tokenizer is not None
+            yield system_tokenizer_file(run.system) if own else "llamagen"
+
+
 def needed_files(preset: Preset) -> tuple[str, ...]:
     """Return the names of the external files that a preset reads, in the catalog's order."""
     released = [run.released for run in preset.models.values() if run.released is not None]
     if preset.tokenizer.source == "released":
         released.append("autoenc")
-    needed = {*released, *map(config_of, released)}
+    needed = {*released, *map(config_of, released), *_needed_by_systems(preset)}
     if preset.metrics.extractor == "inception":
         needed |= {"inception", "adm-reference"}
     if preset.tokenizer.requantization is not None:

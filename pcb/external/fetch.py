@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pcb.config import Files
 from pcb.config.paths import LOCKS
 from pcb.errors import UserError
-from pcb.external.catalog import CATALOG, Source
+from pcb.external.catalog import CATALOG, UNRELEASED, Source
 from pcb.external.download import Broken, Refused, Unreachable, discard, download
 from pcb.external.files import (
     damage_of,
@@ -26,6 +26,7 @@ from pcb.external.files import (
     size_text,
     source_of,
     state_of,
+    way_out,
 )
 from pcb.runtime.atomic import atomic, disk_errors_explained
 from pcb.runtime.lock import hold
@@ -54,6 +55,8 @@ def list_lines(files: Files) -> Iterator[str]:
         state = state_of(files, source.name)
         size = size_text(state.bytes)
         yield f"{source.name:<26}{state.word:<9}{size:<20}{state.path}  {source.url}"
+    for name, said in UNRELEASED.items():
+        yield f"unreleased: Table 1's weights of {name}: {said}"
 
 
 @dataclass(kw_only=True)
@@ -83,6 +86,8 @@ class _Fetcher:
                 print(f"{path}: {damage}; fetching it again", flush=True)
             if self.folder is not None:
                 _take(source, self.folder, path)
+            elif not source.direct:
+                raise UserError(f"{path}: {damage}; {way_out(source)}")
             else:
                 self._download(source, path)
         pin(source, path)

@@ -14,7 +14,7 @@ import msgspec
 from pcb.config import Files
 from pcb.config.paths import LOCKS, PINS
 from pcb.errors import UserError
-from pcb.external.catalog import CATALOG, Source
+from pcb.external.catalog import CATALOG, UNRELEASED, Source
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.file_kind import standin
 from pcb.runtime.hashing import FileRecord, file_record
@@ -75,6 +75,8 @@ def source_of(name: str) -> Source:
     try:
         return CATALOG[name]
     except KeyError:
+        if name in UNRELEASED:
+            raise UserError(f"{name}: {UNRELEASED[name]}") from None
         raise UserError(f"no file {name!r} is known; there are {', '.join(CATALOG)}") from None
 
 
@@ -126,7 +128,7 @@ def state_of(files: Files, name: str) -> State:
     damage = damage_of(source, path)
     if damage is None:
         return State(path=path, word="present", bytes=path.stat().st_size)
-    fetch = f"`pcb fetch {name}`"
+    fetch = f"`pcb fetch {name}`" if source.direct else way_out(source)
     if not path.exists():
         return State(path=path, word="missing", bytes=expected_size(source), problem=fetch)
     problem = f"{damage}; {fetch}"
@@ -175,6 +177,11 @@ def read_pins() -> dict[str, FileRecord]:
 
 def way_out(source: Source) -> str:
     """Say where a file is published and how to get it."""
+    if not source.direct:
+        return (
+            f"it is {source.what}; {source.url} leads to a file that is not named: get it there "
+            f"and put it here, or name it under files.own.{source.name}"
+        )
     return (
         f"it is {source.what}, {source.url} ({size_text(expected_size(source))}): "
         f"`pcb fetch {source.name}` downloads it, `pcb fetch {source.name} --from DIR` takes it "

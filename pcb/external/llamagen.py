@@ -34,10 +34,15 @@ def load_llamagen(path: Path, settings: Autoencoder) -> Tokenizer:
     """
     tensors = in_float32(tensors_under(path, "model", "LlamaGen's VQ tokenizer"), str(path))
     tensors.pop(_USAGE, None)
-    own = msgspec.structs.replace(settings, codebook_size=CODES)
+    own = llamagen_settings(settings)
     check_tensors(llamagen_tensors(own), tensors, str(path))
     tensors["codebook"] = normalize(tensors.pop(_CODEBOOK), dim=1)
     return tokenizer_from_state(tensors, own, str(path))
+
+
+def llamagen_settings(settings: Autoencoder) -> Autoencoder:
+    """Return an architecture with LlamaGen's own number of codes."""
+    return msgspec.structs.replace(settings, codebook_size=CODES)
 
 
 def llamagen_tensors(settings: Autoencoder) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ from pcb.pipeline.tasks import Pipeline, Task
 from pcb.runtime.atomic import atomic, write_atomic
 from pcb.runtime.device import compute_exactly, pick_device
 from pcb.runtime.progress import Progress
-from pcb.stages.metrics import feature_parts, sample_shards
+from pcb.stages.metrics import decoding, feature_parts, sample_shards
 
 RECORD = "export.json"
 """Says in a folder of PNG files which sample set they are."""
@@ -44,14 +44,16 @@ class SampleSet:
         """`variant`: MODEL/CONFIG. Raises UserError unless it is finished and undamaged."""
         self.task = pipeline.task("sample", variant)
         self.manifest = _intact(self.task)
-        tokenizer = pipeline.task("tokenizer")
-        _intact(tokenizer)
+        preset, model = pipeline.preset, str(self.task.model)
+        # Another system's tokenizer stands beside its weights.
+        other = model in preset.systems
+        made = pipeline.task("train", model) if other else pipeline.task("tokenizer")
+        _intact(made)
         self.device = pick_device(pipeline.preset.compute)
         shards = sample_shards(self.task.artifact, pipeline.preset.sampling.images)
         # The folder would hold features, which are not made here.
-        self._parts = feature_parts(
-            pipeline.preset, tokenizer.artifact, shards, self.device, Path()
-        )
+        decode = decoding(preset, model, made.artifact, self.device)
+        self._parts = feature_parts(decode, shards, preset.compute.feature_batch, Path())
         side = pipeline.preset.data.image_size
         self.shape = (pipeline.preset.sampling.images, side, side, 3)
 

@@ -12,8 +12,8 @@ from pcb.external.llamagen import load_llamagen
 from pcb.generate.finished import Place, load_finished_tokenizer
 from pcb.generate.names import class_names
 from pcb.generate.system import SystemModel
+from pcb.published.system import System
 from pcb.sample.filter import Filter
-from pcb.systems.entry import System
 from pcb.systems.kinds import KINDS
 from pcb.systems.parity.recording import CONFIG, WEIGHTS, read_recording
 from pcb.systems.parity.var import TOKENIZER_WEIGHTS
@@ -82,10 +82,10 @@ def load_cataloged(
         raise UserError(f"{weights}: no such file; it is {system.weights.url}")
     kind = KINDS[system.kind]
     decoding: Tokenizer | VARTokenizer
-    if system.tokenizer_weights is not None:
-        decoding = load_var_tokenizer(folder / system.tokenizer_weights.path, VARTokenizerConfig())
+    if system.tokenizer is not None:
+        decoding = load_var_tokenizer(folder / system.tokenizer.path, VARTokenizerConfig())
     else:
-        path = external_file(files, system.tokenizer) if tokenizer is None else tokenizer
+        path = external_file(files, "llamagen") if tokenizer is None else tokenizer
         decoding = load_system_tokenizer(folder, path)
     model: nn.Module = kind.load(system.description, system.name, weights)
     classes = number_of_classes(model)

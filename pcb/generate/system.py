@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from pcb.errors import UserError
 from pcb.generate.model import Advance, ImageModel
 from pcb.generate.options import Options
+from pcb.published.guidance import OFF, Constant, Guidance
 from pcb.runtime.device import DTYPES
 from pcb.sample.decoder import Decoder
 from pcb.sample.filter import Filter
 from pcb.sample.sampler import Sampler
-from pcb.systems.guidance import OFF, Constant, Guidance
 from pcb.systems.images import to_bytes
 from pcb.systems.kinds import Kind
 from pcb.systems.var_decoding import by_scale

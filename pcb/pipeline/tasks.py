@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pcb.config import Preset, SweepPoint
+from pcb.config import Preset, SweepPoint, SystemSetting
 from pcb.config.loader import plain
 from pcb.config.paths import (
     ARTIFACTS,
@@ -83,7 +83,7 @@ class Task(TaskName):
 
     variant: str = field(init=False)
     model: str | None = None
-    sampling_config: SweepPoint | None = None
+    sampling_config: SweepPoint | SystemSetting | None = None
     settings: Any = field(hash=False)
     """What decides the result beside its inputs, as plain data: it enters key and manifest."""
     inputs: tuple["Input", ...] = ()
@@ -166,7 +166,7 @@ class _Graph:
         reference = self._reference(data)
         tokens = self._tokens(data, tokenizer)
         trains = any(run.released is None for run in preset.models.values())
-        draws = any(preset.points(model) for model in preset.models)
+        draws = any(map(preset.points, preset.models)) or bool(preset.systems)
         shared = [tokenizer, reference] if draws else [tokenizer]
         if (trains and preset.tokens.source == "cache") or preset.likelihood_sizes:
             shared.append(tokens)
@@ -189,6 +189,12 @@ class _Graph:
                 likelihood = self._likelihood(config, train, tokenizer, tokens)
                 yield likelihood
                 likely.append(likelihood)
+        for name in preset.systems:
+            train, sample, metrics = self._system(name, reference)
+            yield from (train, sample, metrics)
+            trained.append(train)
+            sampled.append(sample)
+            measured.append(metrics)
         made = (*shared, *trained, *sampled, *measured, *likely)
         yield self._task("report", plain(preset.claims), *made)
 
@@ -244,16 +250,10 @@ class _Graph:
             "sample", settings, train, tokenizer, model=train.model, sampling_config=config
         )
 
-    def _metrics(self, sample: Task, tokenizer: Task, reference: Task) -> Task:
-        return self._task(
-            "metrics",
-            plain(self.preset.metrics),
-            sample,
-            tokenizer,
-            reference,
-            model=sample.model,
-            sampling_config=sample.sampling_config,
-        )
+    def _metrics(self, sample: Task, tokenizer: Task, reference: Task, **shown: Any) -> Task:
+        settings = {**plain(self.preset.metrics), **shown}
+        own: dict[str, Any] = {"model": sample.model, "sampling_config": sample.sampling_config}
+        return self._task("metrics", settings, sample, tokenizer, reference, **own)
 
     def _likelihood(self, config: SweepPoint, train: Task, tokenizer: Task, tokens: Task) -> Task:
         """Return the task of a model and a schedule, under whatever names configs have it."""
@@ -270,13 +270,24 @@ class _Graph:
             sampling_config=config,
         )
 
+    def _system(self, name: str, reference: Task) -> tuple[Task, Task, Task]:
+        """Return the tasks of another system: weights and tokenizer, images, scores."""
+        preset, run = self.preset, self.preset.systems[name]
+        train = self._task("train", plain(run.weights_settings), model=name)
+        sampling = {"sampling": plain(preset.sampling), **plain(run.sampling_settings)}
+        del sampling["sampling"]["temperature"]  # The system's own counts.
+        sample = self._task("sample", sampling, train, model=name, sampling_config=run.setting)
+        shown = {**run.image_settings, "image_size": preset.data.image_size}
+        metrics = self._metrics(sample, train, reference, **shown)
+        return train, sample, metrics
+
     def _task(
         self,
         stage: str,
         settings: Any,
         *reads: Task | Input,
         model: str | None = None,
-        sampling_config: SweepPoint | None = None,
+        sampling_config: SweepPoint | SystemSetting | None = None,
     ) -> Task:
         """Return a task; what it reads is read whole, unless an input says otherwise."""
         return Task(

@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pcb.config import (
+    Autoencoder,
     ImageFolder,
     ImageNet,
     ModelRun,
     Photographs,
     Preset,
     Requantization,
+    SweepPoint,
+    SystemRun,
     TokenizerTraining,
 )
 from pcb.data.folder import find_images
 from pcb.order.schedule import num_tokens
 from pcb.pipeline.tasks import Task
-from pcb.preflight import flops
+from pcb.preflight import flops, systems
 from pcb.preflight.rates import Kind, Precision, stored_precision
 from pcb.preflight.size import num_parameters
 
@@ -127,6 +130,8 @@ def _tokens(task: Task, preset: Preset) -> Cost:
 
 def _train(task: Task, preset: Preset) -> Cost:
     assert task.model is not None
+    if task.model in preset.systems:
+        return Cost(bytes=_FLOAT * systems.weights(preset.systems[task.model]))
     run = preset.models[task.model]
     copies = 2 if run.training is not None and run.training.ema else 1
     return Cost(
@@ -136,7 +141,10 @@ def _train(task: Task, preset: Preset) -> Cost:
 
 
 def _sample(task: Task, preset: Preset) -> Cost:
-    assert task.model is not None and task.sampling_config is not None
+    assert task.model is not None
+    if task.model in preset.systems:
+        return _sample_system(preset, preset.systems[task.model])
+    assert isinstance(task.sampling_config, SweepPoint)
     sizes, config = preset.sizes(task.model), task.sampling_config
     image = flops.sampling(
         preset.models[task.model].model,
@@ -154,8 +162,22 @@ def _sample(task: Task, preset: Preset) -> Cost:
     return Cost(works=(sampling,), bytes=_CODE * images * num_tokens(sizes))
 
 
+def _sample_system(preset: Preset, run: SystemRun) -> Cost:
+    images = preset.sampling.images
+    sampling = Work(
+        kind="sampling",
+        flops=images * systems.sampling(run.described),
+        precision=stored_precision(preset.sampling.precision),
+        width=systems.width(run.described),
+    )
+    return Cost(works=(sampling,), bytes=_CODE * images * systems.tokens(run.described))
+
+
 def _metrics(task: Task, preset: Preset) -> Cost:
-    return Cost(works=tuple(_metrics_work(preset)))
+    run = preset.systems.get(task.model or "")
+    grid = preset.grid if run is None else systems.grid(run.described)
+    codes = preset.tokenizer.autoencoder if run is None else run.tokenizer or Autoencoder()
+    return Cost(works=tuple(_metrics_work(preset, codes, grid)))
 
 
 def _likelihood(task: Task, preset: Preset) -> Cost:
@@ -231,9 +253,9 @@ def training_work(preset: Preset, model: str) -> Iterator[Work]:
         yield _encoding(preset, images * _pyramid(preset, sizes))
 
 
-def _metrics_work(preset: Preset) -> Iterator[Work]:
+def _metrics_work(preset: Preset, codes: Autoencoder, grid: int) -> Iterator[Work]:
     images = preset.sampling.images
-    decoded = flops.decode(preset.tokenizer.autoencoder, preset.grid)
+    decoded = flops.decode(codes, grid)
     precision = stored_precision(preset.metrics.decode_precision)
     yield Work(kind="decoding", flops=images * decoded, precision=precision)
     if preset.metrics.extractor == "inception":

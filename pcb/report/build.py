@@ -34,6 +34,7 @@ from pcb.report.tables import (
     scales_table,
     steps_table,
 )
+from pcb.report.times import Times, read_times
 from pcb.report.verdict import Claim, claims_json
 from pcb.runtime.atomic import write_atomic
 
@@ -50,14 +51,16 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
     The same evidence gives the same bytes.
     """
     rows = evidence.rows()
-    claims = decide(rows, evidence.preset.claims, comparable=evidence.comparable)
-    tables = _tables(evidence, rows)
+    times = read_times()
+    claims = decide(rows, evidence.preset.claims, comparable=evidence.comparable, times=times)
+    tables = _tables(evidence, rows, times)
     write_atomic(folder / "metrics.csv", metrics_csv(rows))
     write_atomic(folder / "metrics.json", json.dumps(scores_json(rows), indent=1) + "\n")
     write_atomic(folder / "claims.json", json.dumps(claims_json(claims), indent=1) + "\n")
     for name in WRITTEN:
         _write_table(tables[name], folder / "tables")
-    figures = [_write_figure(drawn, folder / "figures") for drawn in draw_figures(evidence, rows)]
+    drawings = draw_figures(evidence, rows, times)
+    figures = [_write_figure(drawn, folder / "figures") for drawn in drawings]
     grids = []
     for grid in draw_grids(evidence, rows):
         write_atomic(folder / "figures" / f"{grid.name}.png", grid.png())
@@ -85,7 +88,7 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
     return _summary(rows, claims)
 
 
-def _tables(evidence: Evidence, rows: Sequence[Row]) -> dict[str, Table]:
+def _tables(evidence: Evidence, rows: Sequence[Row], times: Times) -> dict[str, Table]:
     """Return the page's tables by name."""
     trained = {name: evidence.results("train", name) for name in evidence.preset.models}
     parameters = {
@@ -97,6 +100,8 @@ def _tables(evidence: Evidence, rows: Sequence[Row]) -> dict[str, Table]:
         for manifest in [evidence.manifest(task)]
         if task.stage in _SHARED and manifest is not None
     }
+    systems = evidence.system_rows()
+    variants = [*(row.variant for row in rows), *(row.variant for row in systems)]
     tables = (
         results_table(rows),
         steps_table(rows),
@@ -105,7 +110,9 @@ def _tables(evidence: Evidence, rows: Sequence[Row]) -> dict[str, Table]:
             parameters,
             comparable=evidence.comparable,
             steps=evidence.preset.claims.compare_steps,
-            drawn_on={row.variant: evidence.drawn_on(row.variant) for row in rows},
+            drawn_on={name: evidence.drawn_on(name) for name in variants},
+            systems=systems,
+            times=times,
         ),
         scales_table(shared.get("tokenizer", {})),
         models_table(evidence.preset, trained),

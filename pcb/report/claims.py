@@ -8,20 +8,24 @@ from typing import Any
 from pcb.config import Claims
 from pcb.report.headline import beats_peers, headline_holds
 from pcb.report.rows import Row
+from pcb.report.times import NONE, Times
 from pcb.report.verdict import Check, Claim
 
 
-def decide(rows: Sequence[Row], limits: Claims, *, comparable: bool = False) -> tuple[Claim, ...]:
+def decide(
+    rows: Sequence[Row], limits: Claims, *, comparable: bool = False, times: Times = NONE
+) -> tuple[Claim, ...]:
     """Return the claims C1 to C5 with their verdicts.
 
-    `comparable` says that the rows are of the paper's data, so that published numbers can decide.
+    `comparable` says that the rows are of the paper's data, so that published numbers can decide;
+    `times` are those of whole systems on one machine.
     """
     return (
         few_steps_hurt(rows, limits),
         ratios_agree(rows, limits),
         mixing_is_idle(rows, limits),
         headline_holds(rows, limits, comparable=comparable),
-        beats_peers(rows, limits, comparable=comparable),
+        beats_peers(limits, times),
     )
 
 

@@ -17,6 +17,7 @@ from pcb.data.class_names import CLASSES, read_class_names
 from pcb.pipeline.manifest import Manifest, read_manifest
 from pcb.pipeline.tasks import Pipeline, Task
 from pcb.report.rows import Row, make_row
+from pcb.report.system_rows import SystemRow, make_system_row
 
 
 class Evidence:
@@ -96,6 +97,19 @@ class Evidence:
             )
             for model in self.preset.models
             for point in self.preset.points(model)
+        ]
+
+    def system_rows(self) -> list[SystemRow]:
+        """Return a row for every other system of the preset, in the order of params.yaml."""
+        return [
+            make_system_row(
+                self.preset,
+                model,
+                self.results("metrics", f"{model}/{run.setting.name}"),
+                self.results("sample", f"{model}/{run.setting.name}"),
+                self.results("train", model),
+            )
+            for model, run in self.preset.systems.items()
         ]
 
     def tables(self, stage: str, name: str) -> dict[str, dict[str, NDArray[np.float64]]]:

@@ -19,6 +19,8 @@ from pcb.report.maps import FEW, fid_map, guidance_figure, guided_lines, usage_f
 from pcb.report.order_figures import order_figure, steps_figure
 from pcb.report.published import published_points
 from pcb.report.rows import Row
+from pcb.report.system_figures import systems_figure, timed_points
+from pcb.report.times import NONE, Times
 
 ORDER_SIZES, ORDER_BLOCKS = (8, 16), (4, 8)
 """Grids whose order is drawn, and the K of their blocks: the paper's at ratios 2 and 4."""
@@ -40,9 +42,10 @@ class Drawn:
     wide: bool = False
 
 
-def draw_figures(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
-    """Yield every figure for which there are results."""
+def draw_figures(evidence: Evidence, rows: Sequence[Row], times: Times = NONE) -> Iterator[Drawn]:
+    """Yield every figure for which there are results; `times` are those of whole systems."""
     yield from _scores(evidence, rows)
+    yield from _systems(evidence, rows, times)
     yield from _ablations(evidence, rows)
     yield from _order(evidence, rows)
     yield from _tokenizer(evidence)
@@ -81,6 +84,21 @@ def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
             caption="Time as measured while the images were drawn, decoding not included; "
             "guided rows evaluate the model twice a step.",
             figure=time_figure(rows),
+        )
+
+
+def _systems(evidence: Evidence, rows: Sequence[Row], times: Times) -> Iterator[Drawn]:
+    """FID of Table 1's systems against measured time, where the preset is of the paper's data."""
+    points = timed_points(rows, evidence.system_rows(), times) if evidence.comparable else []
+    if points:
+        yield Drawn(
+            name="systems",
+            section="published",
+            title="FID against the time of one image",
+            caption=f"Times measured on {times.machine} at full size with random weights, one "
+            "image alone, decoding not included. Crosses are published FIDs, which were not "
+            "measured here; dots are measured ones.",
+            figure=systems_figure(points),
         )
 
 

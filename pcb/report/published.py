@@ -11,8 +11,11 @@ from typing import Any
 
 import yaml
 
+from pcb.published.systems import catalog
 from pcb.report.rows import NOT_RUN, Row
+from pcb.report.system_rows import Scored, SystemRow
 from pcb.report.tables import NOTHING, Table, anchor, score_text
+from pcb.report.times import NONE, NOT_MEASURED, OWN, Times
 
 _FILE = Path(__file__).with_name("published.yaml")
 _MEASURED = ("fid", "is", "precision", "recall")
@@ -33,6 +36,11 @@ HEADER = (
     "recall, measured",
     "s an image, published",
     "s an image, measured",
+    "ms, one image alone",
+    "images/s, best batch",
+    "timed on",
+    "params (M), counted",
+    "model calls, counted",
     "images, measured",
     "measured on",
 )
@@ -52,22 +60,33 @@ def published_table(
     comparable: bool,
     steps: int,
     drawn_on: Mapping[str, str],
+    systems: Sequence[SystemRow] = (),
+    times: Times = NONE,
 ) -> Table:
     """Return Table 1 with measured cells.
 
     `comparable` says that the rows are of ImageNet 256x256; if not, those at `steps` total steps
     are added at the end as what they are. `parameters` maps a model to its number of weights,
-    `drawn_on` a row's variant to the hardware and batch size of its time.
+    `drawn_on` a row's variant to the hardware and batch size of its time. `systems` are rows of
+    the others, which stand beside published ones if their weights are the released ones. `times`
+    are those of full sizes with random weights.
     """
-    systems = published_systems()
-    beside = [measured_row(system, rows) if comparable else None for system in systems]
-    lines = [_line(*pair, drawn_on) for pair in zip(systems, beside, strict=True)]
-    apart = [] if comparable else [row for row in rows if row.steps == steps]
+    found = published_systems()
+    of_systems = {row.system: row for row in systems if comparable and row.released}
+    beside: list[Row | SystemRow | None] = [
+        (measured_row(system, rows) if comparable else None) or of_systems.get(system["system"])
+        for system in found
+    ]
+    lines = [_line(*pair, parameters, drawn_on, times) for pair in zip(found, beside, strict=True)]
+    apart: list[Row | SystemRow] = [r for r in rows if r.steps == steps and not comparable]
+    apart += [row for row in systems if row not in of_systems.values()]
     lines += [_apart(row, parameters, drawn_on) for row in apart]
     return Table(
         name="table1",
         caption="The paper's Table 1 (class-conditional ImageNet 256x256, 50,000 images; hardware "
-        "and batch size of its times are not stated) and what was measured here.",
+        "and batch size of its times are not stated) and what was measured here. Times of one "
+        "image alone and of the best batch are those of `python -m benchmarks systems`: full size, "
+        "random weights, guidance as published, decoding not included. " + _released_otherwise(),
         header=HEADER,
         rows=tuple(lines),
         text_columns=2,
@@ -93,8 +112,23 @@ def _drawing(row: Row) -> dict[str, float | None]:
     }
 
 
+def _released_otherwise() -> str:
+    """Say of which systems the released weights gave another row than the table's."""
+    said = [
+        f"the released weights of {name} gave FID {row.fid:g} ({row.of})"
+        for name, system in catalog().items()
+        for row in [system.row_released]
+        if row is not None and row is not system.table1
+    ]
+    return f"Mind that {'; '.join(said)}." if said else ""
+
+
 def _line(
-    system: Mapping[str, Any], row: Row | None, drawn_on: Mapping[str, str]
+    system: Mapping[str, Any],
+    row: Row | SystemRow | None,
+    parameters: Mapping[str, int],
+    drawn_on: Mapping[str, str],
+    times: Times,
 ) -> tuple[str, ...]:
     """Return one published system, with measured cells where a row was run."""
     cells = [system["system"], system["type"], str(system["params_m"]), system["steps"]]
@@ -107,22 +141,61 @@ def _line(
             cells.append(_difference(row, score, value))
     time = system["time_s"]
     cells += [NOTHING if time is None else f"{time:.2f}", _seconds(row)]
+    cells += [*_timed(timed_name(system), times), *_counted(system, row, parameters)]
     return (*cells, *_circumstances(row, drawn_on))
 
 
-def _apart(row: Row, parameters: Mapping[str, int], drawn_on: Mapping[str, str]) -> tuple[str, ...]:
+def timed_name(system: Mapping[str, Any]) -> str:
+    """Return what benchmarks call a published system."""
+    run = system.get("run")
+    return OWN[run["ratio"]] if run else str(system["system"])
+
+
+def _timed(name: str, times: Times) -> tuple[str, str, str]:
+    """Return milliseconds of one image alone, images a second, and the machine."""
+    one, many = times.milliseconds(name), times.per_second(name)
+    return (
+        NOT_MEASURED if one is None else f"{one:.1f}",
+        NOT_MEASURED if many is None else f"{many:.0f}",
+        NOT_MEASURED if one is None else times.machine,
+    )
+
+
+def _counted(
+    system: Mapping[str, Any], row: Row | SystemRow | None, parameters: Mapping[str, int]
+) -> tuple[str, str]:
+    """Return parameters in millions and model calls as the code here counts them.
+
+    Those of another system are counted by tests, at full size.
+    """
+    other = catalog().get(system["system"])
+    if other is not None:
+        return f"{other.parameters / 1e6:.2f}", str(other.steps)
+    count = None if row is None else parameters.get(row.model)
+    steps = NOT_RUN if row is None else str(row.steps)
+    return NOT_RUN if count is None else f"{count / 1e6:.2f}", steps
+
+
+def _apart(
+    row: Row | SystemRow, parameters: Mapping[str, int], drawn_on: Mapping[str, str]
+) -> tuple[str, ...]:
     """Return a row of another data set: nothing published stands beside it."""
-    guidance = f", cfg {row.cfg:g}" if row.guided else ""
-    count = parameters.get(row.model)
-    cells = [f"{row.model}{guidance}", "other data, not comparable"]
-    cells += [NOT_RUN if count is None else f"{count / 1e6:.2f}", str(row.steps)]
+    name, count, kind = row.model, parameters.get(row.model), "other data, not comparable"
+    if isinstance(row, SystemRow):
+        name, count = f"{row.system} ({row.setting})", row.parameters
+        kind = kind if row.released else "random weights, not comparable"
+    elif row.guided:
+        name += f", cfg {row.cfg:g}"
+    cells = [name, kind, NOT_RUN if count is None else f"{count / 1e6:.2f}"]
+    cells.append(NOT_RUN if row.steps is None else str(row.steps))
     for score in _MEASURED:
         cells += [NOTHING, score_text(row, score)]
         cells += [NOTHING] if score in _DIFFERENCES else []
-    return (*cells, NOTHING, _seconds(row), *_circumstances(row, drawn_on))
+    cells += [NOTHING, _seconds(row), *3 * [NOTHING], *cells[2:4]]
+    return (*cells, *_circumstances(row, drawn_on))
 
 
-def _difference(row: Row | None, score: str, published: float | None) -> str:
+def _difference(row: Scored | None, score: str, published: float | None) -> str:
     """Return measured minus published, as text with its sign."""
     if row is None or not row.was_run:
         return NOT_RUN
@@ -132,14 +205,14 @@ def _difference(row: Row | None, score: str, published: float | None) -> str:
     return f"{measured - published:+.2f}"
 
 
-def _circumstances(row: Row | None, drawn_on: Mapping[str, str]) -> tuple[str, str]:
+def _circumstances(row: Scored | None, drawn_on: Mapping[str, str]) -> tuple[str, str]:
     """Return how many images were measured, and on what they were drawn."""
     if row is None or not row.was_run:
         return NOT_RUN, NOT_RUN
     return f"{row.images:,}", drawn_on.get(row.variant) or NOTHING
 
 
-def _seconds(row: Row | None) -> str:
+def _seconds(row: Scored | None) -> str:
     seconds = None if row is None else row.seconds_per_image
     return NOT_RUN if seconds is None else f"{seconds:.4f}"
 

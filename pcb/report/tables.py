@@ -8,6 +8,7 @@ from typing import Any
 
 from pcb.config import Preset
 from pcb.report.rows import COLUMNS, NOT_RUN, SCORES, Row, extra_columns, row_cells
+from pcb.report.system_rows import Scored
 
 NOTHING = "–"
 """A cell that has no meaning in its row."""
@@ -203,7 +204,7 @@ def _fact(value: Any) -> str:
     return number(value) if isinstance(value, float) else str(value)
 
 
-def score_text(row: Row, score: str) -> str:
+def score_text(row: Scored, score: str) -> str:
     """Return a score as people read it, with its standard error if it has one."""
     if not row.was_run:
         return NOT_RUN

@@ -15,12 +15,12 @@ from pcb.runtime.atomic import atomic
 _SHOWN = 3
 
 
-def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+def save_weights(path: Path, state: Mapping[str, Tensor], *, masks: Collection[str] = ()) -> None:
     """Write weights as safetensors, which whoever may read the folder may read.
 
-    Raises UserError for weights that are not finite.
+    `masks` names tensors that may be infinite. Raises UserError for weights that are not finite.
     """
-    check_finite(state, str(path))
+    check_finite({name: x for name, x in state.items() if name not in masks}, str(path))
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with atomic(path) as temporary:
         save_file(tensors, temporary)

@@ -1,7 +1,11 @@
-"""Classifier-free guidance that sets in at a step (paper, section 5; method section 6).
+"""Classifier-free guidance: mixing, and how the paper's own model is guided (method section 6).
 
-Both conventions are in use: here the weight g is what is *added*, cond + g (cond - uncond), so 0
-is off; most other papers print g + 1.
+Two conventions are in use. The paper's own model counts what is *added*, cond + g (cond - uncond),
+so 0 is off, and sets in at a step (paper, section 5); the others print s = g + 1, so 1 is off, and
+their schedules give every token its scale (`pcb.published.guidance`). Each is computed as it is
+written, to the last bit.
+
+Letters: n tokens of a block, V codes.
 """
 
 from dataclasses import dataclass
@@ -26,3 +30,8 @@ class Guidance:
 
 
 OFF = Guidance()
+
+
+def mix(conditional: Tensor, unconditional: Tensor, scales_n: Tensor) -> Tensor:
+    """Return the guided (..., n, V) logits; `scales_n` on their device, in their dtype."""
+    return unconditional + scales_n[:, None] * (conditional - unconditional)

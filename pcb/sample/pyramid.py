@@ -19,9 +19,10 @@ from pcb.model.sequence import sequence_of
 from pcb.model.transformer import Transformer
 from pcb.order.schedule import Schedule
 from pcb.sample.decoder import Block
+from pcb.sample.exact import MIN_CPU_ROWS
 from pcb.sample.filter import EVERYTHING, Filter
 from pcb.sample.guidance import OFF, Guidance
-from pcb.sample.rows import MIN_CPU_ROWS, Rows
+from pcb.sample.rows import Rows
 from pcb.sample.sampler import Measured, Sampler
 from pcb.tokenizer.pyramid import upsample_codes
 
@@ -38,7 +39,9 @@ class DecodingState:
 
     def __init__(self, model: Transformer, images: int, *, guided: bool) -> None:
         settings, device, dtype = model.settings, model.codebook_VC.device, model.head.weight.dtype
-        self.rows = Rows(images, guided=guided, null_class=model.num_classes, device=device)
+        self.rows = Rows(
+            images, guided=guided, null_class=model.num_classes, device=device, halves=True
+        )
         self.codes_BT = torch.zeros(images, model.tokens, dtype=torch.int64, device=device)
         code_dim = model.codebook_VC.shape[1]
         self.conditioning_BTC = torch.zeros(images, model.tokens, code_dim, device=device)

@@ -21,6 +21,17 @@ def labels(num_classes: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
     return indices % num_classes
 
 
+def drawn_labels(num_classes: int, seed: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the class of each image, drawn at random, every class as likely.
+
+    From a number of the image's own generator that no token has: no grid has a side of 0.
+    """
+    one = np.ones(1, dtype=np.uint64)
+    words = blocks((seed, indices.astype(np.uint64)[:, None]), (one, 0 * one))
+    numbers = floats(words).reshape(len(indices), -1)[:, 0].astype(np.float64)
+    return (numbers * num_classes).astype(np.int64)
+
+
 def uniforms(seed: int, indices: NDArray[np.int64], sizes: Items[int]) -> NDArray[np.float32]:
     """Return (B, T) numbers in [0, 1), scale by scale, row-major inside a scale.
 

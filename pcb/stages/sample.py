@@ -1,8 +1,14 @@
-"""The stage `sample`: the codes of all images of one sampling setting, in shards."""
+"""The stage `sample`: the codes of all images of one sampling config, in shards.
+
+The paper's own model and the other systems go through one protocol: classes, random numbers and
+orders of the images in, codes out.
+"""
 
 import csv
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcb.config import Sampling
+from pcb.config import Sampling, SweepPoint
 from pcb.data.arrays import save_array
-from pcb.model.transformer import Transformer
 from pcb.model.weights import build_model, load_weights
-from pcb.order.schedule import Schedule
 from pcb.pipeline.job import Job
 from pcb.runtime.atomic import atomic
 from pcb.runtime.device import DTYPES, compute_exactly, pick_device
@@ -24,32 +28,18 @@ from pcb.sample.guidance import Guidance
 from pcb.sample.pyramid import sampler_for
 from pcb.sample.sampler import Measured, Sampler
 from pcb.sample.uniforms import labels, uniforms
+from pcb.systems.running import running
 
 STATISTICS = "stats.csv"
 
 
 def run(job: Job) -> dict[str, Any]:
     """Sample every shard that is not there yet, then summarize the steps."""
-    name, point = job.task.model, job.task.sampling_config
-    assert name is not None and point is not None
     sampling, device = job.preset.sampling, pick_device(job.preset.compute)
     # One thread: with several, the rounding of a CPU product depends on its number of rows, and
     # so an image on its batch. Settings of the sweep run side by side instead.
     compute_exactly(device, 1)
-    model = build_model(job.preset, name, job.inputs["tokenizer"])
-    load_weights(job.inputs["train"], model)
-    model = model.to(device).eval().requires_grad_(False)
-    model.round_to(DTYPES[sampling.precision])
-    schedule = point.schedule(job.preset.sizes(name))
-    guidance = Guidance(weight=point.cfg, start_step=point.cfg_start_step)
-    sampler = sampler_for(
-        model,
-        schedule,
-        guidance=guidance,
-        filter=Filter(temperature=sampling.temperature),
-        speed=job.preset.compute.speed,
-        measure=entropy_and_probability,
-    )
+    ready = (_own if job.task.model in job.preset.models else _system)(job, device)
     own = [indices for k, indices in enumerate(shards(sampling)) if job.makes(k)]
     with job.progress("images", sum(map(len, own))) as progress:
         for indices in own:
@@ -58,26 +48,90 @@ def run(job: Job) -> dict[str, Any]:
             if all(p.exists() for p in (path, statistics_path(path), seconds_path(path))):
                 progress.skip(len(indices))
                 continue
-            sample_shard(
-                sampler, model, sampling, indices, job.folder, job.preset.compute.sampling_batch
-            )
+            sample_shard(ready, sampling, indices, job.folder, job.preset.compute.sampling_batch)
             progress.advance(len(indices))
     if not job.whole:
         return {}
     seconds = sum(
         float(np.load(seconds_path(shard_path(job.folder, sampling, indices)))) for indices in own
     )
-    write_statistics(job.folder, sampling, schedule)
+    write_statistics(job.folder, sampling, ready.sides)
     return {
         "images": sampling.images,
-        "steps": schedule.steps,
-        "blocks_per_scale": list(schedule.blocks_per_scale),
-        "scales": list(schedule.sizes),
+        "steps": ready.sampler.decoder.steps,
+        **ready.facts,
         # Of all processes that sampled some, one after the other.
         "seconds_per_image": seconds / sampling.images,
         "device": device.type,
         "batch": job.preset.compute.sampling_batch,
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A model that is ready to sample, and what images of some indices are sampled from."""
+
+    sampler: Sampler
+    labels: Callable[[NDArray[np.int64]], NDArray[np.int64]]
+    """Classes (B,) of images."""
+    orders: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None = None
+    """Orders (B, T) of images, where they are random."""
+    sizes: tuple[int, ...]
+    """Sides of the grids whose tokens have random numbers."""
+    sides: Sequence[int]
+    """Of every step the side of its grid."""
+    facts: Mapping[str, Any]
+    """What else the manifest says of the schedule."""
+
+
+def _own(job: Job, device: torch.device) -> Ready:
+    """Return the paper's own model under the task's schedule and guidance."""
+    name, point = job.task.model, job.task.sampling_config
+    assert name is not None and isinstance(point, SweepPoint)
+    model = build_model(job.preset, name, job.inputs["tokenizer"])
+    load_weights(job.inputs["train"], model)
+    model = model.to(device).eval().requires_grad_(False)
+    model.round_to(DTYPES[job.preset.sampling.precision])
+    schedule = point.schedule(job.preset.sizes(name))
+    sampler = sampler_for(
+        model,
+        schedule,
+        guidance=Guidance(weight=point.cfg, start_step=point.cfg_start_step),
+        filter=Filter(temperature=job.preset.sampling.temperature),
+        speed=job.preset.compute.speed,
+        measure=entropy_and_probability,
+    )
+    blocks, scales = list(schedule.blocks_per_scale), list(schedule.sizes)
+    return Ready(
+        sampler=sampler,
+        labels=partial(labels, model.num_classes),
+        sizes=model.sizes,
+        sides=np.repeat(scales, blocks).tolist(),
+        facts={"blocks_per_scale": blocks, "scales": scales},
+    )
+
+
+def _system(job: Job, device: torch.device) -> Ready:
+    """Return another system, as it was published."""
+    assert job.task.model is not None
+    sampling = job.preset.sampling
+    found = running(
+        job.preset.systems[job.task.model],
+        job.inputs["train"],
+        seed=sampling.seed,
+        dtype=DTYPES[sampling.precision],
+        device=device,
+        graphs=job.preset.compute.speed.graphs,
+        measure=entropy_and_probability,
+    )
+    return Ready(
+        sampler=found.sampler,
+        labels=found.labels,
+        orders=found.orders,
+        sizes=found.sizes,
+        sides=found.sides,
+        facts={"scales": list(found.sizes)},
+    )
 
 
 def shards(sampling: Sampling) -> Iterator[NDArray[np.int64]]:
@@ -92,8 +146,7 @@ def shard_path(folder: Path, sampling: Sampling, indices: NDArray[np.int64]) -> 
 
 
 def sample_shard(
-    sampler: Sampler,
-    model: Transformer,
+    ready: Ready,
     sampling: Sampling,
     indices: NDArray[np.int64],
     folder: Path,
@@ -105,10 +158,11 @@ def sample_shard(
     parts = []
     for start in range(0, len(indices), batch):
         chosen = indices[start : start + batch]
-        classes = labels(model.num_classes, chosen)
-        randoms = torch.from_numpy(uniforms(sampling.seed, chosen, model.sizes))
+        classes = torch.from_numpy(ready.labels(chosen))
+        randoms = torch.from_numpy(uniforms(sampling.seed, chosen, ready.sizes))
+        orders = None if ready.orders is None else torch.from_numpy(ready.orders(chosen))
         # They stay where they are: a GPU would wait for Python after every batch.
-        parts.append(sampler.sample(torch.from_numpy(classes), randoms, observe=sums.add))
+        parts.append(ready.sampler.sample(classes, randoms, orders, observe=sums.add))
     path = shard_path(folder, sampling, indices)
     codes = torch.cat(parts).numpy(force=True).astype(np.uint16)
     save_array(statistics_path(path), sums.array())
@@ -152,14 +206,16 @@ class StepSums:
         return np.column_stack([[float(self._tokens[step]) for step in steps], sums])
 
 
-def write_statistics(folder: Path, sampling: Sampling, schedule: Schedule) -> None:
-    """Write the mean entropy (nats) and probability of the chosen codes of every step as CSV."""
+def write_statistics(folder: Path, sampling: Sampling, sides: Sequence[int]) -> None:
+    """Write the mean entropy (nats) and probability of the chosen codes of every step as CSV.
+
+    sides: of every step the side of its grid.
+    """
     paths = [shard_path(folder, sampling, indices) for indices in shards(sampling)]
     sums = sum(np.load(statistics_path(path)) for path in paths)
-    scales = np.repeat(schedule.sizes, schedule.blocks_per_scale)
     with atomic(folder / STATISTICS) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "scale", "tokens", "entropy", "probability"])
         for step, (count, entropy, probability) in enumerate(sums):
             tokens = round(count / sampling.images)
-            writer.writerow([step, scales[step], tokens, entropy / count, probability / count])
+            writer.writerow([step, sides[step], tokens, entropy / count, probability / count])

@@ -10,6 +10,7 @@ import torch
 
 from pcb.config import Preset
 from pcb.data.images import open_images
+from pcb.external.systems import import_system
 from pcb.external.weights import import_released
 from pcb.model.weights import AVERAGE, WEIGHTS, build_model
 from pcb.pipeline.job import Job
@@ -34,11 +35,14 @@ def run(job: Job) -> dict[str, Any]:
     """Make a model: train it, or take released weights."""
     name = job.task.model
     assert name is not None
-    if job.preset.models[name].released is None:
+    run = job.preset.models.get(name)
+    if run is not None and run.released is None:
         return train(job.preset, name, job.inputs, job.folder, job.progress)
     # Several ranks may have been started for it; the first one is enough.
     if os.environ.get("RANK", "0") != "0":
         return {}
+    if run is None:
+        return import_system(job.preset, name, job.folder)
     place = f"presets.{job.task.preset}.models.{name}"
     return import_released(job.preset, name, job.inputs["tokenizer"], job.folder, place=place)
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from pcb.model.cache import Cache
 from pcb.order.remaining import Curve
+from pcb.published.guidance import Guidance
 from pcb.systems.attention import Context, attend
 from pcb.systems.backbone import FeedForward, Norm, Positive, Size, causal, rotary_table, rotate
-from pcb.systems.guidance import Guidance
 from pcb.systems.own_order import OwnOrderDecoder
 from pcb.systems.weights import read_tensors, with_weights
 

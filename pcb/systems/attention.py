@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pcb.model.cache import Cache
-from pcb.systems import exact
+from pcb.sample import exact
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcb.model.cache import Cache
-from pcb.systems.exact import attend, elementwise
+from pcb.sample.exact import attend, elementwise
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from pcb.published.guidance import Guidance
 from pcb.systems import llamagen, nar, par, randar
 from pcb.systems.backbone import Backbone, Size
-from pcb.systems.guidance import Guidance
 from pcb.systems.stepping import FamilyDecoder
 from pcb.systems.weights import read_config, read_tensors, with_weights
 

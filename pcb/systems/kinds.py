@@ -17,10 +17,10 @@ from pcb.errors import UserError
 from pcb.order.locality import group_sizes, image_order
 from pcb.order.random import random_orders
 from pcb.order.remaining import remaining_blocks
+from pcb.published.guidance import Guidance
 from pcb.sample.decoder import Decoder
 from pcb.systems.arpg import ARPG, ARPGConfig, ARPGDecoder, load_arpg
 from pcb.systems.family import FAMILY, Member, empty_model, load_model
-from pcb.systems.guidance import Guidance
 from pcb.systems.lpd import LPD, LPDConfig, LPDDecoder, load_lpd
 from pcb.systems.var import VAR, VARConfig, load_var
 from pcb.systems.var_decoding import VARDecoder

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pcb.order.raster import raster_blocks, raster_order
+from pcb.published.guidance import OFF, Guidance
 from pcb.systems.backbone import Backbone, Call, rotary_table
-from pcb.systems.guidance import OFF, Guidance
 from pcb.systems.stepping import FixedOrderDecoder
 
 

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcb.model.cache import Cache
+from pcb.published.guidance import Count, Guidance
+from pcb.sample.exact import elementwise
 from pcb.systems.attention import Context
 from pcb.systems.backbone import Positive
-from pcb.systems.exact import elementwise
-from pcb.systems.guidance import Count, Guidance
 from pcb.systems.own_order import OwnOrderDecoder
 from pcb.systems.weights import read_tensors, with_weights
 

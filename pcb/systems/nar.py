@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pcb.order.diagonals import diagonal_blocks, diagonal_order
+from pcb.published.guidance import OFF, Guidance
 from pcb.systems.backbone import Backbone, Call, Norm, Size
-from pcb.systems.guidance import OFF, Guidance
 from pcb.systems.llamagen import raster_sequence
 from pcb.systems.stepping import FixedOrderDecoder
 

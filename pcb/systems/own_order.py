@@ -11,9 +11,9 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
+from pcb.published.guidance import Guidance
 from pcb.runtime.device import send
-from pcb.systems.guidance import Guidance
-from pcb.systems.rows import Rows
+from pcb.sample.rows import Rows
 
 
 class OwnOrderDecoder(ABC):

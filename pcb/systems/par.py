@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pcb.order.regions import region_blocks, region_order
+from pcb.published.guidance import OFF, Guidance
 from pcb.systems.backbone import Backbone, Call, Positive, Size, causal, rotary_table
-from pcb.systems.guidance import OFF, Guidance
 from pcb.systems.stepping import FixedOrderDecoder
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from pcb.order.random import cosine_blocks
+from pcb.published.guidance import OFF, Guidance
 from pcb.runtime.device import send
 from pcb.systems.backbone import Backbone, Call, Size, causal, rotary_table, rotate
-from pcb.systems.guidance import OFF, Guidance
 from pcb.systems.stepping import FamilyDecoder
 
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from pcb.model.cache import Cache
+from pcb.published.guidance import Guidance
 from pcb.runtime.device import send
+from pcb.sample.rows import Rows
 from pcb.systems.backbone import Backbone, Call, rotary_table
-from pcb.systems.guidance import Guidance
-from pcb.systems.rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcb.errors import UserError
+from pcb.sample.exact import elementwise
 from pcb.systems.attention import Context
 from pcb.systems.backbone import Positive
-from pcb.systems.exact import elementwise
 from pcb.systems.var_quantizer import SCALES, check_scales
 from pcb.systems.weights import read_tensors, with_weights
 

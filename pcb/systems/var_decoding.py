@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from pcb.model.cache import Cache
+from pcb.published.guidance import Guidance
+from pcb.sample.rows import Rows
 from pcb.systems.attention import Context
-from pcb.systems.guidance import Guidance
-from pcb.systems.rows import Rows
 from pcb.systems.var import VAR
 from pcb.systems.var_quantizer import Quantizer
 

@@ -8,7 +8,9 @@ import pytest
 from pcb.config import Claims, SweepPoint
 from pcb.pipeline.tasks import Pipeline
 from pcb.report.claims import decide
+from pcb.report.headline import beats_peers
 from pcb.report.rows import Row, make_row
+from pcb.report.times import NONE, Times
 from pcb.report.verdict import Claim, claims_json
 
 CURVE = {3: 1359.0, 4: 754.0, 9: 600.0, 13: 560.0, 17: 500.0, 29: 480.0}
@@ -145,19 +147,61 @@ def test_headline_rows_are_held_against_the_published_ones(
     claims = decide(headline_rows(mini, fids), LIMITS, comparable=True)
     found = {claim.name: claim for claim in claims}
     assert found["C4"].verdict == verdict
-    assert found["C5"].verdict == "reproduced"
-
-
-def test_more_steps_than_a_peer_refute_c5(mini: Pipeline) -> None:
-    limits = Claims(peers=("VAR-d16",))
-    claims = decide(headline_rows(mini, HEADLINE), limits, comparable=True)
-    found = {claim.name: claim for claim in claims}["C5"]
-    assert found.verdict == "not reproduced"
-    assert "steps saved" in found.reason
 
 
 def test_a_miniature_leaves_published_claims_open(mini: Pipeline) -> None:
     found = {c.name: c for c in decide(headline_rows(mini, HEADLINE), LIMITS)}
-    for name in ("C4", "C5"):
-        assert found[name].verdict == "not decidable"
-        assert "ImageNet" in found[name].reason
+    assert found["C4"].verdict == "not decidable"
+    assert "ImageNet" in found["C4"].reason
+
+
+def timed(**milliseconds: float) -> Times:
+    """Return times of one image alone; `_` stands for `-`."""
+    parts = {
+        name.replace("_", "-"): {"b1": {"ms": ms, "images": 1}} for name, ms in milliseconds.items()
+    }
+    return Times(machine="a GPU", systems=parts)
+
+
+ALL_TIMED = {
+    "Checkerboard_L_2x": 40.0,
+    "Checkerboard_L_4x": 50.0,
+    "LlamaGen_L": 900.0,
+    "PAR_L_4x": 300.0,
+    "RandAR_L": 200.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [
+        ({}, "reproduced"),
+        ({"RandAR_L": 45.0}, "not reproduced"),
+        ({"PAR_L_4x": None}, "not decidable"),
+        ({"Checkerboard_L_4x": None}, "not decidable"),
+    ],
+)
+def test_times_of_one_machine_decide_c5(changed: dict[str, float | None], verdict: str) -> None:
+    times = {name: ms for name, ms in (ALL_TIMED | changed).items() if ms is not None}
+    claim = beats_peers(LIMITS, timed(**times))
+    assert claim.verdict == verdict
+    assert "measured on a GPU" in claim.test and "mix set-ups" in claim.test
+    assert "LlamaGen-L 12.58" in claim.test
+    missing = [name.replace("_", "-") for name, ms in changed.items() if ms is None]
+    assert all(f"not measured: {name}" in claim.reason for name in missing)
+    saved = {check.subject: check.value for check in claim.checks if "time" in check.quantity}
+    if "LlamaGen_L" in times and not missing:
+        found = saved["Checkerboard-L-2x against LlamaGen-L: time saved"]
+        assert found == pytest.approx(1 - 40 / 900)
+
+
+def test_without_times_c5_is_open_and_says_what_was_not_measured() -> None:
+    claim = beats_peers(LIMITS, NONE)
+    assert claim.verdict == "not decidable" and "not measured: " in claim.reason
+    assert all(check.holds for check in claim.checks if check.quantity == "steps saved")
+
+
+def test_more_steps_than_a_peer_refute_c5() -> None:
+    claim = beats_peers(Claims(peers=("VAR-d16",)), NONE)
+    assert claim.verdict == "not reproduced"
+    assert "steps saved" in claim.reason

@@ -19,6 +19,7 @@ from pcb.metrics.target import Target, save_target
 from pcb.pipeline.job import ALL_SHARDS, Job, ShardGroup
 from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.progress import Progress
+from pcb.sample.uniforms import labels
 from pcb.stages.metrics import SCORES, agreement, run
 from pcb.tokenizer.load import TOKENIZER_FILE
 from pcb.tokenizer.vq import Tokenizer
@@ -199,6 +200,7 @@ def test_another_number_of_images_is_refused(inputs, codes, tmp_path, count):
 
 def test_agreement_is_with_the_class_that_was_asked_for():
     asked = torch.eye(10)[torch.arange(20) % 10]
-    assert agreement(asked, 10) == 1
-    assert agreement(asked.roll(1, 0), 10) == 0
-    assert agreement(torch.cat([asked[:10], asked[:10].roll(1, 0)]), 10) == 0.5
+    ten = partial(labels, 10)
+    assert agreement(asked, ten) == 1
+    assert agreement(asked.roll(1, 0), ten) == 0
+    assert agreement(torch.cat([asked[:10], asked[:10].roll(1, 0)]), ten) == 0.5

@@ -7,14 +7,14 @@ import sys
 import pytest
 import yaml
 
+from pcb.published.guidance import OFF, Constant, Linear
+from pcb.published.systems import catalog
 from pcb.sample.filter import Filter
-from pcb.systems.catalog import CATALOG
 from pcb.systems.family import FAMILY, empty_model
-from pcb.systems.guidance import OFF, Constant, Linear
 from tests.systems.family import FOLDERS, PEERS
 from tests.units import ROOT
 
-OF_FAMILY = [system for system in CATALOG.values() if system.kind in FAMILY]
+OF_FAMILY = [system for system in catalog().values() if system.kind in FAMILY]
 
 
 def published():
@@ -22,7 +22,7 @@ def published():
     return {row["system"]: row for row in content["table1"]}
 
 
-@pytest.mark.parametrize("system", CATALOG.values(), ids=CATALOG)
+@pytest.mark.parametrize("system", catalog().values(), ids=catalog())
 def test_rows_are_those_of_the_papers_table(system):
     row = published()[system.name]
     ours = system.table1
@@ -69,17 +69,18 @@ def test_models_have_the_counts_that_are_said_of_them(system):
 
 
 def test_what_was_not_released_is_said_to_be_so():
-    assert CATALOG["PAR-L-4x"].weights is None
-    assert not CATALOG["PAR-L-4x"].table1.weights_released
-    assert not CATALOG["RandAR-L"].table1.weights_released
-    assert CATALOG["RandAR-L"].rows[0].weights_released
-    for system in CATALOG.values():
+    assert catalog()["PAR-L-4x"].weights is None
+    assert not catalog()["PAR-L-4x"].table1.weights_released
+    assert not catalog()["RandAR-L"].table1.weights_released
+    assert catalog()["RandAR-L"].rows[0].weights_released
+    for system in catalog().values():
         if system.weights is not None:
             assert system.weights.url.startswith("https://huggingface.co/")
-            assert system.weights.url.endswith(system.weights.path.rsplit("/")[-1])
+            named = system.weights.url.endswith(system.weights.path.rsplit("/")[-1])
+            assert named == system.weights.direct == (system.name != "NAR-L")
 
 
 def test_the_catalog_loads_no_torch():
-    code = "import sys, pcb.systems.catalog; print('torch' in sys.modules)"
+    code = "import sys, pcb.published.systems; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pcb.published.guidance import OFF, Constant, Linear
 from pcb.sample.decoder import forced_logits
 from pcb.sample.filter import GREEDY, Filter
 from pcb.sample.sampler import sample_with_logits
 from pcb.systems.family import FAMILY, empty_model
-from pcb.systems.guidance import OFF, Constant, Linear
 from pcb.systems.parity.compare import compare
 from tests.systems.family import FOLDERS, PEERS, decoder_of, orders_of, tiny
 

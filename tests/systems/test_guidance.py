@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pcb.systems.guidance import OFF, Constant, Interval, Linear, Ramp, mix
+from pcb.published.guidance import OFF, Constant, Interval, Linear, Ramp
+from pcb.sample.guidance import mix
 
 SIZES = (1, 3, 4)
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from pcb.errors import UserError
+from pcb.published.guidance import OFF, Constant, Linear, Ramp
+from pcb.published.systems import catalog
 from pcb.sample.decoder import forced_logits
 from pcb.sample.filter import Filter
 from pcb.sample.sampler import Sampler, sample_with_logits
-from pcb.systems.catalog import CATALOG
-from pcb.systems.guidance import OFF, Constant, Linear, Ramp
 from pcb.systems.kinds import KINDS
 from pcb.systems.var_quantizer import VARTokenizerConfig
 from pcb.systems.var_tokenizer import VARTokenizer
@@ -24,7 +24,7 @@ TOY = {
 }  # fmt: skip
 STEPS = 5
 PARALLEL = ("ARPG", "LPD", "VAR")
-SEVEN = {system.kind: system for system in CATALOG.values()}
+SEVEN = {system.kind: system for system in catalog().values()}
 
 
 def toy(kind):
@@ -56,7 +56,7 @@ def orders_of(kind, model, indices):
 
 def test_every_system_of_the_catalog_has_a_kind():
     assert KINDS.keys() == SEVEN.keys()
-    assert len(CATALOG) == 7
+    assert len(catalog()) == 7
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -171,7 +171,7 @@ def test_settings_of_the_catalog_are_the_recorded_ones(kind):
 
 
 @pytest.mark.parametrize("kind", PARALLEL)
-def test_published_systems_take_the_published_calls(kind):
+def test_catalog_take_the_published_calls(kind):
     system = SEVEN[kind]
     with torch.device("meta"):
         full = KINDS[kind].build(system.description, system.name)

@@ -8,9 +8,9 @@ import torch
 
 from pcb.errors import UserError
 from pcb.order.locality import GROUP_SIZES, group_sizes, image_order, locality_order
+from pcb.published.guidance import OFF, Linear
 from pcb.sample.decoder import forced_logits
 from pcb.sample.sampler import sample_with_logits
-from pcb.systems.guidance import OFF, Linear
 from pcb.systems.lpd import LINEAR, LPD, LPDConfig, LPDDecoder, load_lpd
 from pcb.systems.parity.compare import compare
 from pcb.systems.weights import read_config

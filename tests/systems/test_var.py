@@ -6,10 +6,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pcb.errors import UserError
+from pcb.published.guidance import OFF, Ramp
 from pcb.sample.decoder import forced_logits
 from pcb.sample.filter import Filter
 from pcb.sample.sampler import sample_with_logits
-from pcb.systems.guidance import OFF, Ramp
 from pcb.systems.parity.compare import compare
 from pcb.systems.var import VAR, VARConfig, load_var
 from pcb.systems.var_decoding import VARDecoder, by_scale

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 
 from pcb.errors import UserError
 from pcb.order.remaining import Curve, remaining_blocks
+from pcb.published.guidance import Constant, Guidance, Linear
 from pcb.systems.arpg import ARPG, ARPGConfig, ARPGDecoder, load_arpg, published_order
 from pcb.systems.backbone import rotary_table
-from pcb.systems.guidance import Constant, Guidance, Linear
 from pcb.systems.parity.greedy import Kept, Quantities, greedy, guidance_of
 from pcb.systems.parity.recording import CONFIG, WEIGHTS, Recording
 from pcb.systems.weights import read_config

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pcb.errors import UserError
+from pcb.published.guidance import OFF, Constant, Guidance, Linear
 from pcb.sample.decoder import forced_logits
 from pcb.sample.filter import GREEDY, Filter, filtered
 from pcb.sample.sampler import sample_with_logits
 from pcb.systems.backbone import Backbone, causal, rotary_table
 from pcb.systems.family import FAMILY, empty_model, load_model
-from pcb.systems.guidance import OFF, Constant, Guidance, Linear
 from pcb.systems.images import resized, to_bytes
 from pcb.systems.nar import Nar, both_heads
 from pcb.systems.parity.recording import CONFIG, WEIGHTS, Recording

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from pcb.errors import UserError
+from pcb.published.guidance import OFF, Constant, Guidance
 from pcb.sample.decoder import Decoder, forced_logits
 from pcb.sample.filter import GREEDY
 from pcb.sample.sampler import sample_with_logits
-from pcb.systems.guidance import OFF, Constant, Guidance
 from pcb.systems.parity.recording import CONFIG, Recording
 
 Quantities: TypeAlias = Iterator[tuple[str, Tensor]]

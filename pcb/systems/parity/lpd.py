@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from pcb.errors import UserError
 from pcb.order.locality import GROUP_SIZES, locality_order
-from pcb.systems.guidance import Constant, Guidance, Linear
+from pcb.published.guidance import Constant, Guidance, Linear
 from pcb.systems.lpd import LINEAR, LPD, LPDConfig, LPDDecoder, load_lpd, training_mask
 from pcb.systems.parity.greedy import Kept, Quantities, greedy, guidance_of
 from pcb.systems.parity.recording import CONFIG, EXPECTED, WEIGHTS, Recording

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pcb.errors import UserError
+from pcb.published.guidance import Guidance, Ramp
 from pcb.sample.filter import Filter, filtered
-from pcb.systems.guidance import Guidance, Ramp
 from pcb.systems.parity.greedy import Kept, Quantities, greedy, guidance_of
 from pcb.systems.parity.recording import CONFIG, WEIGHTS, Recording
 from pcb.systems.var import VAR, VARConfig, load_var

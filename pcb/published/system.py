@@ -1,14 +1,26 @@
-"""What the catalog says of a system. Facts alone; no torch, no files."""
+"""What is said of a published system."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal, TypeAlias
 
-from pcb.systems.guidance import Guidance
+import msgspec
+
+from pcb.published.guidance import Schedule
+
+Size: TypeAlias = int | str | tuple[int, ...]
+"""A number, a word or numbers of a model's description."""
+Classes = Literal["balanced", "drawn"]
+"""Every class equally often; or one at random for every image, by the image's index."""
+Resize = Literal["bicubic", "antialiased"]
+"""From another side than 256 on floats: as torch's bicubic is by itself; or with antialiasing."""
+Rounding = Literal["cut", "nearest"]
+"""Of floats in -1..1 to bytes: 127.5 x + 128, cut down; or to the nearest, other at ties alone."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Weights:
+class Fact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all facts: frozen, an unknown key is an error."""
+
+
+class Weights(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A released file of weights."""
 
     url: str
@@ -18,10 +30,11 @@ class Weights:
     """None where nobody has published the size."""
     sha256: str | None = None
     """None where nobody has published it: the first copy that is used is trusted."""
+    direct: bool = True
+    """Whether the address is the file's; else it is that of a page that leads to it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
+class Row(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Published scores of 50,000 images at 256 x 256, and a published time of one image."""
 
     of: str
@@ -37,8 +50,7 @@ class Row:
     """Whether the weights that gave the row were released."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Deviation:
+class Deviation(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Something that the published run and this package do differently."""
 
     what: str
@@ -46,8 +58,15 @@ class Deviation:
     here: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class System:
+class PublishedWays(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The published run's ways where a preset has a choice (`pcb.config.peers`)."""
+
+    classes: Classes
+    rounding: Rounding
+    resize: Resize = "bicubic"
+
+
+class System(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A row of Table 1: its model, its published setting, its release."""
 
     name: str
@@ -55,7 +74,7 @@ class System:
     """Its name among the kinds of models (`pcb.systems.kinds`)."""
     paper: str
     """arXiv number."""
-    description: Mapping[str, Any]
+    description: dict[str, Size]
     """The size of the model, in the words of a recorded `config.json`."""
     parameters: int
     tensors: int
@@ -68,23 +87,28 @@ class System:
     """What the schedule is made for where blocks follow one; None where the order gives them."""
     order: str
     blocks: str
-    guidance: Guidance
+    guidance: Schedule
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
-    tokenizer: str = "llamagen"
-    """The published file that decodes its codes (`pcb.external.catalog`)."""
-    tokenizer_weights: Weights | None = None
-    """The file of a tokenizer that no other system has."""
+    tokenizer: Weights | None = None
+    """The file of a tokenizer that no other system has; None for LlamaGen's."""
     weights: Weights | None = None
     """None where there is no file: see `release`."""
     release: str
     """What was released, in one sentence."""
     license: str
+    ways: PublishedWays
     table1: Row
     """As the paper's Table 1 has it."""
     rows: tuple[Row, ...] = ()
     """Other rows of the same system."""
     deviations: tuple[Deviation, ...] = ()
-    code_differs: tuple[str, ...] = field(default=())
+    code_differs: tuple[str, ...] = ()
     """In what the released code differs from its own paper."""
+
+    @property
+    def row_released(self) -> Row | None:
+        """The published row that the released weights gave; None without weights."""
+        own = [row for row in (self.table1, *self.rows) if row.weights_released]
+        return own[0] if own and self.weights is not None else None

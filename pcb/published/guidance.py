@@ -1,20 +1,18 @@
-"""Classifier-free guidance: how strong it is for each token.
+"""Classifier-free guidance of the other systems: how strong it is for each token.
 
 The scale s mixes logits with the class, c, and without, u, as u + s (c - u): 1 is off. The paper's
-own model counts what is added, s - 1 (`pcb.sample.guidance`). No torch is loaded here.
-
-Letters: n tokens of a block, V codes.
+own model counts what is added, s - 1; `pcb.sample.guidance` mixes both. No torch is loaded here.
 """
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+import msgspec
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Guidance(Protocol):
@@ -25,13 +23,12 @@ class Guidance(Protocol):
         """Whether any token needs the logits without a class."""
         ...
 
-    def scales(self, sizes: Items[int]) -> NDArray[np.float64]:
+    def scales(self, sizes: Items[int]) -> "NDArray[np.float64]":
         """Return the scale of every token in drawing order, (T,), for blocks of these sizes."""
         ...
 
 
-@dataclass(frozen=True)
-class Constant:
+class Constant(msgspec.Struct, frozen=True, tag="constant", tag_field="kind"):
     """The same scale for all tokens."""
 
     scale: float = 1.0
@@ -41,9 +38,11 @@ class Constant:
         """Whether any token needs the logits without a class."""
         return self.scale != 1
 
-    def scales(self, sizes: Items[int]) -> NDArray[np.float64]:
+    def scales(self, sizes: Items[int]) -> "NDArray[np.float64]":
         """Return the scale of every token."""
-        return np.full(sum(sizes), self.scale)
+        import numpy as np
+
+        return np.full(sum(sizes), self.scale, dtype=np.float64)
 
 
 OFF = Constant()
@@ -53,8 +52,7 @@ Count = Literal["before block", "next", "with block", "before token"]
 or the tokens before it, in drawing order."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Linear:
+class Linear(msgspec.Struct, frozen=True, kw_only=True, tag="linear", tag_field="kind"):
     """From `first` to `last`, linear in the share of tokens that is done."""
 
     last: float
@@ -66,8 +64,10 @@ class Linear:
         """Whether any token needs the logits without a class."""
         return self.first != 1 or self.last != 1
 
-    def scales(self, sizes: Items[int]) -> NDArray[np.float64]:
+    def scales(self, sizes: Items[int]) -> "NDArray[np.float64]":
         """Return the scale of every token."""
+        import numpy as np
+
         tokens, ends = sum(sizes), np.cumsum(sizes)
         done = {
             "before block": np.repeat(ends - sizes, sizes),
@@ -78,8 +78,7 @@ class Linear:
         return np.asarray(self.first + (self.last - self.first) * done / tokens)
 
 
-@dataclass(frozen=True)
-class Ramp:
+class Ramp(msgspec.Struct, frozen=True, tag="ramp", tag_field="kind"):
     """1 + added * k / (K - 1) for the k-th of K blocks: off in the first, full in the last."""
 
     added: float
@@ -89,9 +88,15 @@ class Ramp:
         """Whether any token needs the logits without a class."""
         return self.added != 0
 
-    def scales(self, sizes: Items[int]) -> NDArray[np.float64]:
+    def scales(self, sizes: Items[int]) -> "NDArray[np.float64]":
         """Return the scale of every token."""
+        import numpy as np
+
         return np.repeat(np.linspace(1, 1 + self.added, len(sizes)), sizes)
+
+
+Schedule: TypeAlias = Constant | Linear | Ramp
+"""What a system's entry may say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +112,10 @@ class Interval:
         """Whether any token needs the logits without a class."""
         return self.inside.on and self.start < self.stop
 
-    def scales(self, sizes: Items[int]) -> NDArray[np.float64]:
+    def scales(self, sizes: Items[int]) -> "NDArray[np.float64]":
         """Return the scale of every token."""
+        import numpy as np
+
         block = np.repeat(np.arange(len(sizes)), sizes)
         active = (self.start <= block) & (block < self.stop)
         return np.where(active, self.inside.scales(sizes), 1.0)
-
-
-def mix(conditional: "Tensor", unconditional: "Tensor", scales_n: "Tensor") -> "Tensor":
-    """Return the guided (..., n, V) logits; `scales_n` on their device, in their dtype."""
-    return unconditional + scales_n[:, None] * (conditional - unconditional)

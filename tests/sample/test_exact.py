@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pcb.systems.exact import PACK, attend, elementwise
-from pcb.systems.rows import Rows
+from pcb.sample.exact import PACK, attend, elementwise
+from pcb.sample.rows import Rows
 
 
 @pytest.fixture(params=[1, 2, 3])

@@ -19,6 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+MIN_CPU_ROWS = 16
+"""A CPU matrix product of fewer rows than this may take another path, with another order of sums:
+it is filled up, so that an image never depends on its batch. (MKL's own limit is four rows.)"""
 PACK = 4
 """Rows of a product that a kernel takes at once."""
 QUERIES = 16

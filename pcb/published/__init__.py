@@ -1,0 +1,1 @@
+"""What others published of their systems: settings, rows, files. Facts alone; no torch."""
