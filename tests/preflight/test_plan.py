@@ -194,7 +194,7 @@ def test_the_command_prints_every_stage(folder, capsys):
     params = ["--params", str(ROOT / "params.yaml")]
     assert main(["plan", "--preset", "paper", "--gpus", "8", *params]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"^train +12 +12 +[0-9,.]+ to [0-9,.]+ +[0-9.]+$", out, re.MULTILINE)
+    assert re.search(r"^train +18 +18 +[0-9,.]+ to [0-9,.]+ +[0-9.]+$", out, re.MULTILINE)
     assert "On 8 of them" in out
     assert main(["plan", "--gpus", "0", *params]) == 1
 
