@@ -40,7 +40,7 @@ from benchmarks.sampling import (
     observed,
 )
 from benchmarks.stages import random_extractor, random_tokenizer
-from benchmarks.systems import System, own_part
+from benchmarks.systems import System
 from benchmarks.training import random_objective, results_of, step_part
 from pcb.cli.main import Parser, run
 from pcb.config import Compute
@@ -342,9 +342,13 @@ def systems(sheet: Sheet) -> None:
     """All systems of the table: one image, decoded or not, and a batch."""
     by_steps = sorted(catalog().values(), key=lambda system: system.steps)
     batches = ((2, True),) if sheet.tiny else ((1, False), (1, True), (64, False))
-    own = () if sheet.tiny else batches
+    own = (
+        []
+        if sheet.tiny
+        else [Sampling("L-2x", n, GUIDANCE, sheet.half, decoded=d) for n, d in batches]
+    )
     sheet.time(
-        [own_part("L-2x", batch, decoded=decoded) for batch, decoded in own]
+        [one.part_as_system() for one in own if not sheet.tiny]
         + [
             System(system.name, batch, decoded, sheet.half, _SMALL if sheet.tiny else {}).part()
             for system in by_steps

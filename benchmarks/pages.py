@@ -214,7 +214,7 @@ def store_systems(results: Results, path: Path = TIMES) -> None:
             "torch": results.machine.versions["torch"],
             **{what: round(number, 1) for what, number in part.facts.items()},
         }
-    write_atomic(path, json.dumps(stored, indent=2, sort_keys=True) + "\n")
+    _store(stored, path)
 
 
 def is_system(part: Measured) -> bool:

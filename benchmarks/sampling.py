@@ -3,6 +3,7 @@
 Weights are random: time does not depend on them.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -22,6 +23,7 @@ from pcb.data.arrays import to_uint8
 from pcb.model.transformer import Transformer
 from pcb.order.schedule import Schedule, schedule_from_blocks
 from pcb.preflight import flops
+from pcb.report.times import OWN as OWN_BY_RATIO
 from pcb.runtime.device import DTYPES
 from pcb.sample.decoder import Block
 from pcb.sample.guidance import OFF, Guidance
@@ -38,6 +40,8 @@ RUNS = {
     "L-2x": ("paper", "l-2x", 4),
     "L-4x": ("paper", "l-4x", 8),
 }
+OWN = {f"L-{ratio}x": name for ratio, name in OWN_BY_RATIO.items()}
+"""Runs of the paper's own model among the systems of Table 1."""
 _COMPARED = 8
 """Images whose logits are compared, all steps of them in memory."""
 
@@ -82,6 +86,17 @@ class Sampling:
     each: bool = False
     step: int | None = None
     decoded: bool = False
+
+    def part_as_system(self) -> Part:
+        """Return the part as one of Table 1's systems: the program as it is alone."""
+        name = f"systems/{OWN[self.run]}/b{self.batch}{'-decoded' if self.decoded else ''}"
+        return Part(name=name, make=self._make_alone, precision=self.precision)
+
+    def _make_alone(self, device: torch.device) -> Case:
+        case, (preset, model, blocks) = self.make(device), RUNS[self.run]
+        steps = schedule_from_blocks(load_preset(preset).sizes(model), blocks).steps
+        alone, facts = {FAST: case.variants[FAST]}, {"model calls": steps}
+        return dataclasses.replace(case, variants=alone, compare=None, outputs={}, facts=facts)
 
     def part(self) -> Part:
         """Return the part by its name."""

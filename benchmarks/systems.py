@@ -1,9 +1,8 @@
-"""All systems of the table: one image and larger batches on a GPU, a step of each on a CPU.
+"""All systems of Table 1 with random weights: on a GPU one image and larger batches.
 
-Weights are random, which no time depends on.
+On a CPU one step of each beside one of the paper's own model.
 """
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,16 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import Precision
 from benchmarks.measure import BASELINE, FAST, Case, Part, Scope
-from benchmarks.sampling import GUIDANCE, RUNS, Sampling, drawn, model_and_schedule
+from benchmarks.sampling import GUIDANCE, OWN, Sampling, drawn, model_and_schedule
 from benchmarks.stages import random_tokenizer
 from pcb.config import Autoencoder
-from pcb.config.loader import load_preset
 from pcb.data.arrays import to_uint8
-from pcb.order.schedule import schedule_from_blocks
 from pcb.published.systems import catalog
-from pcb.report.times import OWN as OWN_BY_RATIO
 from pcb.runtime.device import DTYPES
-from pcb.sample.decoder import Decoder
 from pcb.sample.filter import Filter
 from pcb.sample.pyramid import sampler_for
 from pcb.sample.sampler import Sampler
@@ -35,49 +30,22 @@ from pcb.systems.var_decoding import VARDecoder
 from pcb.systems.var_quantizer import VARTokenizerConfig
 from pcb.systems.var_tokenizer import VARTokenizer
 
-OWN = {f"L-{ratio}x": name for ratio, name in OWN_BY_RATIO.items()}
-"""Runs of the paper's own model among the systems of Table 1."""
-
-Batch = tuple[Tensor, Tensor, Tensor | None]
-
 
 def parts(scope: Scope) -> Iterator[Part]:
-    """Yield whole batches of all eight systems on a GPU; on a CPU a step of each as a ratio."""
+    """Yield every system's batches, decoded or not; on a CPU a step of each, as a ratio."""
     for name in catalog() if scope == "short" else ():
         yield SystemStep(name).part()
     for batch in (1, 64, 256) if scope == "full" else ():
         for decoded in (False, True):
             for run in OWN:
-                yield own_part(run, batch, decoded=decoded)
+                yield Sampling(run, batch, GUIDANCE, "bfloat16", decoded=decoded).part_as_system()
             for name in catalog():
-                yield System(name, batch, decoded=decoded).part()
-
-
-def own_part(run: str, batch: int, *, decoded: bool) -> Part:
-    """Return a batch of the paper's own model, the program as it is alone, and its model calls."""
-    sampling = Sampling(run, batch, GUIDANCE, "bfloat16", decoded=decoded)
-
-    def make(device: torch.device) -> Case:
-        case = sampling.make(device)
-        preset, model, blocks = RUNS[run]
-        schedule = schedule_from_blocks(load_preset(preset).sizes(model), blocks)
-        return dataclasses.replace(
-            case,
-            variants={FAST: case.variants[FAST]},
-            compare=None,
-            facts={"model calls": schedule.steps},
-        )
-
-    name = f"systems/{OWN[run]}/b{batch}{'-decoded' if decoded else ''}"
-    return Part(name=name, make=make, precision=sampling.precision)
+                yield System(name, batch, decoded).part()
 
 
 @dataclass(frozen=True)
 class SystemStep:
-    """The middle step of another system, one image, beside that of the paper's own model.
-
-    What a CPU carries of the systems: ratios alone, in float32.
-    """
+    """The middle step of another system, one image, beside that of the paper's own model."""
 
     name: str
     run: str = "L-2x"
@@ -85,26 +53,27 @@ class SystemStep:
 
     def part(self) -> Part:
         """Return the part by its name."""
-        return Part(name=f"systems/{self.name}/b1/step", item="steps", make=self.make)
+        return Part(name=f"systems/{self.name}/b1/step", make=self.make, item="steps")
 
     def make(self, device: torch.device) -> Case:
         """Make both models ready."""
-        of_system = System(self.name, 1, precision="float32", small=self.small)
-        decoder, filter, batch, _ = of_system.ready(device)
-        system = Sampler(decoder, filter=filter)
-        system.begin(*batch)
+        sampler, batch, _ = System(self.name, 1, False, "float32", self.small).ready(device)
+        sampler.begin(*batch)
         _, model, schedule = model_and_schedule(self.run, device, "float32")
         own = sampler_for(model, schedule, guidance=GUIDANCE)
         own.begin(*drawn(model, 1))
-        samplers = {FAST: system, OWN.get(self.run, self.run): own}
-        steps = {name: sampler.decoder.steps // 2 for name, sampler in samplers.items()}
+        samplers = {FAST: sampler, OWN.get(self.run, self.run): own}
         return Case(
             variants={
-                name: partial(sampler.step, steps[name]) for name, sampler in samplers.items()
+                name: partial(one.step, one.decoder.steps // 2) for name, one in samplers.items()
             },
             items=1,
-            facts={"step": steps[FAST], "of": system.decoder.steps},
+            facts={"step": sampler.decoder.steps // 2, "of": sampler.decoder.steps},
         )
+
+
+Batch = tuple[Tensor, Tensor, Tensor | None]
+"""Classes, random numbers and orders of a batch of images."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +94,14 @@ class System:
         name = f"systems/{self.name}/b{self.batch}{'-decoded' if self.decoded else ''}"
         return Part(name=name, make=self.make, precision=self.precision)
 
-    def ready(self, device: torch.device) -> tuple[Decoder, Filter, Batch, Any]:
-        """Return model and filter, a batch's classes, random numbers and orders, the tokenizer."""
+    def ready(self, device: torch.device) -> tuple[Sampler, Batch, Any]:
+        """Return a sampler without graphs, what a batch is sampled from, and the tokenizer."""
         system = catalog()[self.name]
         kind, steps = KINDS[system.kind], system.schedule_steps
         steps = steps and self.small.get("steps", steps)
-        size = {key: self.small.get(key, value) for key, value in system.description.items()}
+        size: dict[str, Any] = {
+            key: self.small.get(key, value) for key, value in system.description.items()
+        }
         torch.manual_seed(0)
         with torch.device(device):
             model = kind.build(size, self.name)
@@ -142,13 +113,15 @@ class System:
         uniforms_BT, orders_BT = torch.rand(self.batch, decoder.tokens, device=device), None
         if kind.orders is not None:
             orders_BT = torch.from_numpy(kind.orders(model, steps, 0, np.arange(self.batch)))
-        return decoder, filter, (classes_B, uniforms_BT, orders_BT), tokenizer
+        sampler = Sampler(decoder, filter=filter, graphs=False)
+        return sampler, (classes_B, uniforms_BT, orders_BT), tokenizer
 
     def make(self, device: torch.device) -> Case:
         """Make model and decoder ready, and count model calls and operations of an image."""
-        decoder, filter, batch, tokenizer = self.ready(device)
+        system, (singly, batch, tokenizer) = catalog()[self.name], self.ready(device)
+        decoder = singly.decoder
+        filter = Filter(temperature=system.temperature, top_k=system.top_k, top_p=system.top_p)
         samplers = {FAST: Sampler(decoder, filter=filter)}
-        singly = Sampler(decoder, filter=filter, graphs=False)
         if device.type == "cuda":
             samplers[BASELINE] = singly
         facts: dict[str, float] = {"model calls": decoder.steps}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pcb.cli.main import build_parser
+from pcb.published.page import page_lines
 from tests.units import ROOT
 
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -71,3 +72,10 @@ def test_sections_of_the_method_that_code_cites_exist() -> None:
     }
     assert len(cited) > 20
     assert not [(path, number) for path, number in cited if number not in there]
+
+
+def test_the_page_about_systems_is_the_catalogs() -> None:
+    page = (ROOT / "docs" / "systems.md").read_text(encoding="utf-8")
+    begin = "<!-- the catalog: `python -m pcb.published.page` prints this -->\n"
+    between = page.split(begin)[1].split("<!-- end of the catalog -->")[0]
+    assert between.strip().splitlines() == list(page_lines())

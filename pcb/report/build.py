@@ -15,11 +15,13 @@ from pcb.pipeline.tasks import Task
 from pcb.report.ablations import blocks_table, guidance_table, mixing_table
 from pcb.report.claims import decide
 from pcb.report.evidence import Evidence
-from pcb.report.figures import Drawn, draw_figures
+from pcb.report.figures import Drawn, draw_figures, draw_orders_study
 from pcb.report.grids import draw_grids
+from pcb.report.order_study import compare_orders, measured, orders_table, verdict
 from pcb.report.page import FigureView, Page, TaskView, render
 from pcb.report.published import published_table
 from pcb.report.rows import Row, scores_json
+from pcb.report.seeds import likelihood_seeds_table, over_seeds, seeds_table
 from pcb.report.style import KINDS, figure_bytes, inline_svg
 from pcb.report.tables import (
     Table,
@@ -38,7 +40,10 @@ from pcb.report.times import Times, read_times
 from pcb.report.verdict import Claim, claims_json
 from pcb.runtime.atomic import write_atomic
 
-WRITTEN = ("results", "fid_by_steps", "table1", "guidance", "mixing", "blocks", "models")
+WRITTEN = (
+    *("results", "fid_by_steps", "table1", "guidance", "mixing", "blocks", "models"),
+    *("orders", "seeds", "likelihood_seeds"),
+)
 """Tables that are also files, for use in a paper."""
 _NAMED = 20
 """Most classes that are named."""
@@ -53,16 +58,19 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
     rows = evidence.rows()
     times = read_times()
     claims = decide(rows, evidence.preset.claims, comparable=evidence.comparable, times=times)
-    tables = _tables(evidence, rows, times)
+    likelihoods, shown = list(measured(evidence)), over_seeds(rows)
+    orders = compare_orders(likelihoods)
+    studies = (orders_table(orders), seeds_table(rows), likelihood_seeds_table(likelihoods))
+    tables = {**_tables(evidence, rows, times), **{table.name: table for table in studies}}
     write_atomic(folder / "metrics.csv", metrics_csv(rows))
     write_atomic(folder / "metrics.json", json.dumps(scores_json(rows), indent=1) + "\n")
     write_atomic(folder / "claims.json", json.dumps(claims_json(claims), indent=1) + "\n")
     for name in WRITTEN:
         _write_table(tables[name], folder / "tables")
-    drawings = draw_figures(evidence, rows, times)
+    drawings = (*draw_figures(evidence, shown, times), *draw_orders_study(orders))
     figures = [_write_figure(drawn, folder / "figures") for drawn in drawings]
     grids = []
-    for grid in draw_grids(evidence, rows):
+    for grid in draw_grids(evidence, shown):
         write_atomic(folder / "figures" / f"{grid.name}.png", grid.png())
         gif = grid.gif()
         if gif is not None:
@@ -76,6 +84,7 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
         labels_note=_labels_note(evidence),
         comparable_note=_comparable_note(evidence),
         tokenizer_note=_tokenizer_note(evidence),
+        orders_note=verdict(orders),
         metrics=Markup(metrics_csv(rows)),
         claims=claims,
         figures=figures,
@@ -85,7 +94,7 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
         settings=_settings_text(evidence),
     )
     write_atomic(folder / "index.html", render(page))
-    return _summary(rows, claims)
+    return {**_summary(rows, claims), **({"orders": verdict(orders)} if orders else {})}
 
 
 def _tables(evidence: Evidence, rows: Sequence[Row], times: Times) -> dict[str, Table]:

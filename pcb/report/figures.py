@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from pcb.config.seeds import model_and_seed
 from pcb.report.curves import (
     chosen_codes_figure,
     scale_loss_figure,
@@ -16,7 +17,9 @@ from pcb.report.curves import (
 )
 from pcb.report.evidence import Evidence
 from pcb.report.maps import FEW, fid_map, guidance_figure, guided_lines, usage_figure
+from pcb.report.order_curves import orders_figure
 from pcb.report.order_figures import order_figure, steps_figure
+from pcb.report.order_study import Comparison
 from pcb.report.published import published_points
 from pcb.report.rows import Row
 from pcb.report.system_figures import systems_figure, timed_points
@@ -28,6 +31,8 @@ BARS = (
     " Bars are one standard error, from a bootstrap over the generated images; what another seed "
     "of training would give is not in them."
 )
+
+_SPLITS = " Bars are standard deviations over the splits of IS and the subsets of KID."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +54,7 @@ def draw_figures(evidence: Evidence, rows: Sequence[Row], times: Times = NONE) -
     yield from _ablations(evidence, rows)
     yield from _order(evidence, rows)
     yield from _tokenizer(evidence)
-    yield from _training(evidence, rows)
+    yield from _training(evidence)
     yield from _codes(evidence, rows)
 
 
@@ -59,7 +64,10 @@ def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
         return
     published = published_points() if evidence.comparable else []
     crosses = " Crosses are the paper's own rows, which are guided." if published else ""
+    seeds = max(model_and_seed(model)[1] for model in evidence.preset.models) + 1
     bars = BARS if any("fid_std" in r.scores for r in rows) else ""
+    if seeds > 1:
+        bars = f" Points are means over up to {seeds} seeds of training, bars their deviations."
     yield Drawn(
         name="fid",
         section="overview",
@@ -72,8 +80,8 @@ def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
         name="scores",
         section="steps",
         title="The other scores against total steps",
-        caption="Lines and markers as above: color, marker and dashes belong to a ratio. Bars are "
-        "standard deviations over the splits of IS and the subsets of KID.",
+        caption="Lines and markers as above: color, marker and dashes belong to a ratio."
+        + (bars if seeds > 1 else _SPLITS),
         figure=score_figure(rows, ["is", "kid", "precision", "recall"], steps, published),
     )
     if any(row.was_run and row.seconds_per_image is not None for row in rows):
@@ -146,6 +154,22 @@ def _order(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
         )
 
 
+def draw_orders_study(comparisons: Sequence[Comparison]) -> Iterator[Drawn]:
+    """Yield the figure of a comparison of orders, if there is one."""
+    if comparisons:
+        yield Drawn(
+            name="orders",
+            section="order",
+            title="Orders beside the checkerboard",
+            caption="NLL of held-out images, lower is better. Above, the mean over trainings, with "
+            "bars from the best to the worst. Below, differences to the checkerboard, paired by "
+            "image and seed; bars are one standard error, of images and trainings together. With "
+            "the fewest steps, one block per scale, the order plays no part: a control.",
+            figure=orders_figure(comparisons),
+            wide=True,
+        )
+
+
 def _tokenizer(evidence: Evidence) -> Iterator[Drawn]:
     for log in evidence.tables("tokenizer", "log.csv").values():
         error = (
@@ -169,12 +193,16 @@ def _tokenizer(evidence: Evidence) -> Iterator[Drawn]:
         )
 
 
-def _training(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
+def _training(evidence: Evidence) -> Iterator[Drawn]:
     logs = evidence.tables("train", "log.csv")
     if not logs:
         return
-    ratios = {row.model: row.ratio for row in rows}
-    sizes = {row.model: row.schedule.sizes for row in rows}
+    preset = evidence.preset
+    first = {model: log for model, log in logs.items() if not model_and_seed(model)[1]}
+    seeds = " Of a model's seeds the first is shown." if len(first) < len(logs) else ""
+    scale_ratios = {model: preset.models[model].model.scale_ratio for model in first}
+    ratios = {m: None if r == "single" else float(r) for m, r in scale_ratios.items()}
+    sizes = {model: preset.sizes(model) for model in first}
     codes = evidence.preset.tokenizer.autoencoder.codebook_size
     yield Drawn(
         name="training",
@@ -182,15 +210,15 @@ def _training(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
         title="Training loss of every model",
         caption="Mean over all tokens of all scales. The dotted line is a uniform guess, "
         f"ln {codes} = {math.log(codes):.4f}. Models of other scales have other tokens to "
-        "predict, so levels compare only within a ratio.",
-        figure=training_figure(logs, ratios, math.log(codes)),
+        f"predict, so levels compare only within a ratio.{seeds}",
+        figure=training_figure(first, ratios, math.log(codes)),
     )
     yield Drawn(
         name="training-scales",
         section="training",
         title="Training loss of every scale",
         caption="The same, scale by scale.",
-        figure=scale_loss_figure(logs, sizes),
+        figure=scale_loss_figure(first, sizes),
     )
 
 

@@ -101,6 +101,8 @@ class Page:
     comparable_note: str
     tokenizer_note: str
     """Whose tokenizer it is, where it is not the preset's own; empty if it was not made."""
+    orders_note: str
+    """What a comparison of orders shows; empty if there is none."""
     metrics: Markup
     """The text of `metrics.csv`, which another run's is compared with."""
     claims: Sequence[Claim]

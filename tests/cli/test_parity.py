@@ -63,6 +63,34 @@ def test_recorded_inputs_that_do_not_fit_are_one_line(
 ) -> None:
     with np.load(copy / "expected.npz") as file:
         arrays = dict(file)
-    arrays["codes"] = arrays["codes"] + 100_000
-    np.savez(copy / "expected.npz", **arrays)
-    assert "does not fit the model of config.json" in error_of(capsys, "parity", str(copy))
+    for name, wrong, why in (
+        ("codes", arrays["codes"] + 100_000, "expected whole numbers from 0 below 96"),
+        ("codes", arrays["codes"] - 1000, "expected whole numbers from 0 below 96"),
+        ("codes", arrays["codes"] * 1.0, "expected whole numbers from 0 below 96"),
+        ("codes", arrays["codes"][:, :-1], "it is [3, 35] where 3 x 36 is expected"),
+        ("labels", arrays["labels"] + 11, "expected whole numbers from 0 below 11"),
+        ("labels", arrays["labels"][None], "it is [1, 3] where any is expected"),
+    ):
+        np.savez(copy / "expected.npz", **arrays | {name: wrong})
+        said = error_of(capsys, "parity", str(copy))
+        assert f"expected.npz: `{name}` does not fit the model of config.json: {why}" in said
+
+
+@pytest.mark.parametrize("runs", [[], {"off": "off"}, 3])
+def test_runs_that_are_no_objects_are_one_line(
+    copy: Path, capsys: pytest.CaptureFixture[str], runs: object
+) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"runs": runs}))
+    assert "config.json: runs: expected objects by name" in error_of(capsys, "parity", str(copy))
+
+
+def test_a_defect_of_the_program_is_not_blamed_on_the_folder(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr("pcb.systems.parity.family.rotary_table", fail)
+    with pytest.raises(ValueError, match="a defect"):
+        main(["parity", str(copy)])

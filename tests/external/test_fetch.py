@@ -43,7 +43,7 @@ def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, url: str, **facts: object) -> None:
-    monkeypatch.setitem(CATALOG, NAME, replace(CATALOG[NAME], url=url, **facts))
+    monkeypatch.setitem(CATALOG, NAME, replace(CATALOG[NAME], url=url, **{"bytes": None, **facts}))
 
 
 def error_of(capsys: pytest.CaptureFixture[str]) -> str:
@@ -101,7 +101,7 @@ def test_killed_download_goes_on(server: Serving) -> None:
         "from pcb.external.catalog import CATALOG\n"
         "from pcb.external.fetch import fetch; from pcb.config import Files\n"
         "download.CHUNK = 512\n"
-        f"source = dataclasses.replace(CATALOG[{NAME!r}], url={server.url!r})\n"
+        f"source = dataclasses.replace(CATALOG[{NAME!r}], url={server.url!r}, bytes=None)\n"
         f"CATALOG[{NAME!r}] = source; fetch(Files(), [{NAME!r}])"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

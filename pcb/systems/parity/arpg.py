@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from pcb.errors import UserError
 from pcb.order.remaining import Curve, remaining_blocks
@@ -47,7 +48,7 @@ def quantities(recording: Recording) -> Quantities:
     if not recording.expected:
         return
     yield from _tables(config, recording)
-    for name in recording.part("runs"):
+    for name in recording.runs:
         if name.startswith("teacher"):
             yield from _teacher_forced(model, name, recording)
         else:
@@ -70,8 +71,10 @@ def _tables(config: ARPGConfig, recording: Recording) -> Quantities:
 
 def _teacher_forced(model: ARPG, name: str, recording: Recording) -> Quantities:
     """Logits and loss of the recorded codes, and what each block hands on."""
-    labels_B = recording["labels"].long()
-    codes_BT, orders_BT = (recording[f"{name}_{part}"].long() for part in ("codes", "order"))
+    labels_B = _labels(model, recording)
+    codes_BT = recording.whole(f"{name}_codes", len(labels_B), None, below=model.config.codes)
+    tokens = codes_BT.shape[1]
+    orders_BT = recording.whole(f"{name}_order", len(labels_B), tokens, below=tokens)
     blocks = {f"self{i}": block for i, block in enumerate(model.layers.self_dec)}
     blocks |= {f"cross{i}": block for i, block in enumerate(model.layers.cross_dec)}
     with Kept(blocks) as hidden:
@@ -84,9 +87,13 @@ def _teacher_forced(model: ARPG, name: str, recording: Recording) -> Quantities:
     yield f"{name}_logits_uncond", model.teacher_forced(null_B, codes_BT, orders_BT)
 
 
+def _labels(model: ARPG, recording: Recording) -> Tensor:
+    return recording.whole("labels", None, below=model.config.classes + 1)
+
+
 def _run(model: ARPG, name: str, recording: Recording) -> Quantities:
     """The order, blocks, guidance, codes and logits of a run."""
-    run, labels_B = recording.part("runs")[name], recording["labels"].long()
+    run, labels_B = recording.runs[name], _labels(model, recording)
     match run:
         case {
             "grid": [int() as side, _],

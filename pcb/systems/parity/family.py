@@ -43,11 +43,13 @@ def quantities(recording: Recording) -> Quantities:
         return
     yield from _positions(model, recording)
     yield from _teacher_forced(model, recording)
-    for name, run in recording.part("runs").items():
+    for name, run in recording.runs.items():
         yield from _greedy(model, f"greedy_{name}", run, recording)
     yield from _filters(recording)
     if "resize_in" in recording:
-        images = resized(recording["resize_in"], recording["resize_out"].shape[-1])
+        images = resized(
+            recording.given("resize_in", None, 3, None, None), recording["resize_out"].shape[-1]
+        )
         yield "resize_out", images
         yield "resize_uint8", to_bytes(images)
 
@@ -59,7 +61,7 @@ def _positions(model: Backbone, recording: Recording) -> Quantities:
     yield "mask_train", mask_LL
     yield "mask_decode", _filled_up(mask_LL)
     if isinstance(model, RandAr):
-        phases = table_LH2[recording["order"] + 1][:, :, None]
+        phases = table_LH2[_order(model, recording) + 1][:, :, None]
         yield "position_instruction_tokens", model.instructions(phases)
     else:
         decoder = FAMILY[recording.system].decoder(model, OFF, None)
@@ -76,7 +78,8 @@ def _filled_up(mask_LL: Tensor) -> Tensor:
 
 def _teacher_forced(model: Backbone, recording: Recording) -> Quantities:
     """Logits and loss of the recorded codes, and what each block hands on."""
-    labels_B, codes_BT = recording["labels"], recording["codes"]
+    labels_B = _labels(model, recording)
+    codes_BT = recording.whole("codes", len(labels_B), model.size.tokens, below=model.size.codes)
     blocks: dict[int, Tensor] = {}
     hooks = [
         layer.register_forward_hook(partial(_keep, blocks, i))
@@ -105,8 +108,10 @@ def _greedy(
     """The likeliest codes of a run, its order, blocks and scales, and the logits of every step."""
     guidance = _guidance_of(run.get("guidance"), recording)
     steps = run.get("steps", recording.part("tiny").get("steps"))
+    if not (steps is None or isinstance(steps, int)):
+        raise UserError(f"{recording.folder / CONFIG}: steps = {steps!r}: expected a whole number")
     steps = None if steps == -1 else steps
-    labels_B, orders_BT = recording["labels"], _orders(model, recording)
+    labels_B, orders_BT = _labels(model, recording), _orders(model, recording)
     make = FAMILY[recording.system].decoder
     decoder = make(model, guidance, steps)
     numbers = torch.zeros(len(labels_B), model.size.tokens)
@@ -125,7 +130,16 @@ def _greedy(
 
 def _orders(model: Backbone, recording: Recording) -> Tensor | None:
     """Return the recorded orders of images, where they are random."""
-    return recording["order"] if isinstance(model, RandAr) else None
+    return _order(model, recording) if isinstance(model, RandAr) else None
+
+
+def _labels(model: Backbone, recording: Recording) -> Tensor:
+    return recording.whole("labels", None, below=model.size.classes + 1)
+
+
+def _order(model: Backbone, recording: Recording) -> Tensor:
+    tokens, images = model.size.tokens, len(recording["labels"])
+    return recording.whole("order", images, tokens, below=tokens)
 
 
 def _guidance_of(description: Any, recording: Recording) -> Guidance:

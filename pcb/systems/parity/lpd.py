@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from pcb.errors import UserError
 from pcb.order.locality import GROUP_SIZES, locality_order
@@ -36,18 +37,21 @@ def quantities(recording: Recording) -> Quantities:
     model = load_lpd(recording.folder / WEIGHTS, config)
     if not recording.expected:
         return
-    sizes = tuple(recording["group_sizes"].tolist())
+    sizes = tuple(recording.whole("group_sizes", None).tolist())
     if sum(sizes) != config.tokens:
         raise UserError(
             f"{recording.folder / EXPECTED}: group_sizes sum up to {sum(sizes)}, not to the"
             f" {config.tokens} tokens of the grid"
         )
-    labels_B, orders_BT = recording["labels"].long(), recording["orders"].long()
+    labels_B = recording.whole("labels", None, below=config.classes + 1)
+    images, tokens = len(labels_B), config.tokens
+    orders_BT = recording.whole("orders", images, tokens, below=tokens)
     yield from _orders(recording)
     if "mask_sizes" in recording:
-        yield "training_mask", training_mask(recording["mask_sizes"].tolist())
-    yield from _teacher_forced(model, sizes, recording)
-    for name, run in recording.part("runs").items():
+        yield "training_mask", training_mask(recording.whole("mask_sizes", None).tolist())
+    codes_BT = recording.whole("teacher_codes", images, tokens, below=config.codes)
+    yield from _teacher_forced(model, sizes, labels_B, codes_BT, orders_BT)
+    for name, run in recording.runs.items():
         if name.startswith("gen_"):
             make = partial(LPDDecoder, model, sizes=sizes)
             guidance = guidance_of(run, _SCHEDULES, recording)
@@ -62,18 +66,19 @@ def _orders(recording: Recording) -> Quantities:
             sizes = (
                 GROUP_SIZES.get((grid * grid, int(found[2])), ())
                 if found[2]
-                else tuple(recording[f"order{grid}_sizes"].tolist())
+                else tuple(recording.whole(f"order{grid}_sizes", None).tolist())
             )
             if sizes:
                 order = locality_order(sizes, grid, random.Random(seed), repulsion=repulsion)
                 yield name, torch.from_numpy(order)
 
 
-def _teacher_forced(model: LPD, sizes: tuple[int, ...], recording: Recording) -> Quantities:
+def _teacher_forced(
+    model: LPD, sizes: tuple[int, ...], labels_B: Tensor, codes_BT: Tensor, orders_BT: Tensor
+) -> Quantities:
     """Logits and loss of the recorded codes, and what each block hands on for the first image."""
-    codes_BT, orders_BT = recording["teacher_codes"].long(), recording["orders"].long()
     with Kept({str(i): block for i, block in enumerate(model.blocks)}) as hidden:
-        logits_BTV = model.teacher_forced(recording["labels"].long(), codes_BT, orders_BT, sizes)
+        logits_BTV = model.teacher_forced(labels_B, codes_BT, orders_BT, sizes)
     yield "teacher_logits", logits_BTV
     targets_BT = codes_BT.gather(1, orders_BT)
     yield "teacher_loss", F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())

@@ -46,6 +46,45 @@ class Recording:
             raise UserError(f"{self.folder / EXPECTED}: no `{quantity}`; it holds {there}")
         return self.expected[quantity]
 
+    @property
+    def runs(self) -> dict[str, dict[str, Any]]:
+        """The settings of recorded runs by name. Raises UserError unless each is an object."""
+        runs = self.part("runs")
+        if not isinstance(runs, dict) or not all(isinstance(run, dict) for run in runs.values()):
+            raise UserError(
+                f"{self.folder / CONFIG}: runs: expected objects by name, found {runs!r}"
+            )
+        return runs
+
+    def whole(self, quantity: str, *shape: int | None, below: int | None = None) -> Tensor:
+        """Return a recorded input of whole numbers, 0 and more, that the model can take.
+
+        shape: sides that it must have, None for any. Raises UserError that names it.
+        """
+        x = self.given(quantity, *shape)
+        fits = not x.is_floating_point() and not x.is_complex()
+        if fits and x.numel():
+            fits = bool(x.min() >= 0) and (below is None or bool(x.max() < below))
+        if not fits:
+            limit = "" if below is None else f" below {below}"
+            raise self._unfit(quantity, f"expected whole numbers from 0{limit}")
+        return x.long()
+
+    def given(self, quantity: str, *shape: int | None) -> Tensor:
+        """Return a recorded input of this shape, None for any side. Raises UserError."""
+        x = self[quantity]
+        fits = len(x.shape) == len(shape) and all(
+            wanted in (None, side) for wanted, side in zip(shape, x.shape, strict=True)
+        )
+        if not fits or not x.numel():
+            sides = " x ".join("any" if side is None else str(side) for side in shape)
+            raise self._unfit(quantity, f"it is {list(x.shape)} where {sides} is expected")
+        return x
+
+    def _unfit(self, quantity: str, why: str) -> UserError:
+        place = f"{self.folder / EXPECTED}: `{quantity}`"
+        return UserError(f"{place} does not fit the model of {CONFIG}: {why}")
+
     def __contains__(self, quantity: str) -> bool:
         return quantity in self.expected
 

@@ -44,7 +44,7 @@ def quantities(recording: Recording) -> Quantities:
         return
     yield from _tokenizer(tokenizer, recording)
     yield from _teacher_forced(model, tokenizer, recording)
-    for name, run in recording.part("runs").items():
+    for name, run in recording.runs.items():
         if name.startswith("gen_"):
             yield from _run(model, tokenizer, name, run, recording)
 
@@ -54,7 +54,7 @@ def _tokenizer(tokenizer: VARTokenizer, recording: Recording) -> Quantities:
     scales = tokenizer.config.scales
     indices = phi_indices(len(scales), tokenizer.config.phi_convolutions)
     yield f"phi_index_{len(scales)}_scales", torch.tensor(indices)
-    features_BDhw = tokenizer.features(recording["image"])
+    features_BDhw = tokenizer.features(recording.given("image", None, 3, None, None))
     yield "encoder_feature", features_BDhw
     codes = tokenizer.quantize.codes(features_BDhw)
     for side, codes_BP in zip(scales, codes, strict=True):
@@ -74,8 +74,10 @@ def _sums(tokenizer: VARTokenizer, prefix: str, codes: list[Tensor]) -> Quantiti
 
 def _teacher_forced(model: VAR, tokenizer: VARTokenizer, recording: Recording) -> Quantities:
     """Inputs and logits of the recorded codes, and what each block hands on."""
-    codes = by_scale(recording["teacher_codes"].long(), model.config.scales)
-    labels_B, inputs_BLD = recording["labels"].long(), tokenizer.quantize.inputs(codes)
+    labels_B, config = _labels(model, recording), model.config
+    codes_BT = recording.whole("teacher_codes", len(labels_B), config.tokens, below=config.codes)
+    codes = by_scale(codes_BT, config.scales)
+    inputs_BLD = tokenizer.quantize.inputs(codes)
     yield "teacher_input", inputs_BLD
     with Kept({str(i): block for i, block in enumerate(model.blocks)}) as hidden:
         yield "teacher_logits", model.teacher_forced(labels_B, inputs_BLD)
@@ -87,6 +89,10 @@ def _teacher_forced(model: VAR, tokenizer: VARTokenizer, recording: Recording) -
     yield "teacher_image", tokenizer.decode(codes)
 
 
+def _labels(model: VAR, recording: Recording) -> Tensor:
+    return recording.whole("labels", None, below=model.config.classes + 1)
+
+
 def _run(
     model: VAR, tokenizer: VARTokenizer, name: str, run: Any, recording: Recording
 ) -> Quantities:
@@ -96,7 +102,7 @@ def _run(
         return VARDecoder(model, guidance, tokenizer.quantize)
 
     guidance = guidance_of(run, _SCHEDULES, recording)
-    made = dict(greedy(make, guidance, name, recording["labels"].long()))
+    made = dict(greedy(make, guidance, name, _labels(model, recording)))
     yield from made.items()
     *_, f_BDhw = tokenizer.quantize.sums(by_scale(made[f"{name}_codes"], model.config.scales))
     yield f"{name}_fhat", f_BDhw

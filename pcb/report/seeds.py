@@ -1,0 +1,112 @@
+"""Several trainings of one model: their mean, and how far another seed lies from it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcb.config.seeds import model_and_seed
+from pcb.report.order_study import Measured
+from pcb.report.rows import Row
+from pcb.report.tables import NOTHING, Table
+
+_SCORES = ("fid", "is", "precision", "recall", "kid")
+_HEADINGS = ("FID", "IS", "precision", "recall", "KID")
+
+
+def over_seeds(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows with those of several seeds of one model as one, named after the model.
+
+    Its scores are means over the trainings that were run, and `<score>_std` their standard
+    deviation, in the place of what a bootstrap over images says. A model of one seed stays.
+    """
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((model_and_seed(row.model)[0], row.setting), []).append(row)
+    return [_mean(model, own) for (model, _), own in groups.items()]
+
+
+def _mean(model: str, own: Sequence[Row]) -> Row:
+    run = [row for row in own if row.was_run]
+    if len(own) == 1 or not run:
+        return replace(own[0], model=model)
+    scores = {}
+    for name in run[0].scores:
+        values = [row.scores[name] for row in run if name in row.scores]
+        if name.endswith("_std"):
+            continue
+        scores[name] = float(np.mean(values))
+        if len(values) > 1:
+            scores[f"{name}_std"] = float(np.std(values, ddof=1))
+    seconds = [row.sampling_seconds for row in run if row.sampling_seconds is not None]
+    mean_seconds = float(np.mean(seconds)) if seconds else None
+    return replace(own[0], model=model, scores=scores, sampling_seconds=mean_seconds)
+
+
+def seeds_table(rows: Sequence[Row]) -> Table:
+    """Return mean and standard deviation of the scores over the seeds of every model with some."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.was_run:
+            groups.setdefault((model_and_seed(row.model)[0], row.setting), []).append(row)
+    lines = []
+    for (model, setting), own in groups.items():
+        if len(own) < 2:
+            continue
+        cells = (_spread([row.scores[s] for row in own if s in row.scores]) for s in _SCORES)
+        lines.append((model, setting, str(own[0].steps), str(len(own)), *cells))
+    return Table(
+        name="seeds",
+        caption="Scores over the seeds of training: mean ± standard deviation.",
+        header=("model", "setting", "steps", "seeds", *_HEADINGS),
+        rows=tuple(lines),
+        text_columns=2,
+    )
+
+
+def likelihood_seeds_table(measured: Sequence[Measured]) -> Table:
+    """Return NLL and the price of parallel drawing over the seeds of every model with some.
+
+    The price is taken training by training, so that it varies less than the NLL.
+    """
+    nll: dict[str, dict[int, dict[int, float]]] = {}
+    blocks: dict[tuple[str, int], str] = {}
+    for one in measured:
+        model, seed = model_and_seed(one.model)
+        steps = one.schedule.steps
+        nll.setdefault(model, {}).setdefault(steps, {})[seed] = float(one.nll_N.mean())
+        blocks[model, steps] = " ".join(map(str, one.schedule.blocks_per_scale))
+    lines = []
+    for model, by_steps in nll.items():
+        serial = by_steps[max(by_steps)]
+        for steps, by_seed in sorted(by_steps.items()):
+            if len(by_seed) < 2:
+                continue
+            prices = [by_seed[seed] - serial[seed] for seed in by_seed if seed in serial]
+            price = NOTHING if steps == max(by_steps) else _spread(prices)
+            counts = (str(steps), str(len(by_seed)))
+            lines.append(
+                (model, blocks[model, steps], *counts, _spread(list(by_seed.values())), price)
+            )
+    return Table(
+        name="likelihood_seeds",
+        caption="Likelihood over the seeds of training: NLL of held-out images and the price of "
+        "parallel drawing, NLL above that of one token per block, in nats per image; mean ± "
+        "standard deviation.",
+        header=("model", "blocks per scale", "steps", "seeds", "NLL", "price"),
+        rows=tuple(lines),
+        text_columns=2,
+    )
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Return mean ± standard deviation with the digits that the deviation leaves."""
+    if not values:
+        return NOTHING
+    found: NDArray[np.float64] = np.array(values)
+    if len(found) < 2:
+        return f"{found[0]:.4g}"
+    deviation = float(found.std(ddof=1))
+    digits = max(0, 1 - int(np.floor(np.log10(deviation)))) if deviation > 0 else 2
+    return f"{found.mean():.{digits}f} ± {deviation:.{digits}f}"
