@@ -96,7 +96,7 @@ class Evidence:
                 self.results("sample", f"{model}/{point.name}"),
             )
             for model in self.preset.models
-            for point in self.preset.points(model)
+            for point in self.preset.sampling_configs(model)
         ]
 
     def system_rows(self) -> list[SystemRow]:

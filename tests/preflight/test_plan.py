@@ -14,7 +14,7 @@ from pcb.preflight.cost import checkpoint_bytes, cost_of, train_images
 from pcb.preflight.duration import CAPTURE, HOST_STEP, START, shared_training, time_of
 from pcb.preflight.plan import Line, forecast, missing_files, shared
 from pcb.preflight.rates import RATES, Device, Range, load_device
-from tests.units import ROOT, make_all, pipeline_of
+from tests.tasks import ROOT, make_all, pipeline_of
 
 H100 = Device(name="H100", stored={}, utilization=0.5)
 MEASURED = {

@@ -18,7 +18,7 @@ from pcb.pipeline.job import entry_of
 from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline
 from pcb.report import build
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 CLASSES = ("disc", "ring", "square")
 PER_CLASS = 12
