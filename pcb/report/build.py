@@ -239,8 +239,8 @@ def _comparable_note(evidence: Evidence) -> str:
         return (
             f"The paper's experiments were not run here. This preset samples images like those "
             f"of a folder of one's own, at {side}×{side}, and scores them with the features of a "
-            "small classifier trained on that folder: no number of it can be compared with a published "
-            "one. Its rows stand last and only show what was measured."
+            "small classifier trained on that folder: no number of it can be compared with a "
+            "published one. Its rows stand last and only show what was measured."
         )
     if isinstance(evidence.preset.data, ImageNet):
         images = evidence.preset.sampling.images
