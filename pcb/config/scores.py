@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from pcb.config.base import Count, NonNegativeFloat, Positive, PositiveFloat, Settings, Share
+from pcb.config.base import Count, Fraction, NonNegativeFloat, Positive, PositiveFloat, Settings
 
 
 class Classifier(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -15,7 +15,7 @@ class Classifier(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True
     learning_rate: PositiveFloat = 1e-2
     features: Positive = 128
     """Channels of the last convolution; their means serve FID, KID, precision and recall."""
-    min_accuracy: Share = 0.97
+    min_accuracy: Fraction = 0.97
     """On held-out renderings; below it the stage fails, since its metrics would mean little."""
     seed: Count = 0
 
@@ -58,7 +58,7 @@ class Metrics(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Likelihood(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of held-out images, under every unguided schedule of the sweep, and drawn one by one."""
+    """Of held-out images, under every unguided schedule of the sweep, and sampled one by one."""
 
     images: Positive | None = None
     """Held-out images, the same number of every class as far as there are any; None takes all."""

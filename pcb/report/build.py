@@ -237,10 +237,10 @@ def _comparable_note(evidence: Evidence) -> str:
     side = evidence.preset.data.image_size
     if isinstance(evidence.preset.data, ImageFolder):
         return (
-            f"The paper's experiments were not run here. This preset draws images like those of a "
-            f"folder of one's own, at {side}×{side}, and scores them with the features of a small "
-            "classifier trained on that folder: no number of it can be compared with a published "
-            "one. Its rows stand last and only show what was measured."
+            f"The paper's experiments were not run here. This preset samples images like those "
+            f"of a folder of one's own, at {side}×{side}, and scores them with the features of a "
+            "small classifier trained on that folder: no number of it can be compared with a "
+            "published one. Its rows stand last and only show what was measured."
         )
     if isinstance(evidence.preset.data, ImageNet):
         images = evidence.preset.sampling.images
@@ -251,7 +251,7 @@ def _comparable_note(evidence: Evidence) -> str:
         )
     shown = "crops of photographs" if isinstance(evidence.preset.data, Photographs) else "digits"
     return (
-        f"The paper's experiments were not run here. This preset draws {side}×{side} {shown} and "
+        f"The paper's experiments were not run here. This preset samples {side}×{side} {shown} and "
         f"scores them with the features of a small classifier trained on {shown}: its FID, IS, "
         "precision and recall are on another scale, and no number of it can be compared with a "
         "published one. Its rows stand last and only show what was measured. What can be compared "

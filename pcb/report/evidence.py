@@ -98,7 +98,7 @@ class Evidence:
                 self.results("sample", f"{model}/{point.name}"),
             )
             for model in self.preset.models
-            for point in self.preset.points(model)
+            for point in self.preset.sampling_configs(model)
         ]
         measured = {(row.model, row.schedule): row.nats for row in self.schedules()}
         return [
@@ -118,10 +118,10 @@ class Evidence:
         rows = []
         for model in self.preset.models:
             serial: NDArray[np.float64] | None = None
-            for k, point in enumerate(self.preset.likelihood_points(model)):
-                nats = self._nats(f"{model}/{point.name}")
+            for k, config in enumerate(self.preset.likelihood_configs(model)):
+                nats = self._nats(f"{model}/{config.name}")
                 serial = nats if k == 0 else serial
-                row = make_row(self.preset, model, point)
+                row = make_row(self.preset, model, config)
                 if nats is not None and serial is not None:
                     found = Nats(nats_NS=nats, serial_NS=serial, sizes=row.schedule.sizes)
                     row = replace(row, nats=found)

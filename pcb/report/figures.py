@@ -75,7 +75,7 @@ def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
             name="time",
             section="steps",
             title="FID against sampling time",
-            caption="Time as measured while the images were drawn, decoding not included; "
+            caption="Time as measured while the images were sampled, decoding not included; "
             "guided rows evaluate the model twice a step.",
             figure=time_figure(rows),
         )

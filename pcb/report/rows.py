@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pcb.config import Model, Preset, SweepPoint
+from pcb.config import Model, Preset, SamplingConfig
 from pcb.config.loader import plain
 from pcb.order.schedule import Schedule
 from pcb.report import nats as likelihood
@@ -74,7 +74,7 @@ class Row:
 
     @property
     def guided(self) -> bool:
-        """Whether the images were drawn with guidance."""
+        """Whether the images were sampled with guidance."""
         return self.cfg > 0
 
     @property
@@ -101,7 +101,7 @@ class Row:
 def make_row(
     preset: Preset,
     model: str,
-    point: SweepPoint,
+    point: SamplingConfig,
     scores: Mapping[str, Any] | None = None,
     sampling: Mapping[str, Any] | None = None,
 ) -> Row:

@@ -113,7 +113,7 @@ def test_published_numbers_never_fill_measured_cells(here: Path, mini: Pipeline)
 
 
 def test_a_comparable_row_stands_beside_its_published_one(mini: Pipeline) -> None:
-    point = mini.preset.points("ratio2")[-1]
+    point = mini.preset.sampling_configs("ratio2")[-1]
     small = make_row(mini.preset, "ratio2", point, {"fid": 2.9}, {"seconds_per_image": 0.1})
     row = replace(small, width=1024, layers=20)
     table = published_table(

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pcb.config import Claims, SweepPoint
+from pcb.config import Claims, SamplingConfig
 from pcb.pipeline.tasks import Pipeline
 from pcb.report.claims import decide
 from pcb.report.headline import beats_peers
@@ -26,7 +26,7 @@ def make_rows(pipeline: Pipeline, changed: Mapping[tuple[str, int], float | None
     for model, first in (("ratio2", 4), ("ratio3", 3), ("ratio4", 3)):
         for steps in (first, 9, 13, 17, 29):
             fid = changed.get((model, steps), CURVE[steps])
-            point = SweepPoint(total_steps=steps)
+            point = SamplingConfig(total_steps=steps)
             scores = None if fid is None else {"fid": fid, "fid_std": fid / 50}
             rows.append(make_row(pipeline.preset, model, point, scores, None))
     return rows
@@ -96,7 +96,7 @@ def test_mixing_compares_equal_models(mini: Pipeline, fid: float | None, verdict
 
 def test_guided_rows_decide_nothing(mini: Pipeline) -> None:
     rows = make_rows(mini, {})
-    point = SweepPoint(total_steps=17, cfg=1.5)
+    point = SamplingConfig(total_steps=17, cfg=1.5)
     guided = make_row(mini.preset, "ratio2", point, {"fid": 1.0}, None)
     assert claims_json(decide([guided, *rows], LIMITS)) == claims_json(decide(rows, LIMITS))
 
@@ -132,7 +132,7 @@ def headline_rows(mini: Pipeline, fids: Mapping[tuple[float, float], float]) -> 
     """Return rows as ImageNet's headline settings would give them; (ratio, cfg) -> FID."""
     rows = []
     for (ratio, cfg), fid in fids.items():
-        point = SweepPoint(total_steps=17, cfg=cfg)
+        point = SamplingConfig(total_steps=17, cfg=cfg)
         scores = {"fid": fid, "is": {1.4: 302.0, 1.5: 318.0, 1.7: 311.0}[cfg]}
         timed = {"seconds_per_image": 0.1, "images": 50000}
         row = make_row(mini.preset, f"ratio{ratio:g}", point, scores, timed)

@@ -9,7 +9,7 @@ from pcb.config import Preset
 from pcb.config.loader import load_params, parse_preset
 from pcb.report.commands import generate_commands
 from pcb.report.rows import make_row
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 
 def preset_with(**own: object) -> Preset:

@@ -21,7 +21,7 @@ from pcb.report import build
 from pcb.report.evidence import Evidence
 from pcb.report.pictures import decode_images
 from pcb.tokenizer.load import load_tokenizer
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 CLASSES = ("disc", "ring", "square")
 PER_CLASS = 12

@@ -13,7 +13,7 @@ import pytest
 from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline, Task
 from pcb.runtime.atomic import write_atomic
-from tests.units import make_all, pipeline_of, write_key
+from tests.tasks import make_all, pipeline_of, write_key
 from tests.workflow.snakemake import copy_project, failure, planned, snakemake
 
 pytestmark = pytest.mark.workflow
