@@ -9,7 +9,7 @@ from pcb.config.seeds import seed_name
 from pcb.order.schedule import schedule_from_blocks, serial_schedule
 from pcb.report.order_study import Measured
 from pcb.report.rows import make_row
-from pcb.report.seeds import likelihood_seeds_table, over_seeds, seeds_table
+from pcb.report.seeds import likelihood_seeds_table, over_seeds, representatives, seeds_table
 from tests.report.results import mini_pipeline
 
 FIDS = {"ratio2": (4.0, 5.0, 9.0), "ratio3": (7.0,)}
@@ -74,3 +74,9 @@ def test_prices_are_taken_training_by_training():
         ("a", "1 1", "2", "2", "154 ± 71", "2.50 ± 0.71"),
         ("a", "1 4", "5", "2", "151 ± 71", "–"),
     )
+
+
+def test_a_line_a_ratio_is_that_of_the_first_seed_and_the_papers_order(rows):
+    raster = replace(rows[0], model="raster", order="raster")
+    assert representatives([raster, *rows]) == [rows[0], rows[3]]
+    assert representatives([raster]) == [raster]
