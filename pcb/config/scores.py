@@ -73,6 +73,20 @@ class Claims(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """C1: beyond `compare_steps`, FID changes by at most this share of its value there."""
     ratio_spread: NonNegativeFloat = 0.20
     """C2: at equal steps the ratios' FIDs lie within this share: largest / smallest - 1."""
+    few_steps_price: NonNegativeFloat = 0.02
+    """C1: one block per scale loses at least this share of the likelihood (of the NLL at one token
+    per block). Twice what another seed of training changes a price by (`flat_price`): less cannot
+    be told from chance."""
+    flat_price: NonNegativeFloat = 0.01
+    """C1: more than `compare_steps` gain at most this share of it. Another seed of training changes
+    a price by about one per cent of the NLL: a gain below that is none."""
+    ratio_price_spread: NonNegativeFloat = 0.03
+    """C2: at equal steps the ratios' prices lie within this share of it. Of three models whose
+    prices vary by one per cent with the seed, the largest and the smallest come this far apart by
+    chance about once in twelve; more is a difference of ratios."""
+    mixing_nll_gain: NonNegativeFloat = 0.03
+    """C3: mixing lowers the NLL by at most this share. Two trainings of the same model differ by up
+    to three per cent; only more is a clear gain."""
     compare_steps: Positive = 17
     ratios: tuple[Annotated[float, Meta(gt=1)], ...] = (2.0, 3.0, 4.0)
     """Ratios that C2 compares; it stays open unless all of them were run."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pcb.config import Files
+from pcb.config.files import external_files
 from pcb.config.loader import load_params, parse_preset
 from pcb.config.paths import PINS
 from pcb.errors import UserError
@@ -151,6 +152,26 @@ def test_paths_may_begin_at_home(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     path.write_bytes(b"mine")
     assert external_file(Files(own={"llamagen": "~/mine.pt"}), "llamagen") == path
     assert files.published_path(Files(folder="~/x"), CATALOG["inception"]).is_relative_to(folder)
+
+
+def test_preset_of_systems_needs_their_files_and_tokenizers() -> None:
+    names = needed_files(parse_preset(load_params(ROOT / "params.yaml"), "table1"))
+    of_systems = {
+        "LlamaGen-L", "RandAR-L", "NAR-L", "ARPG-L", "LPD-L", "VAR-d16", "VAR-d16-tokenizer",
+    }  # fmt: skip
+    assert set(names) >= {*of_systems, "llamagen", "inception", "adm-reference"}
+    assert needed_files(parse_preset(load_params(ROOT / "params.yaml"), "table1-smoke")) == ()
+    assert CATALOG["VAR-d16"].bytes == 1_243_116_346
+    assert set(CATALOG) == set(external_files())
+
+
+def test_what_was_not_released_is_said_with_the_way_out(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"PAR-L-4x: no weights of this size.*random weights run"):
+        external_file(Files(), "PAR-L-4x")
+    with pytest.raises(UserError, match="collections/.* leads to a file that is not named: get it"):
+        external_file(Files(), "NAR-L")
+    Path("nar.pt").write_bytes(b"mine")
+    assert external_file(Files(own={"NAR-L": "nar.pt"}), "NAR-L") == Path("nar.pt")
 
 
 @pytest.mark.parametrize(

@@ -64,10 +64,10 @@ def test_dry_run_before_anything_has_run_is_the_full_plan(project: Path, preset:
 
 def test_miniature_has_the_sweep_that_was_asked_for() -> None:
     counts = Counter(task.stage for task in pipeline_of("mini"))
-    assert counts["train"] == 3
-    assert counts["sample"] == counts["metrics"] == 21
-    # Six unguided schedules of each model, and one token per block.
-    assert counts["likelihood"] == 21
+    assert counts["train"] == 4
+    assert counts["sample"] == counts["metrics"] == 16
+    # Six unguided schedules of each ratio, one without mixing, and one token per block of each.
+    assert counts["likelihood"] == 3 * 7 + 2
 
 
 def test_phases_are_targets(project: Path, smoke: Pipeline) -> None:
