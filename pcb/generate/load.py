@@ -12,9 +12,9 @@ from pcb.generate.finished import Place, load_finished
 from pcb.generate.model import ImageModel
 from pcb.generate.names import class_names
 from pcb.generate.pyramid import PyramidModel
-from pcb.generate.recorded import load_recorded
+from pcb.generate.recorded import load_finished_system, load_recorded
 from pcb.generate.results import finished_folder
-from pcb.pipeline.manifest import COMPLETE
+from pcb.pipeline.manifest import COMPLETE, read_manifest
 from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.device import pick_device
 from pcb.systems.parity.recording import CONFIG as DESCRIPTION
@@ -56,7 +56,7 @@ def load(
         params = load_params(folder / PARAMS)
         name = preset or active_preset(params)
         pipeline = Pipeline(name, parse_preset(params, name, str(folder / PARAMS)))
-        return load_finished(finished_folder(pipeline, folder, model), decoding, place)
+        return load_folder(finished_folder(pipeline, folder, model), decoding, place)
     if preset is not None or model is not None:
         raise UserError(f"{folder}: no {PARAMS} in it, so that it has no presets and models")
     return load_folder(folder, decoding, place)
@@ -64,7 +64,12 @@ def load(
 
 def load_folder(folder: Path, tokenizer: Path | Tokenizer | None, place: Place) -> ImageModel:
     """Load the folder of one model, of whichever kind it is. Raises UserError as `load`."""
-    if (folder / COMPLETE).is_file():
+    manifest = read_manifest(folder / COMPLETE)
+    if manifest is not None and manifest.stage == "train" and "system" in manifest.settings:
+        if tokenizer is not None:
+            raise UserError(f"{folder}: holds its tokenizer itself; give no other")
+        return load_finished_system(folder, manifest, place)
+    if manifest is not None:
         return load_finished(folder, tokenizer, place)
     if (folder / DESCRIPTION).is_file():
         return load_recorded(folder, tokenizer, place)

@@ -5,18 +5,21 @@ from typing import Any
 
 from torch import nn
 
-from pcb.config import Autoencoder, Files
+from pcb.config import Autoencoder, Files, SystemRun
+from pcb.config.convert import convert
 from pcb.errors import UserError
 from pcb.external.files import external_file
 from pcb.external.llamagen import load_llamagen
 from pcb.generate.finished import Place, load_finished_tokenizer
 from pcb.generate.names import class_names
 from pcb.generate.system import SystemModel
+from pcb.pipeline.manifest import COMPLETE, Manifest
 from pcb.published.system import System
 from pcb.sample.filter import Filter
 from pcb.systems.kinds import KINDS
 from pcb.systems.parity.recording import CONFIG, WEIGHTS, read_recording
 from pcb.systems.parity.var import TOKENIZER_WEIGHTS
+from pcb.systems.running import MODEL, own_tokenizer
 from pcb.systems.var_quantizer import VARTokenizerConfig
 from pcb.systems.var_tokenizer import VARTokenizer, load_var_tokenizer
 from pcb.systems.weights import read_config
@@ -103,6 +106,42 @@ def load_cataloged(
         steps=system.schedule_steps,
         filter=Filter(temperature=system.temperature, top_k=system.top_k, top_p=system.top_p),
     )
+
+
+def load_finished_system(folder: Path, manifest: Manifest, place: Place) -> SystemModel:
+    """Load a system that is a preset's model, from `results/artifacts/PRESET/train/MODEL`.
+
+    Its tokenizer stands beside its weights. Guidance and filter are the published ones; steps too,
+    which a preset may have made other ones: then they are to be given.
+    """
+    run = _run_of(manifest.settings, f"{folder / COMPLETE}: settings")
+    system, kind = run.described, KINDS[run.described.kind]
+    model: nn.Module = kind.load(system.description, run.system, folder / MODEL)
+    tokenizer = own_tokenizer(run, folder)
+    assert isinstance(tokenizer, Tokenizer | VARTokenizer)
+    classes = number_of_classes(model)
+    return SystemModel(
+        kind,
+        model,
+        tokenizer,
+        name=manifest.variant,
+        num_classes=classes,
+        class_names=class_names(None, classes),
+        device=place.device,
+        precision=place.precision,
+        batch=place.batch,
+        guidance=system.guidance,
+        steps=system.schedule_steps,
+        filter=Filter(temperature=system.temperature, top_k=system.top_k, top_p=system.top_p),
+    )
+
+
+def _run_of(settings: Any, place: str) -> SystemRun:
+    """Return a run of the system that a manifest's settings describe."""
+    random = settings.get("weights") == "random"
+    other = {"size": settings["description"], "tokenizer": settings.get("tokenizer")}
+    tree = {"system": settings["system"], "weights": settings["weights"]}
+    return convert(tree | (other if random else {}), SystemRun, place)
 
 
 def load_system_tokenizer(folder: Path, tokenizer: Path | Tokenizer | None) -> Tokenizer:

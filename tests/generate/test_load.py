@@ -15,10 +15,10 @@ from pcb.errors import UserError
 from pcb.generate.options import Options
 from pcb.pipeline.manifest import COMPLETE
 from pcb.pipeline.tasks import Pipeline
+from pcb.published.guidance import OFF
 from pcb.sample.filter import EVERYTHING
 from pcb.sample.sampler import Sampler
 from pcb.sample.uniforms import uniforms
-from pcb.systems.guidance import OFF
 from pcb.systems.kinds import KINDS
 from pcb.systems.parity.recording import read_recording
 from pcb.tokenizer.load import TOKENIZER_FILE

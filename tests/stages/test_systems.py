@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+import pcb
 from pcb.config.loader import load_params, parse_preset
+from pcb.generate.options import Options
 from pcb.pipeline.job import ShardGroup, entry_of
 from pcb.pipeline.manifest import COMPLETE
 from pcb.pipeline.run import run_shards, run_task
@@ -117,3 +119,17 @@ def test_classes_that_are_drawn_belong_to_the_image() -> None:
     assert len(counts) == 10 and 400 < counts.min() < counts.max() < 600
     assert (classes_of("drawn", 10, 4)(images) != found).mean() > 0.8
     np.testing.assert_array_equal(classes_of("balanced", 10, 3)(images), images % 10)
+
+
+@pytest.mark.parametrize("model", ["llamagen-l", "randar-l", "lpd-l", "var-d16"])
+def test_the_library_makes_the_images_of_the_sample_set(
+    made: Path, pipeline: Pipeline, model: str
+) -> None:
+    """Codes to the bit, with the published guidance, from the folder and from the project."""
+    expected = codes(made, pipeline, model)[[3, 13]]
+    folder = made / pipeline.task("train", model).artifact
+    system = pcb.load(folder, device="cpu")
+    steps = None if model in ("llamagen-l", "var-d16") else 12
+    found = system.codes([3, 3], Options(steps=steps))
+    assert np.array_equal(found, expected)
+    assert system.decode(found).shape[-1] == 3
