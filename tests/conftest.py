@@ -12,7 +12,7 @@ from pcb.config import Autoencoder
 from pcb.pipeline.tasks import Pipeline
 from tests.inception import random_images, write_adm_reference, write_inception
 from tests.llamagen import write_llamagen
-from tests.units import pipeline_of
+from tests.tasks import pipeline_of
 from tests.workflow.snakemake import copy_project, snakemake
 
 

@@ -14,7 +14,7 @@ from scipy.io import savemat
 
 from pcb.config import Preset
 from pcb.config.loader import load_params, parse_preset
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 SIZES = ((500, 375), (333, 500), (281, 281), (240, 320), (600, 570), (64, 48))
 """Widths and heights in turn; 281 is the side that ImageNet's images are brought to."""

@@ -8,7 +8,7 @@ import pytest
 
 from pcb.cli.main import build_parser
 from pcb.published.page import page_lines
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)[^)]*\)")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 # Lowest first. A package imports what stands on earlier lines, and itself.
 ORDER = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 TOUR = ROOT / "docs" / "library.md"
 WORKFLOW = ("snakemake", "dvc", "submitit")

@@ -50,7 +50,7 @@ def add_verbs(verbs: Verbs) -> None:
         metavar="NAME",
         help=f"{ORDER_NAMES[0]} (default), {', '.join(ORDER_NAMES[1:])}, or `{ALL}` of them",
     )
-    order.add_argument("--png", type=Path, metavar="FILE", help="also draw it into this file")
+    order.add_argument("--png", type=Path, metavar="FILE", help="also plot it into this file")
     schedule = add_verb(
         verbs,
         "schedule",

@@ -14,7 +14,7 @@ from pcb.config.model import LearningRateStep, Model, ModelRun, Training
 from pcb.config.preset import Compute, Preset
 from pcb.config.scores import Claims, Classifier, Likelihood, Metrics
 from pcb.config.speed import Speed
-from pcb.config.sweep import Sampling, Sweep, SweepPoint
+from pcb.config.sweep import Sampling, SamplingConfig, Sweep
 from pcb.config.system import SystemRun, SystemSetting, Ways
 from pcb.config.tokenizer import (
     Autoencoder,
@@ -48,7 +48,7 @@ __all__ = [
     "Settings",
     "Speed",
     "Sweep",
-    "SweepPoint",
+    "SamplingConfig",
     "SystemRun",
     "SystemSetting",
     "Tokenizer",

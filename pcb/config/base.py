@@ -9,7 +9,7 @@ Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
 NonNegativeFloat = Annotated[float, Meta(ge=0)]
-Share = Annotated[float, Meta(ge=0, le=1)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
 NAME = r"[a-z0-9][a-z0-9_.-]*"
 """Names of presets and models, which folders and files are called by."""
 NAME_LENGTH = 100

@@ -35,9 +35,9 @@ def check_consistency(preset: Preset, place: str) -> None:
                     f"{place}.sweep[{index}].models: no model {model!r}; "
                     f"there are {', '.join(preset.models)}"
                 )
-            for point in sweep.points():
+            for config in sweep.configs():
                 try:
-                    point.schedule(preset.sizes(model))
+                    config.schedule(preset.sizes(model))
                 except ValueError as error:
                     raise UserError(f"{place}.sweep[{index}], model {model}: {error}") from None
 
@@ -56,11 +56,11 @@ def untrained_blocks(preset: Preset) -> list[str]:
     """Say of each schedule with blocks of sizes that training never draws which ones would do."""
     found = {}
     for model in preset.models:
-        for point in (*preset.points(model), *preset.likelihood_points(model)):
-            warning = untrained_warning(point.schedule(preset.sizes(model)))
+        for config in (*preset.sampling_configs(model), *preset.likelihood_configs(model)):
+            warning = untrained_warning(config.schedule(preset.sizes(model)))
             if warning is not None:
                 named, _ = model_and_seed(model)
-                cut = msgspec.structs.replace(point, cfg=0.0)
+                cut = msgspec.structs.replace(config, cfg=0.0)
                 found[named, cut] = f"{named}/{cut.name}: {warning}"
     return list(found.values())
 

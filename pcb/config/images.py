@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from pcb.config.base import Count, Positive, Settings, Share
+from pcb.config.base import Count, Fraction, Positive, Settings
 
 TEN_CROPS = 10
 """ImageNet's crops of a training image."""
@@ -38,7 +38,7 @@ class Digits(
     hues: Positive = 6
     """Hues, evenly spaced, of the dark and of the light color; each image has one of both."""
     held_out: Annotated[float, Meta(gt=0, lt=1)] = 0.25
-    """Share of the digit images, of each class, that no model sees."""
+    """Fraction of the digit images, of each class, that no model sees."""
     renderings: Positive = 16
     """Colored placements of each training digit; they play the part of ImageNet's ten crops."""
     reference_images: Positive = 2000
@@ -116,8 +116,8 @@ class ImageNet(
     """Validation images that must be found where `files.imagenet_validation` names a folder."""
     crop_factor: Annotated[float, Meta(ge=1)] = 1.1
     """The shorter side is brought to int(crop_factor * image_size) before ten crops are cut."""
-    refused_share: Share = 0.0001
-    """Share of the images that may be unreadable; they are listed and left out."""
+    refused_fraction: Fraction = 0.0001
+    """Fraction of the images that may be unreadable; they are listed and left out."""
 
     @property
     def side(self) -> int:
@@ -147,7 +147,7 @@ class ImageFolder(
     """Whether the five crops of an image - four corners, center - are also taken mirrored."""
     held_out: Annotated[float, Meta(gt=0, lt=1)] = 0.1
     """Fraction of each class's images that no model sees; a folder `val` replaces it."""
-    refused_share: Share = 0.01
+    refused_fraction: Fraction = 0.01
     """Fraction of the images that may be unreadable; they are listed and left out."""
 
     @property

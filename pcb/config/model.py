@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from pcb.config.base import Count, NonNegativeFloat, Positive, PositiveFloat, Settings, Share
+from pcb.config.base import Count, Fraction, NonNegativeFloat, Positive, PositiveFloat, Settings
 from pcb.order.names import CHECKERBOARD
 from pcb.order.schedule import scale_sizes
 
@@ -66,14 +66,14 @@ class Training(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     learning_rate: PositiveFloat = 1e-4
     warmup_epochs: NonNegativeFloat = 1.0
     steps: tuple[LearningRateStep, ...] = ()
-    betas: tuple[Share, Share] = (0.9, 0.95)
+    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
     weight_decay: NonNegativeFloat = 0.01
     head_mlp_decay: NonNegativeFloat = 1e-3
-    """Share of what a head MLP adds to the head's weight that its gradient grows by: half of it
+    """Fraction of what a head MLP adds to the head's weight that its gradient grows by: half of it
     times the squared norm is an L2 term of the loss, which the reported loss leaves out."""
-    label_dropout: Share = 0.1
+    label_dropout: Fraction = 0.1
     """Probability that an image's label becomes the null class."""
-    random_replace: Share = 0.1
+    random_replace: Fraction = 0.1
     """Probability that a token of the previous scale is replaced before it is upsampled."""
     schedules: Positive = 8
     """Schedules that are drawn for a batch, each for an equal share of its images.
@@ -81,7 +81,7 @@ class Training(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     The released code draws one a process; how many there were is not published, eight are assumed.
     No result depends on how many ranks train.
     """
-    join_remainder: Share = 0.5
+    join_remainder: Fraction = 0.5
     """Probability that a scale's last, smaller block joins the block before it."""
     ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     """Decay of the moving average of the weights; 0 turns it off. If on, it is what samples."""

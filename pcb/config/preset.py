@@ -9,7 +9,7 @@ from pcb.config.model import ModelRun
 from pcb.config.scores import Claims, Classifier, Likelihood, Metrics
 from pcb.config.seeds import model_and_seed
 from pcb.config.speed import Speed
-from pcb.config.sweep import SERIAL, Sampling, Sweep, SweepPoint
+from pcb.config.sweep import SERIAL, Sampling, SamplingConfig, Sweep
 from pcb.config.system import SystemRun
 from pcb.config.tokenizer import Tokenizer, Tokens
 from pcb.order.schedule import Schedule
@@ -83,36 +83,36 @@ class Preset(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Sides of every scale that some model needs: what the token cache holds."""
         return tuple(sorted({size for model in self.models for size in self.sizes(model)}))
 
-    def points(self, model: str) -> tuple[SweepPoint, ...]:
-        """Return every way in which a model draws images once, in the order of params.yaml."""
-        return self._points(model, drawn=True)
+    def sampling_configs(self, model: str) -> tuple[SamplingConfig, ...]:
+        """Return every sampling config of a model once, in the order of params.yaml."""
+        return self._configs(model, sampled=True)
 
-    def likelihood_points(self, model: str) -> tuple[SweepPoint, ...]:
-        """Return a point for every schedule under which a model's likelihood is measured.
+    def likelihood_configs(self, model: str) -> tuple[SamplingConfig, ...]:
+        """Return a config for every schedule under which a model's likelihood is measured.
 
         Guidance has none. One token per block comes first, what all others are compared with.
         """
-        unguided = [point for point in self._points(model) if not point.cfg]
+        unguided = [config for config in self._configs(model) if not config.cfg]
         if self.likelihood is None or not unguided:
             return ()
         sizes = self.sizes(model)
-        found: dict[Schedule, SweepPoint] = {}
-        for point in (SweepPoint(blocks=SERIAL), *unguided):
-            found.setdefault(point.schedule(sizes), point)
+        found: dict[Schedule, SamplingConfig] = {}
+        for config in (SamplingConfig(blocks=SERIAL), *unguided):
+            found.setdefault(config.schedule(sizes), config)
         return tuple(found.values())
 
     @property
     def likelihood_sizes(self) -> tuple[int, ...]:
         """Sides of every scale at which held-out images have codes."""
-        models = [model for model in self.models if self.likelihood_points(model)]
+        models = [model for model in self.models if self.likelihood_configs(model)]
         return tuple(sorted({size for model in models for size in self.sizes(model)}))
 
-    def _points(self, model: str, *, drawn: bool = False) -> tuple[SweepPoint, ...]:
-        """Return a model's points, or only those of which images are drawn.
+    def _configs(self, model: str, *, sampled: bool = False) -> tuple[SamplingConfig, ...]:
+        """Return a model's configs, or only those of which images are sampled.
 
         A sweep of a model is one of all its seeds.
         """
         names = {model, model_and_seed(model)[0]}
         own = (sweep for sweep in self.sweep if names & {*sweep.models})
-        chosen = (sweep for sweep in own if sweep.samples or not drawn)
-        return tuple(dict.fromkeys(point for sweep in chosen for point in sweep.points()))
+        chosen = (sweep for sweep in own if sweep.samples or not sampled)
+        return tuple(dict.fromkeys(config for sweep in chosen for config in sweep.configs()))

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from pcb.config.base import Count, NonNegativeFloat, Positive, PositiveFloat, Settings, Share
+from pcb.config.base import Count, Fraction, NonNegativeFloat, Positive, PositiveFloat, Settings
 
 
 class Classifier(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -15,7 +15,7 @@ class Classifier(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True
     learning_rate: PositiveFloat = 1e-2
     features: Positive = 128
     """Channels of the last convolution; their means serve FID, KID, precision and recall."""
-    min_accuracy: Share = 0.97
+    min_accuracy: Fraction = 0.97
     """On held-out renderings; below it the stage fails, since its metrics would mean little."""
     seed: Count = 0
 
@@ -58,7 +58,7 @@ class Metrics(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Likelihood(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of held-out images, under every unguided schedule of the sweep, and drawn one by one."""
+    """Of held-out images, under every unguided schedule of the sweep, and sampled one by one."""
 
     images: Positive | None = None
     """Held-out images, the same number of every class as far as there are any; None takes all."""
@@ -73,6 +73,20 @@ class Claims(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """C1: beyond `compare_steps`, FID changes by at most this share of its value there."""
     ratio_spread: NonNegativeFloat = 0.20
     """C2: at equal steps the ratios' FIDs lie within this share: largest / smallest - 1."""
+    few_steps_price: NonNegativeFloat = 0.02
+    """C1: one block per scale loses at least this share of the likelihood (of the NLL at one token
+    per block). Twice what another seed of training changes a price by (`flat_price`): less cannot
+    be told from chance."""
+    flat_price: NonNegativeFloat = 0.01
+    """C1: more than `compare_steps` gain at most this share of it. Another seed of training changes
+    a price by about one per cent of the NLL: a gain below that is none."""
+    ratio_price_spread: NonNegativeFloat = 0.03
+    """C2: at equal steps the ratios' prices lie within this share of it. Of three models whose
+    prices vary by one per cent with the seed, the largest and the smallest come this far apart by
+    chance about once in twelve; more is a difference of ratios."""
+    mixing_nll_gain: NonNegativeFloat = 0.03
+    """C3: mixing lowers the NLL by at most this share. Two trainings of the same model differ by up
+    to three per cent; only more is a clear gain."""
     compare_steps: Positive = 17
     ratios: tuple[Annotated[float, Meta(gt=1)], ...] = (2.0, 3.0, 4.0)
     """Ratios that C2 compares; it stays open unless all of them were run."""

@@ -4,7 +4,7 @@ from pcb.config.base import Settings
 
 
 class Speed(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What drawing computes once instead of at every step, and how it calls a GPU.
+    """What sampling computes once instead of at every step, and how it calls a GPU.
 
     Results are the same up to float rounding, so none of this enters a key. All of it is on; the
     switches are there to measure each (`python -m benchmarks`), and to look for an error.

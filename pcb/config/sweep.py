@@ -1,4 +1,4 @@
-"""Settings of drawing images: what a sweep shares, and its points (method section 6)."""
+"""Settings of sampling images: what a sweep shares, and its sampling configs (method section 6)."""
 
 from typing import Final, Literal
 
@@ -25,8 +25,8 @@ class Sampling(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
 
 
-class SweepPoint(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One way to draw images: blocks and guidance. Expanded from a `Sweep`."""
+class SamplingConfig(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One way to sample images: blocks and guidance. Expanded from a `Sweep`."""
 
     blocks: Blocks | None = None
     total_steps: Positive | None = None
@@ -40,7 +40,7 @@ class SweepPoint(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True
         """Return the schedule for a model with these scales, or raise ValueError."""
         if self.total_steps is not None:
             return schedule_from_total(sizes, self.total_steps)
-        assert self.blocks is not None, "SweepPoint has neither blocks nor total_steps"
+        assert self.blocks is not None, "SamplingConfig has neither blocks nor total_steps"
         if isinstance(self.blocks, str):
             return serial_schedule(sizes)
         return schedule_from_blocks(sizes, self.blocks)
@@ -66,7 +66,7 @@ class Sweep(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cfg: tuple[NonNegativeFloat, ...] = (0.0,)
     cfg_start_step: Count = 5
     samples: bool = True
-    """Whether images are drawn. Else the likelihood of held-out images alone is measured."""
+    """Whether images are sampled. Else the likelihood of held-out images alone is measured."""
 
     def __post_init__(self) -> None:
         if not (self.blocks or self.total_steps):
@@ -74,10 +74,10 @@ class Sweep(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if not self.samples and any(self.cfg):
             raise ValueError("guidance has no likelihood: `samples: false` goes without `cfg`")
 
-    def points(self) -> tuple[SweepPoint, ...]:
+    def configs(self) -> tuple[SamplingConfig, ...]:
         """Return the product of block settings and guidance weights, in the order given."""
-        cuts = [SweepPoint(blocks=k) for k in self.blocks]
-        cuts += [SweepPoint(total_steps=t) for t in self.total_steps]
+        cuts = [SamplingConfig(blocks=k) for k in self.blocks]
+        cuts += [SamplingConfig(total_steps=t) for t in self.total_steps]
         return tuple(
             msgspec.structs.replace(cut, cfg=cfg, cfg_start_step=self.cfg_start_step)
             for cut in cuts

@@ -35,7 +35,7 @@ class SystemSetting(Settings, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def name(self) -> str:
-        """Name of the setting, as a sweep's points have one."""
+        """Name of the setting, as a sampling config has one."""
         return "toy" if self.toy else "published"
 
 

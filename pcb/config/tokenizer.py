@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from pcb.config.base import Count, NonNegativeFloat, Positive, PositiveFloat, Settings, Share
+from pcb.config.base import Count, Fraction, NonNegativeFloat, Positive, PositiveFloat, Settings
 
 
 class Autoencoder(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,10 +39,10 @@ class TokenizerTraining(Settings, frozen=True, kw_only=True, forbid_unknown_fiel
     iterations: Positive
     batch_size: Positive = 32
     learning_rate: PositiveFloat = 1e-3
-    betas: tuple[Share, Share] = (0.9, 0.99)
+    betas: tuple[Fraction, Fraction] = (0.9, 0.99)
     scales: tuple[Positive, ...] = (1, 2, 4, 8, 16)
     """Sides of the token grids that training draws from; the last is the finest."""
-    scale_probability: Share = 0.9
+    scale_probability: Fraction = 0.9
     """Probability that a batch's scale is drawn uniformly from all scales; else the finest."""
     commitment: NonNegativeFloat = 0.25
     """Weight of the pull of latents towards their codes."""
@@ -52,8 +52,8 @@ class TokenizerTraining(Settings, frozen=True, kw_only=True, forbid_unknown_fiel
     """What a code keeps of itself in an iteration; the rest is the latents that chose it."""
     revive_after: Positive = 50
     """Iterations in which a code was not chosen, before it is moved to where it is needed."""
-    revive_until: Share = 0.85
-    """Share of the iterations after which codes are no longer moved, so that all settle."""
+    revive_until: Fraction = 0.85
+    """Fraction of the iterations after which codes are no longer moved, so that all settle."""
     seed: Count = 0
 
 
@@ -72,10 +72,10 @@ class Requantization(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
     """The paper does not say how many."""
     batch_size: Positive = 32
     learning_rate: PositiveFloat = 1e-4
-    betas: tuple[Share, Share] = (0.5, 0.9)
+    betas: tuple[Fraction, Fraction] = (0.5, 0.9)
     scales: tuple[Positive, ...] = (1, 2, 4, 8, 16)
     """Sides of the token grids that training draws from; the last is the finest."""
-    scale_probability: Share = 0.9
+    scale_probability: Fraction = 0.9
     """Probability that a batch's scale is drawn uniformly from all scales; else the finest."""
     start_batches: Positive = 1000
     """Batches whose latents say where the first codes lie, except in the mode `as_published`."""

@@ -64,8 +64,8 @@ def survey(
     """
     with ThreadPoolExecutor(workers) as pool:
         trees = _find(files, settings, pool)
-    share = settings.refused_share
-    counts = enter(trees, folder, refused_share=share, workers=workers, progress=progress)
+    share = settings.refused_fraction
+    counts = enter(trees, folder, refused_fraction=share, workers=workers, progress=progress)
     return {"classes": settings.num_classes, **counts}
 
 
@@ -73,7 +73,7 @@ def enter(
     trees: Trees,
     folder: Path,
     *,
-    refused_share: float,
+    refused_fraction: float,
     workers: int,
     progress: Callable[[str, int], Progress],
 ) -> dict[str, int]:
@@ -100,7 +100,7 @@ def enter(
                     rows = in_order(pool, partial(examine, root), part, _AHEAD * workers)
                     write_rows(chunk, _CHUNK_COLUMNS, _counted(rows, seen))
     refused = [(name, row) for name, parts in chunks.items() for row in _rows(parts) if row[-1]]
-    _report_refused(folder, refused_share, refused, sum(totals.values()), chunks)
+    _report_refused(folder, refused_fraction, refused, sum(totals.values()), chunks)
     for name, parts in chunks.items():
         write_rows(folder / name, COLUMNS, (row[:-1] for row in _rows(parts) if not row[-1]))
     left = {name: totals.get(name, 0) - sum(n == name for n, _ in refused) for name in chunks}
@@ -188,7 +188,7 @@ def _rows(chunks: Iterable[Path]) -> Iterator[Row]:
 
 def _report_refused(
     folder: Path,
-    refused_share: float,
+    refused_fraction: float,
     refused: Sequence[tuple[str, Row]],
     total: int,
     chunks: Mapping[str, Sequence[Path]],
@@ -197,7 +197,7 @@ def _report_refused(
     path = folder / REFUSED
     rows = [(name, row[0], row[3], row[-1]) for name, row in refused]
     write_rows(path, ("index", "path", "bytes", "reason"), rows)
-    if len(refused) <= refused_share * total:
+    if len(refused) <= refused_fraction * total:
         return
     # Whoever repairs the files wants them to be read again.
     for chunk in (chunk for parts in chunks.values() for chunk in parts):
@@ -206,7 +206,7 @@ def _report_refused(
     shown = ", ".join(f"{row[0]} ({row[-1]})" for _, row in refused[:_SHOWN])
     raise UserError(
         f"data: {len(refused)} of {total} images cannot be read, more than "
-        f"data.refused_share = {refused_share:g}: {shown}"
+        f"data.refused_fraction = {refused_fraction:g}: {shown}"
         f"{', ...' if len(refused) > _SHOWN else ''}; all are listed in {path}; replace them, or "
         f"raise the share"
     )

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
@@ -122,19 +121,5 @@ def _class_names(results: Path, preset: str, classes: int) -> tuple[str, ...] | 
         root = results.parent.parent / MANIFESTS.name
         manifest = read_manifest(root / preset / "data" / "all.json")
     kind = None if manifest is None else manifest.settings.get("kind")
-    return class_names(kind, classes) or read_class_names(data) or _folder_names(data, classes)
-
-
-def _folder_names(data: Path, classes: int) -> tuple[str, ...] | None:
-    """Return the folders that the training images come from, if there is one for each class."""
-    if not any(data.glob("*.csv")):
-        return None
-    # Only here: an index needs pandas.
-    from pcb.data.images import TRAIN_INDEX
-    from pcb.data.index import read_index
-
-    index = read_index(data / TRAIN_INDEX)
-    labels, first = np.unique(index.labels, return_index=True)
-    if len(labels) != classes:
-        return None
-    return tuple(str(index.paths[i]).partition("/")[0] for i in first)
+    found = class_names(kind, classes) or read_class_names(data)
+    return found if found is not None and len(found) == classes else None

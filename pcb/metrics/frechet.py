@@ -37,7 +37,7 @@ def overlap_on(one: Statistics, target: Statistics, device: torch.device) -> flo
 
 
 def resampled_deviation(features: Tensor, target: Statistics, times: int) -> float:
-    """Return the standard deviation of FID when images are drawn again, with replacement.
+    """Return the standard deviation of FID when images are resampled, with replacement.
 
     features: (n, F), on the device that computes. The target stays, as it is the same for all that
     is compared. Resampling repeats images and so raises FID itself; its spread is what counts.

@@ -14,7 +14,7 @@ from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metri
 
 SEED = 2020
 LOST = 0.1
-"""Share of the score that an order must cost before it is called sorted."""
+"""Fraction of the score that an order must cost before it is called sorted."""
 ERRORS = 3.0
 """Standard errors by which the loss must exceed zero, since small splits vary by chance."""
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pcb.config import Preset, SweepPoint, SystemSetting
+from pcb.config import Preset, SamplingConfig, SystemSetting
 from pcb.config.loader import plain
 from pcb.config.paths import (
     ARTIFACTS,
@@ -83,7 +83,7 @@ class Task(TaskName):
 
     variant: str = field(init=False)
     model: str | None = None
-    sampling_config: SweepPoint | SystemSetting | None = None
+    sampling_config: SamplingConfig | SystemSetting | None = None
     settings: Any = field(hash=False)
     """What decides the result beside its inputs, as plain data: it enters key and manifest."""
     inputs: tuple["Input", ...] = ()
@@ -166,8 +166,8 @@ class _Graph:
         reference = self._reference(data)
         tokens = self._tokens(data, tokenizer)
         trains = any(run.released is None for run in preset.models.values())
-        draws = any(map(preset.points, preset.models)) or bool(preset.systems)
-        shared = [tokenizer, reference] if draws else [tokenizer]
+        samples = any(map(preset.sampling_configs, preset.models)) or bool(preset.systems)
+        shared = [tokenizer, reference] if samples else [tokenizer]
         if (trains and preset.tokens.source == "cache") or preset.likelihood_sizes:
             shared.append(tokens)
         if trains or any(read.task == data for task in shared for read in task.inputs):
@@ -178,15 +178,15 @@ class _Graph:
             train = self._train(model, data, tokenizer, tokens)
             yield train
             trained.append(train)
-            for config in preset.points(model):
+            for config in preset.sampling_configs(model):
                 sample = self._sample(config, train, tokenizer)
                 yield sample
                 sampled.append(sample)
                 metrics = self._metrics(sample, tokenizer, reference)
                 yield metrics
                 measured.append(metrics)
-            for config in preset.likelihood_points(model):
-                likelihood = self._likelihood(config, train, tokenizer, tokens)
+            for config in preset.likelihood_configs(model):
+                likelihood = self._nll(config, train, tokenizer, tokens)
                 yield likelihood
                 likely.append(likelihood)
         for name in preset.systems:
@@ -244,7 +244,7 @@ class _Graph:
         scales = Input(task=tokens, partitions=tuple(token_part(size) for size in sizes))
         return self._task("train", settings, scales, tokenizer, model=model)
 
-    def _sample(self, config: SweepPoint, train: Task, tokenizer: Task) -> Task:
+    def _sample(self, config: SamplingConfig, train: Task, tokenizer: Task) -> Task:
         settings = {"sampling": plain(self.preset.sampling), "point": plain(config)}
         return self._task(
             "sample", settings, train, tokenizer, model=train.model, sampling_config=config
@@ -255,8 +255,8 @@ class _Graph:
         own: dict[str, Any] = {"model": sample.model, "sampling_config": sample.sampling_config}
         return self._task("metrics", settings, sample, tokenizer, reference, **own)
 
-    def _likelihood(self, config: SweepPoint, train: Task, tokenizer: Task, tokens: Task) -> Task:
-        """Return the task of a model and a schedule, under whatever names configs have it."""
+    def _nll(self, config: SamplingConfig, train: Task, tokenizer: Task, tokens: Task) -> Task:
+        """Return the likelihood of a model and a schedule, under whatever names configs have it."""
         assert train.model is not None
         sizes = self.preset.sizes(train.model)
         held_out = Input(task=tokens, partitions=tuple(held_out_part(size) for size in sizes))
@@ -287,7 +287,7 @@ class _Graph:
         settings: Any,
         *reads: Task | Input,
         model: str | None = None,
-        sampling_config: SweepPoint | SystemSetting | None = None,
+        sampling_config: SamplingConfig | SystemSetting | None = None,
     ) -> Task:
         """Return a task; what it reads is read whole, unless an input says otherwise."""
         return Task(

@@ -14,7 +14,7 @@ from pcb.config import (
     Photographs,
     Preset,
     Requantization,
-    SweepPoint,
+    SamplingConfig,
     SystemRun,
     TokenizerTraining,
 )
@@ -144,7 +144,7 @@ def _sample(task: Task, preset: Preset) -> Cost:
     assert task.model is not None
     if task.model in preset.systems:
         return _sample_system(preset, preset.systems[task.model])
-    assert isinstance(task.sampling_config, SweepPoint)
+    assert isinstance(task.sampling_config, SamplingConfig)
     sizes, config = preset.sizes(task.model), task.sampling_config
     image = flops.sampling(
         preset.models[task.model].model,

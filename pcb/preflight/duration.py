@@ -4,7 +4,7 @@ Starting, compiling, capturing steps, scores that one CPU thread computes, steps
 Ranges stand for what is not known better; each says where it is from. No torch.
 """
 
-from pcb.config import Preset, SweepPoint
+from pcb.config import Preset, SamplingConfig
 from pcb.pipeline.tasks import Task
 from pcb.preflight.cost import cost_of, train_images, training_work
 from pcb.preflight.rates import Device, Range
@@ -46,9 +46,9 @@ def _overhead(task: Task, preset: Preset) -> Range:
         assert task.model is not None
         if task.model in preset.systems:
             return START + CAPTURE * preset.systems[task.model].described.steps
-        assert isinstance(task.sampling_config, SweepPoint)
+        assert isinstance(task.sampling_config, SamplingConfig)
         steps = task.sampling_config.schedule(preset.sizes(task.model)).steps
-        # Where guidance starts, one call more catches up with what was drawn.
+        # Where guidance starts, one call more catches up with what was sampled.
         return START + CAPTURE * (steps + bool(task.sampling_config.cfg))
     if task.stage == "metrics" and preset.metrics.extractor == "inception":
         # FID, sFID, and the FID of resampled images.

@@ -14,9 +14,12 @@ from pcb.config.loader import plain
 from pcb.pipeline.tasks import Task
 from pcb.report.ablations import blocks_table, guidance_table, mixing_table
 from pcb.report.claims import decide
+from pcb.report.drawn import Drawn
 from pcb.report.evidence import Evidence
-from pcb.report.figures import Drawn, draw_figures, draw_orders_study
+from pcb.report.figures import draw_figures, draw_orders_study
 from pcb.report.grids import draw_grids
+from pcb.report.likelihood_figures import draw_likelihood
+from pcb.report.likelihood_tables import likelihood_table, price_table
 from pcb.report.order_study import compare_orders, measured, orders_table, verdict
 from pcb.report.page import FigureView, Page, TaskView, render
 from pcb.report.published import published_table
@@ -41,7 +44,8 @@ from pcb.report.verdict import Claim, claims_json
 from pcb.runtime.atomic import write_atomic
 
 WRITTEN = (
-    *("results", "fid_by_steps", "table1", "guidance", "mixing", "blocks", "models"),
+    *("results", "fid_by_steps", "price_by_steps", "likelihood"),
+    *("table1", "guidance", "mixing", "blocks", "models"),
     *("orders", "seeds", "likelihood_seeds"),
 )
 """Tables that are also files, for use in a paper."""
@@ -55,19 +59,31 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
 
     The same evidence gives the same bytes.
     """
-    rows = evidence.rows()
-    times = read_times()
-    claims = decide(rows, evidence.preset.claims, comparable=evidence.comparable, times=times)
+    rows, schedules, times = evidence.rows(), evidence.schedules(), read_times()
+    claims = decide(
+        rows,
+        evidence.preset.claims,
+        schedules=schedules,
+        comparable=evidence.comparable,
+        times=times,
+    )
     likelihoods, shown = list(measured(evidence)), over_seeds(rows)
     orders = compare_orders(likelihoods)
-    studies = (orders_table(orders), seeds_table(rows), likelihood_seeds_table(likelihoods))
+    studies = (
+        *(price_table(schedules), likelihood_table(schedules)),
+        *(orders_table(orders), seeds_table(rows), likelihood_seeds_table(likelihoods)),
+    )
     tables = {**_tables(evidence, rows, times), **{table.name: table for table in studies}}
     write_atomic(folder / "metrics.csv", metrics_csv(rows))
     write_atomic(folder / "metrics.json", json.dumps(scores_json(rows), indent=1) + "\n")
     write_atomic(folder / "claims.json", json.dumps(claims_json(claims), indent=1) + "\n")
     for name in WRITTEN:
         _write_table(tables[name], folder / "tables")
-    drawings = (*draw_figures(evidence, shown, times), *draw_orders_study(orders))
+    drawings = (
+        *draw_likelihood(schedules),
+        *draw_figures(evidence, shown, times),
+        *draw_orders_study(orders),
+    )
     figures = [_write_figure(drawn, folder / "figures") for drawn in drawings]
     grids = []
     for grid in draw_grids(evidence, shown):
@@ -221,10 +237,10 @@ def _comparable_note(evidence: Evidence) -> str:
     side = evidence.preset.data.image_size
     if isinstance(evidence.preset.data, ImageFolder):
         return (
-            f"The paper's experiments were not run here. This preset draws images like those of a "
-            f"folder of one's own, at {side}×{side}, and scores them with the features of a small "
-            "classifier trained on that folder: no number of it can be compared with a published "
-            "one. Its rows stand last and only show what was measured."
+            f"The paper's experiments were not run here. This preset samples images like those "
+            f"of a folder of one's own, at {side}×{side}, and scores them with the features of a "
+            "small classifier trained on that folder: no number of it can be compared with a "
+            "published one. Its rows stand last and only show what was measured."
         )
     if isinstance(evidence.preset.data, ImageNet):
         images = evidence.preset.sampling.images
@@ -235,7 +251,7 @@ def _comparable_note(evidence: Evidence) -> str:
         )
     shown = "crops of photographs" if isinstance(evidence.preset.data, Photographs) else "digits"
     return (
-        f"The paper's experiments were not run here. This preset draws {side}×{side} {shown} and "
+        f"The paper's experiments were not run here. This preset samples {side}×{side} {shown} and "
         f"scores them with the features of a small classifier trained on {shown}: its FID, IS, "
         "precision and recall are on another scale, and no number of it can be compared with a "
         "published one. Its rows stand last and only show what was measured. What can be compared "

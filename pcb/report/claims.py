@@ -1,44 +1,70 @@
-"""The paper's claims, each decided by stated thresholds from measured rows: C1 to C3 stand here."""
+"""The paper's claims, each decided by stated thresholds from measured rows: C1 to C3 stand here.
+
+Each of these is read by the likelihood of held-out images (`pcb.report.likelihood_claims`) and by
+FID, whose readings stand here.
+"""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from pcb.config import Claims
+from pcb.report.groups import at_steps, by_model, complete_groups, twins
 from pcb.report.headline import beats_peers, headline_holds
+from pcb.report.likelihood_claims import few_steps_cost, mixing_gains_nothing, ratios_pay_alike
 from pcb.report.rows import Row
 from pcb.report.times import NONE, Times
-from pcb.report.verdict import Check, Claim
+from pcb.report.verdict import Check, Claim, Reading, percent
+
+FID = "FID"
 
 
 def decide(
-    rows: Sequence[Row], limits: Claims, *, comparable: bool = False, times: Times = NONE
+    rows: Sequence[Row],
+    limits: Claims,
+    *,
+    schedules: Sequence[Row] = (),
+    comparable: bool = False,
+    times: Times = NONE,
 ) -> tuple[Claim, ...]:
     """Return the claims C1 to C5 with their verdicts.
 
-    `comparable` says that the rows are of the paper's data, so that published numbers can decide;
-    `times` are those of whole systems on one machine.
+    rows: what was sampled. schedules: of what the likelihood was measured. `comparable` says that
+    they are of the paper's data, so that published numbers can decide; `times` are those of whole
+    systems on one machine.
     """
     return (
-        few_steps_hurt(rows, limits),
-        ratios_agree(rows, limits),
-        mixing_is_idle(rows, limits),
+        Claim(
+            name="C1",
+            statement="Few parallel steps hurt: quality rises with total steps, and flattens near "
+            "17.",
+            readings=(few_steps_cost(schedules, limits), few_steps_hurt(rows, limits)),
+        ),
+        Claim(
+            name="C2",
+            statement="At equal total steps, ratios 2, 3 and 4 are equally good.",
+            readings=(ratios_pay_alike(schedules, limits), ratios_agree(rows, limits)),
+        ),
+        Claim(
+            name="C3",
+            statement="RoPE mixing gives no clear gain.",
+            readings=(mixing_gains_nothing(schedules, limits), mixing_is_idle(rows, limits)),
+        ),
         headline_holds(rows, limits, comparable=comparable),
         beats_peers(limits, times),
     )
 
 
-def few_steps_hurt(rows: Sequence[Row], limits: Claims) -> Claim:
+def few_steps_hurt(rows: Sequence[Row], limits: Claims) -> Reading:
     """C1: FID falls as total steps grow, and flattens."""
     steps = limits.compare_steps
     checks: list[Check] = []
-    for model, own in _by_model(rows).items():
-        base = _at_steps(own, steps)
-        coarse = next((row for row in own if row.one_block), None)
-        rise = f"FID with one block per scale above FID at {steps} steps"
-        gain = limits.few_steps_gain
-        checks.append(_excess(model, rise, coarse, base, gain, at_least=True))
+    swept = {model: own for model, own in by_model(rows).items() if any(r.one_block for r in own)}
+    for model, own in swept.items():
+        base = at_steps(own, steps)
+        coarse = next(row for row in own if row.one_block)
+        rise = f"rise of FID from {steps} steps to one block per scale"
+        checks.append(_excess(model, rise, coarse, base, limits.few_steps_gain, at_least=True))
         beyond: list[Row | None] = [row for row in own if row.steps > steps]
         for fine in beyond or [None]:
             of = f"{model}, {fine.steps if fine else 'more'} steps"
@@ -46,68 +72,49 @@ def few_steps_hurt(rows: Sequence[Row], limits: Claims) -> Claim:
             checks.append(_change(of, beyond_it, fine, base, limits.flat_beyond))
     test = (
         f"For every model, without guidance: FID with one block per scale is at least "
-        f"{_percent(limits.few_steps_gain)} above FID at {steps} steps, and at more than {steps} "
-        f"steps FID differs from that at {steps} by at most {_percent(limits.flat_beyond)}."
+        f"{percent(limits.few_steps_gain)} above FID at {steps} steps, and at more than {steps} "
+        f"steps FID differs from that at {steps} by at most {percent(limits.flat_beyond)}."
     )
-    return Claim(
-        name="C1",
-        statement="Few parallel steps hurt: FID falls as total steps grow, and flattens near 17.",
-        test=test,
-        checks=tuple(checks),
-    )
+    missing = "" if swept else "No model was sampled with one block per scale"
+    return Reading(name=FID, test=test, checks=tuple(checks), missing=missing)
 
 
-def ratios_agree(rows: Sequence[Row], limits: Claims) -> Claim:
+def ratios_agree(rows: Sequence[Row], limits: Claims) -> Reading:
     """C2: at equal total steps the ratios give similar FID."""
     wanted = {float(ratio) for ratio in limits.ratios}
     names = ", ".join(f"{ratio:g}" for ratio in limits.ratios)
     checks = []
-    groups = _groups(rows, lambda row: (row.architecture, row.mixing_layers))
-    complete = [g for g in groups if wanted <= {row.ratio for row in g}]
+    complete = complete_groups(rows, wanted)
     for group in complete:
         for steps in limits.equal_steps:
             found = [
                 row
-                for own in _by_model(group).values()
-                for row in [_at_steps(own, steps)]
+                for own in by_model(group).values()
+                for row in [at_steps(own, steps)]
                 if row is not None and row.ratio in wanted
             ]
             checks.append(_spread(found, wanted, steps, limits.ratio_spread))
     test = (
         f"Ratios {names}, models alike in all else, without guidance, at "
         f"{' and at '.join(map(str, limits.equal_steps))} total steps: the largest FID is at most "
-        f"{_percent(limits.ratio_spread)} above the smallest."
+        f"{percent(limits.ratio_spread)} above the smallest."
     )
-    return Claim(
-        name="C2",
-        statement="At equal total steps, ratios 2, 3 and 4 give similar FID.",
-        test=test,
-        checks=tuple(checks),
-        missing="" if complete else f"No models of ratios {names} that are alike in all else",
-    )
+    missing = "" if complete else f"No models of ratios {names} that are alike in all else"
+    return Reading(name=FID, test=test, checks=tuple(checks), missing=missing)
 
 
-def mixing_is_idle(rows: Sequence[Row], limits: Claims) -> Claim:
+def mixing_is_idle(rows: Sequence[Row], limits: Claims) -> Reading:
     """C3: mixing rotary phases gives no clear gain."""
-    checks = []
-    same = _groups(rows, lambda row: (row.architecture, row.ratio, row.setting))
-    for group in same:
-        plain = next((row for row in group if row.mixing_layers == 0), None)
-        mixed = [row for row in group if row.mixing_layers > 0]
-        for row in mixed if plain else []:
-            change = "change of FID against no mixing"
-            checks.append(_change(row.variant, change, row, plain, limits.mixing_gain))
+    change = "change of FID against no mixing"
+    checks = [
+        _change(row.variant, change, row, plain, limits.mixing_gain) for row, plain in twins(rows)
+    ]
     test = (
         f"Models that differ in nothing but RoPE mixing, at the same setting: mixing changes FID "
-        f"by at most {_percent(limits.mixing_gain)}."
+        f"by at most {percent(limits.mixing_gain)}."
     )
-    return Claim(
-        name="C3",
-        statement="RoPE mixing gives no clear gain.",
-        test=test,
-        checks=tuple(checks),
-        missing="" if checks else "No pair of models with and without mixing was run",
-    )
+    missing = "" if checks else "No pair of models with and without mixing was run"
+    return Reading(name=FID, test=test, checks=tuple(checks), missing=missing)
 
 
 def _excess(
@@ -182,33 +189,7 @@ def _ratio_error(a: Row, b: Row) -> float | None:
     return relative * a.scores["fid"] / b.scores["fid"]
 
 
-def _at_steps(rows: Iterable[Row], steps: int) -> Row | None:
-    """Return the first row with this number of steps."""
-    return next((row for row in rows if row.steps == steps), None)
-
-
-def _by_model(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Return the unguided rows of each model."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        if not row.guided:
-            found.setdefault(row.model, []).append(row)
-    return found
-
-
-def _groups(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[list[Row]]:
-    """Return rows with equal keys together, in order of first appearance."""
-    found: dict[Any, list[Row]] = {}
-    for row in rows:
-        found.setdefault(key(row), []).append(row)
-    return list(found.values())
-
-
 def _fid(row: Row) -> str:
     std = row.scores.get("fid_std")
     spread = f" ± {std:.3g}" if std is not None else ""
     return f"{row.scores['fid']:.4g}{spread} at {row.steps} steps"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:g} %"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from pcb.config import Preset, SweepPoint
+from pcb.config import Preset, SamplingConfig
 from pcb.order.allocation import schedule_from_total
 from pcb.report.rows import Row
 
@@ -49,7 +49,9 @@ def _blocks(preset: Preset, row: Row) -> str:
     """Return the option for blocks; nothing where the number of steps says the same."""
     if schedule_from_total(row.schedule.sizes, row.steps) == row.schedule:
         return ""
-    point: SweepPoint = next(p for p in preset.points(row.model) if p.name == row.setting)
+    point: SamplingConfig = next(
+        p for p in preset.sampling_configs(row.model) if p.name == row.setting
+    )
     if isinstance(point.blocks, int):
         return f"--blocks {point.blocks}"
     return "--blocks " + ",".join(map(str, row.schedule.blocks_per_scale))

@@ -1,4 +1,4 @@
-"""The figures with axes: scores against steps and time, training, and drawing step by step."""
+"""The figures with axes: scores against steps and time, training, and sampling step by step."""
 
 from collections.abc import Mapping, Sequence
 
@@ -46,7 +46,7 @@ def score_figure(
     compare_steps: int,
     published: Sequence[tuple[float, int, Mapping[str, float]]] = (),
 ) -> Figure:
-    """Draw scores against total steps: a line a model, hollow markers for guided rows.
+    """Plot scores against total steps: a line a model, hollow markers for guided rows.
 
     Error bars are the row's `<score>_std`, where it has one. `published` are ratio, steps and
     scores of published rows: crosses in their ratio's color.
@@ -75,7 +75,7 @@ def score_figure(
 
 @matplotlib.rc_context(SETTINGS)
 def time_figure(rows: Sequence[Row]) -> Figure:
-    """Draw FID against measured sampling time, a line a model."""
+    """Plot FID against measured sampling time, a line a model."""
     figure, (panel,) = new_figure(6.2, 3.5)
     timed = [row for row in rows if row.seconds_per_image is not None]
     for style, own in _styled(timed):
@@ -97,7 +97,7 @@ def time_figure(rows: Sequence[Row]) -> Figure:
 def training_figure(
     logs: Mapping[str, Columns], ratios: Mapping[str, float | None], start: float
 ) -> Figure:
-    """Draw each model's training loss; the dotted line is `start`, the loss of a uniform guess."""
+    """Plot each model's training loss; the dotted line is `start`, the loss of a uniform guess."""
     figure, (panel,) = new_figure(6.2, 3.4)
     for model, log in logs.items():
         style = ratio_style(ratios[model])
@@ -118,7 +118,7 @@ def training_figure(
 
 @matplotlib.rc_context(SETTINGS)
 def scale_loss_figure(logs: Mapping[str, Columns], sizes: Mapping[str, Sequence[int]]) -> Figure:
-    """Draw the training loss of every scale, one panel a model."""
+    """Plot the training loss of every scale, one panel a model."""
     figure, panels = panel_grid(len(logs), 4, 7.6, 3.6 if len(logs) <= 4 else 2.4, share_y=True)
     for panel, (model, log) in zip(panels, logs.items(), strict=True):
         for k, size in enumerate(sizes[model]):
@@ -139,7 +139,7 @@ def scale_loss_figure(logs: Mapping[str, Columns], sizes: Mapping[str, Sequence[
 
 @matplotlib.rc_context(SETTINGS)
 def chosen_codes_figure(rows: Sequence[Row], stats: Mapping[str, Columns]) -> Figure:
-    """Draw entropy of the prediction and probability of the chosen code, step by step.
+    """Plot entropy of the prediction and probability of the chosen code, step by step.
 
     `stats` maps a row's variant to its columns; a larger marker begins a scale.
     """
@@ -169,7 +169,7 @@ def chosen_codes_figure(rows: Sequence[Row], stats: Mapping[str, Columns]) -> Fi
 
 @matplotlib.rc_context(SETTINGS)
 def tokenizer_figure(log: Columns) -> Figure:
-    """Draw the tokenizer's error and its codebook's perplexity while it is trained.
+    """Plot the tokenizer's error and its codebook's perplexity while it is trained.
 
     The error is that of reconstruction, or the distance to the codes where they alone are trained.
     """
@@ -202,7 +202,7 @@ def _styled(rows: Sequence[Row]) -> list[tuple[LineStyle, list[Row]]]:
 
 
 def _score_line(panel: Axes, rows: Sequence[Row], score: str, style: LineStyle) -> None:
-    """Draw one model's line, with error bars where they are known."""
+    """Plot one model's line, with error bars where they are known."""
     own = [row for row in rows if score in row.scores]
     x = [row.steps for row in own]
     y = [row.scores[score] for row in own]
@@ -225,7 +225,7 @@ def _line(
 
 
 def _hollow(panel: Axes, x: float, y: float, style: LineStyle) -> None:
-    """Draw the marker of a guided row."""
+    """Plot the marker of a guided row."""
     panel.plot(
         [x],
         [y],

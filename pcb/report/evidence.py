@@ -6,6 +6,7 @@ task whose files are not on this machine, where files are asked for.
 
 import csv
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pcb.config import ImageFolder, ImageNet, Sampling
 from pcb.data.class_names import CLASSES, read_class_names
 from pcb.pipeline.manifest import Manifest, read_manifest
 from pcb.pipeline.tasks import Pipeline, Task
+from pcb.report.nats import Nats
 from pcb.report.rows import Row, make_row
 from pcb.report.system_rows import SystemRow, make_system_row
 
@@ -87,7 +89,7 @@ class Evidence:
 
     def rows(self) -> list[Row]:
         """Return a row for every model and setting of the preset, in the order of params.yaml."""
-        return [
+        rows = [
             make_row(
                 self.preset,
                 model,
@@ -96,8 +98,44 @@ class Evidence:
                 self.results("sample", f"{model}/{point.name}"),
             )
             for model in self.preset.models
-            for point in self.preset.points(model)
+            for point in self.preset.sampling_configs(model)
         ]
+        measured = {(row.model, row.schedule): row.nats for row in self.schedules()}
+        return [
+            replace(
+                row,
+                nats=None if row.guided else measured.get((row.model, row.schedule)),
+                has_likelihood=not row.guided and (row.model, row.schedule) in measured,
+            )
+            for row in rows
+        ]
+
+    def schedules(self) -> list[Row]:
+        """Return a row for every model and schedule of which likelihood is asked, without scores.
+
+        One token per block is the first of a model's.
+        """
+        rows = []
+        for model in self.preset.models:
+            serial: NDArray[np.float64] | None = None
+            for k, config in enumerate(self.preset.likelihood_configs(model)):
+                nats = self._nats(f"{model}/{config.name}")
+                serial = nats if k == 0 else serial
+                row = make_row(self.preset, model, config)
+                if nats is not None and serial is not None:
+                    found = Nats(nats_NS=nats, serial_NS=serial, sizes=row.schedule.sizes)
+                    row = replace(row, nats=found)
+                rows.append(replace(row, has_likelihood=True))
+        return rows
+
+    def _nats(self, variant: str) -> NDArray[np.float64] | None:
+        """Return the NLL of held-out images (images, scales), None if it was not measured."""
+        path = self.file("likelihood", "nll.npz", variant)
+        if path is None:
+            return None
+        with np.load(path) as arrays:
+            found: NDArray[np.float64] = arrays["nll"]
+            return found
 
     def system_rows(self) -> list[SystemRow]:
         """Return a row for every other system of the preset, in the order of params.yaml."""

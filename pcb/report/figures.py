@@ -2,9 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
-from matplotlib.figure import Figure
 
 from pcb.config.seeds import model_and_seed
 from pcb.report.curves import (
@@ -15,6 +12,7 @@ from pcb.report.curves import (
     tokenizer_figure,
     training_figure,
 )
+from pcb.report.drawn import Drawn
 from pcb.report.evidence import Evidence
 from pcb.report.maps import FEW, fid_map, guidance_figure, guided_lines, usage_figure
 from pcb.report.order_curves import orders_figure
@@ -33,18 +31,6 @@ BARS = (
 )
 
 _SPLITS = " Bars are standard deviations over the splits of IS and the subsets of KID."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """A figure, where it stands and what it says."""
-
-    name: str
-    section: str
-    title: str
-    caption: str
-    figure: Figure
-    wide: bool = False
 
 
 def draw_figures(evidence: Evidence, rows: Sequence[Row], times: Times = NONE) -> Iterator[Drawn]:
@@ -89,7 +75,7 @@ def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
             name="time",
             section="steps",
             title="FID against sampling time",
-            caption="Time as measured while the images were drawn, decoding not included; "
+            caption="Time as measured while the images were sampled, decoding not included; "
             "guided rows evaluate the model twice a step.",
             figure=time_figure(rows),
         )

@@ -56,7 +56,7 @@ def draw_orders(n: int, path: Path, names: Sequence[str] = (CHECKERBOARD,)) -> N
 
 @matplotlib.rc_context(SETTINGS)
 def order_figure(sizes: Sequence[int], blocks: Sequence[int]) -> Figure:
-    """Draw for each size the ranks, and below them the blocks of the paper's rule for K.
+    """Plot for each size the ranks, and below them the blocks of the paper's rule for K.
 
     `blocks[i]` is the K of `sizes[i]`.
     """
@@ -69,7 +69,7 @@ def order_figure(sizes: Sequence[int], blocks: Sequence[int]) -> Figure:
 
 @matplotlib.rc_context(SETTINGS)
 def steps_figure(schedule: Schedule, order: str = CHECKERBOARD) -> Figure:
-    """Draw every step of a schedule: new tokens dark, those of earlier steps of the scale pale."""
+    """Plot every step of a schedule: new tokens dark, those of earlier steps of the scale pale."""
     pitch = 1.14
     figure, (panel,) = new_figure(0.62 * schedule.steps, 1.0)
     panel.set(xlim=(-0.05, pitch * schedule.steps), ylim=(1.3, -0.3), aspect="equal")

@@ -99,7 +99,7 @@ def measured(evidence: Evidence) -> Iterator[Measured]:
         if training is not None:
             training.pop("seed")
         ratio = run.model.scale_ratio
-        for point in preset.likelihood_points(model):
+        for point in preset.likelihood_configs(model):
             path = evidence.file("likelihood", "nll.npz", f"{model}/{point.name}")
             if path is None:
                 continue

@@ -207,7 +207,7 @@ function cell(kind, text, classes) {
 
 const own = readCsv(document.getElementById("metrics").textContent);
 const scores = document.getElementById("score");
-for (const name of ["fid", "is", "precision", "recall", "kid"]) scores.append(new Option(name));
+for (const name of ["fid", "is", "precision", "recall", "kid", "nll", "price"]) scores.append(new Option(name));
 let others = null;
 
 function compareRuns() {

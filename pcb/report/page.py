@@ -8,12 +8,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pcb.report.tables import Table, anchor
-from pcb.report.verdict import Claim
+from pcb.report.verdict import Claim, percent, says
 
 _HERE = Path(__file__).parent
 SECTIONS = (
     ("overview", "Overview"),
     ("steps", "Scores"),
+    ("likelihood", "Likelihood"),
     ("samples", "Samples"),
     ("ablations", "Ablations"),
     ("order", "Order"),
@@ -124,16 +125,12 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
+    environment.filters["says"] = says
     environment.filters["anchor"] = anchor
     environment.globals["absent"] = _ABSENT.format
     return environment.get_template("page.html").render(
         page=page, css=Markup(_text("page.css")), js=Markup(_text("page.js"))
     )
-
-
-def percent(share: float) -> str:
-    """Return a share as percent, 0.2534 as `25.3 %`, with a space that does not break."""
-    return f"{round(100 * share, 1):.10g}\N{NO-BREAK SPACE}%"
 
 
 def _text(name: str) -> str:

@@ -8,12 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pcb.config import Model, Preset, SweepPoint
+from pcb.config import Model, Preset, SamplingConfig
 from pcb.config.loader import plain
 from pcb.order.schedule import Schedule
+from pcb.report import nats as likelihood
+from pcb.report.nats import Nats
 from pcb.runtime.hashing import content_hash
 
 NOT_RUN = "not run"
+GUIDED = "guided"
+"""What stands where a row with guidance would have a likelihood: there is none."""
 SCORES = ("fid", "is", "precision", "recall", "kid")
 COLUMNS = (
     "model",
@@ -26,6 +30,7 @@ COLUMNS = (
     "images",
     *SCORES,
     "sampling_seconds",
+    *likelihood.COLUMNS,
 )
 
 
@@ -52,6 +57,10 @@ class Row:
     """Measured numbers by name; empty if the row was not run."""
     sampling_seconds: float | None = None
     """Seconds for all images of the row."""
+    nats: Nats | None = None
+    """Likelihood of held-out images under the row's schedule; None if it was not measured."""
+    has_likelihood: bool = False
+    """Whether there is one to measure: the preset asks for it, and the row has no guidance."""
 
     @property
     def variant(self) -> str:
@@ -65,7 +74,7 @@ class Row:
 
     @property
     def guided(self) -> bool:
-        """Whether the images were drawn with guidance."""
+        """Whether the images were sampled with guidance."""
         return self.cfg > 0
 
     @property
@@ -92,7 +101,7 @@ class Row:
 def make_row(
     preset: Preset,
     model: str,
-    point: SweepPoint,
+    point: SamplingConfig,
     scores: Mapping[str, Any] | None = None,
     sampling: Mapping[str, Any] | None = None,
 ) -> Row:
@@ -144,8 +153,20 @@ def row_cells(row: Row, extra: Sequence[str] = ()) -> dict[str, str]:
         "images": str(row.images),
     }
     seconds = _full(row.sampling_seconds, row.sampling_seconds is not None)
-    cells = {**fixed, **measured, "sampling_seconds": seconds}
+    cells = {**fixed, **measured, "sampling_seconds": seconds, **_likelihood_cells(row)}
     return {name: cells[name] for name in (*COLUMNS, *extra)}
+
+
+def _likelihood_cells(row: Row) -> dict[str, str]:
+    """Return the likelihood's columns; a word where there is none."""
+    if row.nats is None:
+        absent = GUIDED if row.guided else NOT_RUN if row.has_likelihood else ""
+        return dict.fromkeys(likelihood.COLUMNS, absent)
+    values = {name: of(row.nats) for name, of in likelihood.COLUMNS.items()}
+    return {
+        name: " ".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
+        for name, value in values.items()
+    }
 
 
 def scores_json(rows: Iterable[Row]) -> dict[str, dict[str, Mapping[str, float]]]:
@@ -155,8 +176,11 @@ def scores_json(rows: Iterable[Row]) -> dict[str, dict[str, Mapping[str, float]]
     """
     found: dict[str, dict[str, Mapping[str, float]]] = {}
     for row in rows:
-        if row.was_run:
-            found.setdefault(row.model, {})[row.setting] = dict(sorted(row.scores.items()))
+        scores = dict(row.scores)
+        if row.nats is not None:
+            scores |= {"nll": row.nats.nll, "price": row.nats.price, "price_se": row.nats.price_se}
+        if scores:
+            found.setdefault(row.model, {})[row.setting] = dict(sorted(scores.items()))
     return found
 
 

@@ -1,14 +1,15 @@
-"""What a verdict is made of: checks of one number against one limit, and the claim they decide.
+"""What a verdict is made of: checks of one number against one limit, readings, and claims.
 
-One failed check refutes a claim; a check that could not be made, because rows were not run, leaves
-it open.
+A check holds, fails, or is undecided: because the limit lies within two standard errors of the
+number, or because what it needs was not run. A reading is all checks by one kind of measurement;
+one that fails makes it fail. A claim may be read in several ways, as by likelihood and by FID.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Verdict = Literal["reproduced", "not reproduced", "not decidable"]
+Verdict = Literal["holds", "fails", "undecided"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +26,13 @@ class Check:
     at_least: bool
     """The value must reach the limit; else it must not exceed it."""
     detail: str
-    """The FIDs behind the number, or what was not run."""
+    """The measurements behind the number, or what was not run."""
     error: float | None = None
-    """Standard error of the value, where the FIDs have one."""
+    """Standard error of the value, where there is one."""
     rows: tuple[str, ...] = ()
     """The settings that the number is made from: `ratio2/t17`."""
+    stage: str = "metrics"
+    """The stage whose results they are."""
 
     @property
     def subject(self) -> str:
@@ -37,18 +40,19 @@ class Check:
         return f"{self.of}: {self.quantity}"
 
     @property
-    def holds(self) -> bool | None:
-        """Whether the check holds; None if it could not be made."""
-        if self.value is None:
-            return None
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
-
-    @property
     def close(self) -> bool:
         """Whether the limit lies within two standard errors, so that chance could decide."""
         if self.value is None or self.error is None:
             return False
         return abs(self.value - self.limit) < 2 * self.error
+
+    @property
+    def outcome(self) -> Verdict:
+        """Whether the check holds or fails; undecided if it is close or could not be made."""
+        if self.value is None or self.close:
+            return "undecided"
+        reached = self.value >= self.limit
+        return "holds" if reached == self.at_least or self.value == self.limit else "fails"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +67,11 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
-    """A claim of the paper, the test that decides it, and the checks made."""
+class Reading:
+    """One way to decide a claim: by which measurement, the test, and the checks made."""
 
     name: str
-    statement: str
+    """`likelihood`, `FID`, or whatever else was measured."""
     test: str
     checks: tuple[Check, ...]
     missing: str = ""
@@ -75,13 +79,13 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
-        """The claim's verdict: one failed check refutes, a missing one leaves it open."""
-        outcomes = [check.holds for check in self.checks]
-        if False in outcomes:
-            return "not reproduced"
-        if None in outcomes or self.missing or not outcomes:
-            return "not decidable"
-        return "reproduced"
+        """One failed check makes it fail, an undecided one leaves it open."""
+        outcomes = [check.outcome for check in self.checks]
+        if "fails" in outcomes:
+            return "fails"
+        if "undecided" in outcomes or self.missing or not outcomes:
+            return "undecided"
+        return "holds"
 
     @property
     def spans(self) -> list[Span]:
@@ -105,16 +109,54 @@ class Claim:
     @property
     def reason(self) -> str:
         """One sentence that says why the verdict is what it is."""
-        failed = [check.subject for check in self.checks if check.holds is False]
-        absent = [f"{check.subject} ({check.detail})" for check in self.checks if not _made(check)]
+        failed = [check.subject for check in self.checks if check.outcome == "fails"]
+        absent = [f"{c.subject} ({c.detail})" for c in self.checks if c.value is None]
+        close = [check.subject for check in self.checks if check.close]
         made = len(self.checks) - len(absent)
         if failed:
             return f"{len(failed)} of {made} checks made fail: {'; '.join(failed)}."
         if absent or self.missing:
             return "; ".join(filter(None, [self.missing, *absent])) + "."
-        close = sum(check.close for check in self.checks)
-        note = f"; {close} within two standard errors of the limit" if close else ""
-        return ("The check holds" if made == 1 else f"All {made} checks hold") + note + "."
+        if close:
+            return (
+                f"{len(close)} of {made} lie within two standard errors of their limit, so that "
+                f"chance could decide: {'; '.join(close)}."
+            )
+        return "The check holds." if made == 1 else f"All {made} checks hold."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A claim of the paper and the ways in which it was read."""
+
+    name: str
+    statement: str
+    readings: tuple[Reading, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the readings that decide something agree on; undecided if none does, or they differ.
+
+        Each reading's own verdict stands beside it wherever this one is shown.
+        """
+        decided = {reading.verdict for reading in self.readings} - {"undecided"}
+        return decided.pop() if len(decided) == 1 else "undecided"
+
+    @property
+    def reason(self) -> str:
+        """Why, reading by reading."""
+        if len(self.readings) == 1:
+            return self.readings[0].reason
+        decided = {reading.verdict for reading in self.readings} - {"undecided"}
+        differ = "The readings differ. " if len(decided) > 1 else ""
+        return differ + " ".join(
+            f"By {r.name} it {says(r.verdict)}: {r.reason}" for r in self.readings
+        )
+
+
+def says(verdict: Verdict) -> str:
+    """Return a verdict as the end of "by FID it ..."."""
+    return "is undecided" if verdict == "undecided" else verdict
 
 
 def claims_json(claims: Iterable[Claim]) -> list[dict[str, Any]]:
@@ -123,27 +165,47 @@ def claims_json(claims: Iterable[Claim]) -> list[dict[str, Any]]:
         {
             "claim": claim.name,
             "statement": claim.statement,
-            "test": claim.test,
             "verdict": claim.verdict,
             "reason": claim.reason,
-            "checks": [
-                {
-                    "subject": check.subject,
-                    "value": check.value,
-                    "standard_error": check.error,
-                    "limit": check.limit,
-                    "must_be": "at least" if check.at_least else "at most",
-                    "holds": check.holds,
-                    "close_to_limit": check.close,
-                    "detail": check.detail,
-                    "rows": list(check.rows),
-                }
-                for check in claim.checks
-            ],
+            "readings": [_reading(reading) for reading in claim.readings],
         }
         for claim in claims
     ]
 
 
-def _made(check: Check) -> bool:
-    return check.holds is not None
+def _reading(reading: Reading) -> dict[str, Any]:
+    return {
+        "by": reading.name,
+        "test": reading.test,
+        "verdict": reading.verdict,
+        "reason": reading.reason,
+        "numbers": _numbers(reading.spans),
+        "checks": [
+            {
+                "subject": check.subject,
+                "value": check.value,
+                "standard_error": check.error,
+                "limit": check.limit,
+                "must_be": "at least" if check.at_least else "at most",
+                "outcome": check.outcome,
+                "close_to_limit": check.close,
+                "detail": check.detail,
+                "rows": [f"{check.stage}/{row}" for row in check.rows],
+            }
+            for check in reading.checks
+        ],
+    }
+
+
+def _numbers(spans: Sequence[Span]) -> list[str]:
+    """Return the numbers in words: `5 % to 44.2 % of the likelihood lost ... (at least 2 %)`."""
+    return [
+        f"{percent(span.low)}{'' if span.high == span.low else f' to {percent(span.high)}'} "
+        f"{span.quantity} ({'at least' if span.at_least else 'at most'} {percent(span.limit)})"
+        for span in spans
+    ]
+
+
+def percent(share: float) -> str:
+    """Return a share as percent, 0.2534 as `25.3 %`, with a space that does not break."""
+    return f"{round(100 * share, 1):.10g}\N{NO-BREAK SPACE}%"

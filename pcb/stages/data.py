@@ -56,7 +56,7 @@ def index_folder(job: Job, settings: ImageFolder) -> dict[str, Any]:
     counts = enter(
         {TRAIN_INDEX: (root, found.train), VALIDATION_INDEX: (root, found.held_out)},
         job.folder,
-        refused_share=settings.refused_share,
+        refused_fraction=settings.refused_fraction,
         workers=job.preset.compute.workers,
         progress=job.progress,
     )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcb.config import SweepPoint
+from pcb.config import SamplingConfig
 from pcb.data.arrays import save_array, save_arrays
 from pcb.metrics.likelihood import negative_log_likelihood
 from pcb.model.sequence import sequence_of
@@ -32,9 +32,9 @@ SHARD_IMAGES = 500
 def run(job: Job) -> dict[str, Any]:
     """Measure every shard that is not there yet, then join them."""
     name, config = job.task.model, job.task.sampling_config
-    assert name is not None and isinstance(config, SweepPoint)
+    assert name is not None and isinstance(config, SamplingConfig)
     preset, device = job.preset, pick_device(job.preset.compute)
-    # One thread, as where images are drawn: the rounding of a product must not depend on its rows.
+    # One thread, as in sampling: the rounding of a product must not depend on its rows.
     compute_exactly(device, 1)
     model = build_model(preset, name, job.inputs["tokenizer"])
     load_weights(job.inputs["train"], model)

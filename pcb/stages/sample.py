@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcb.config import Sampling, SweepPoint
+from pcb.config import Sampling, SamplingConfig
 from pcb.data.arrays import save_array
 from pcb.model.weights import build_model, load_weights
 from pcb.pipeline.job import Job
@@ -86,17 +86,17 @@ class Ready:
 
 def _own(job: Job, device: torch.device) -> Ready:
     """Return the paper's own model under the task's schedule and guidance."""
-    name, point = job.task.model, job.task.sampling_config
-    assert name is not None and isinstance(point, SweepPoint)
+    name, config = job.task.model, job.task.sampling_config
+    assert name is not None and isinstance(config, SamplingConfig)
     model = build_model(job.preset, name, job.inputs["tokenizer"])
     load_weights(job.inputs["train"], model)
     model = model.to(device).eval().requires_grad_(False)
     model.round_to(DTYPES[job.preset.sampling.precision])
-    schedule = point.schedule(job.preset.sizes(name))
+    schedule = config.schedule(job.preset.sizes(name))
     sampler = sampler_for(
         model,
         schedule,
-        guidance=Guidance(weight=point.cfg, start_step=point.cfg_start_step),
+        guidance=Guidance(weight=config.cfg, start_step=config.cfg_start_step),
         filter=Filter(temperature=job.preset.sampling.temperature),
         speed=job.preset.compute.speed,
         measure=entropy_and_probability,

@@ -28,7 +28,7 @@ from pcb.train.transformer import TransformerObjective
 
 LOG = "log.csv"
 # Losses of the last tenth of a run, or at least one row, make the loss that is reported.
-FINAL_SHARE = 10
+FINAL_FRACTION = 10
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -126,5 +126,5 @@ def write_log(path: Path, rows: list[dict[str, float]]) -> None:
 
 def final_loss(rows: list[dict[str, float]]) -> float:
     """Mean training loss over the last tenth of the log, in nats per token."""
-    last = rows[-max(1, len(rows) // FINAL_SHARE) :]
+    last = rows[-max(1, len(rows) // FINAL_FRACTION) :]
     return sum(row["loss"] for row in last) / len(last)

@@ -11,7 +11,7 @@ from benchmarks import gpu
 from benchmarks.gpu import SECTIONS, Section, Sheet, build_parser
 from benchmarks.measure import Results
 from pcb.cli.main import run
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 CPU = torch.device("cpu")
 TIMED = {

@@ -14,7 +14,7 @@ from pcb.external.catalog import CATALOG
 from pcb.order.names import ORDER_NAMES
 from pcb.pipeline.stages import STAGES
 from pcb.preflight.doctor import examine
-from tests.units import ROOT, make_all, pipeline_of
+from tests.tasks import ROOT, make_all, pipeline_of
 
 VERBS = [
     *STAGES,

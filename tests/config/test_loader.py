@@ -364,7 +364,7 @@ def test_seeds_are_models_of_their_own_and_the_first_keeps_its_key(params):
         assert len(own) % 3 == 0
         assert len({task.key for task in own}) == len(own)
         assert {model_and_seed(task.model) for task in own} == {("ratio2", k) for k in range(3)}
-    assert after.preset.points("ratio2.seed2") == before.preset.points("ratio2")
+    assert after.preset.sampling_configs("ratio2.seed2") == before.preset.sampling_configs("ratio2")
     assert not unused_models(after.preset)
 
 

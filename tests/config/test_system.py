@@ -8,7 +8,7 @@ from pcb.config import Preset
 from pcb.config.loader import load_params, parse_preset
 from pcb.errors import UserError
 from pcb.pipeline.tasks import Pipeline
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 
 def preset_with(change: dict[str, Any], name: str = "table1-smoke") -> Preset:

@@ -16,7 +16,7 @@ from pcb.preflight.cost import cost_of, train_images
 from pcb.preflight.doctor import file_findings
 from pcb.stages.data import run
 from tests.imagenet import BROKEN, READABLE, odd_file
-from tests.units import ROOT, job_of
+from tests.tasks import ROOT, job_of
 
 
 def settings(folder: Path, **own: object) -> ImageFolder:
@@ -141,7 +141,7 @@ def write_odd(folder: Path, kinds: tuple[str, ...]) -> Path:
 
 def test_odd_files_are_read_and_broken_ones_listed(tmp_path: Path) -> None:
     images = write_odd(tmp_path / "images", (*READABLE, *READABLE, *BROKEN))
-    preset = preset_of(images, refused_share=0.5, image_size=32, mirrored=False)
+    preset = preset_of(images, refused_fraction=0.5, image_size=32, mirrored=False)
     found = dict(run(job_of(preset, "data", tmp_path / "data")))
     assert (found["refused"], found["classes"]) == (len(BROKEN), 2)
     assert found["train_images"] + found["validation_images"] == 2 * len(READABLE)
@@ -151,7 +151,7 @@ def test_odd_files_are_read_and_broken_ones_listed(tmp_path: Path) -> None:
     assert next(held_out.all_crops(range(1))).shape == (1, 3, 32, 32)
     assert read_class_names(tmp_path / "data") == ("cat", "dog")
     with pytest.raises(UserError, match=r"3 of 13 images cannot be read, more than data.refused"):
-        run(job_of(preset_of(images, refused_share=0.1), "data", tmp_path / "few"))
+        run(job_of(preset_of(images, refused_fraction=0.1), "data", tmp_path / "few"))
 
 
 def test_what_was_decoded_is_kept(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tests.imagenet import (
     write_tree,
     write_validation,
 )
-from tests.units import job_of
+from tests.tasks import job_of
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pcb.data.images import (
 )
 from pcb.errors import UserError
 from pcb.tokenizer.encode import batches
-from tests.units import pipeline_of
+from tests.tasks import pipeline_of
 
 PIXELS = np.arange(4 * 2 * 3 * 2 * 2, dtype=np.uint8).reshape(4, 2, 3, 2, 2)
 LABELS = np.array([0, 0, 1, 2])

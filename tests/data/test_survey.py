@@ -28,7 +28,7 @@ from tests.imagenet import (
     write_tree,
     write_validation,
 )
-from tests.units import job_of
+from tests.tasks import job_of
 
 
 def survey(folder: Path, preset) -> dict:
@@ -102,11 +102,11 @@ def test_odd_files_are_accepted(kind):
 
 def test_too_many_refused_files_stop_the_stage_and_are_read_again(trees, tmp_path):
     shutil.copytree(trees / "train", tmp_path / "train")
-    preset = imagenet_preset(tmp_path / "train", refused_share=0.1)
+    preset = imagenet_preset(tmp_path / "train", refused_fraction=0.1)
     with pytest.raises(UserError) as caught:
         survey(tmp_path / "data", preset)
     text = str(caught.value)
-    assert text.startswith("data: 3 of 20 images cannot be read, more than data.refused_share")
+    assert text.startswith("data: 3 of 20 images cannot be read, more than data.refused_fraction")
     assert f"{wnid(0)}_text.JPEG (none of JPEG, PNG, GIF, BMP)" in text
     assert "\n" not in text
     assert len(rows(tmp_path / "data" / "refused.csv")) == 3

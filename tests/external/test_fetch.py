@@ -23,7 +23,7 @@ from pcb.external.catalog import CATALOG
 from pcb.external.fetch import fetch
 from pcb.external.files import external_file
 from tests.file_server import Serving, serve
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 CONTENT = bytes(range(256)) * 1024
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

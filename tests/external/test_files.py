@@ -17,7 +17,7 @@ from pcb.external import catalog, files
 from pcb.external.catalog import CATALOG, Source, needed_files
 from pcb.external.files import external_file, external_sha256
 from pcb.runtime import hashing
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 CONTENT = b"weights"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

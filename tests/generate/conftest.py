@@ -8,7 +8,7 @@ import torch
 
 from pcb.pipeline.tasks import Pipeline
 from tests.generate.models import make_project
-from tests.units import ROOT, pipeline_of
+from tests.tasks import ROOT, pipeline_of
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 import pcb
 from pcb.generate.options import Options
 from tests.systems.golden import FOLDER
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 REFERENCE = ROOT / "tests" / "reference"
 

@@ -24,7 +24,7 @@ from pcb.systems.parity.recording import read_recording
 from pcb.tokenizer.load import TOKENIZER_FILE
 from pcb.tokenizer.vq import Tokenizer
 from tests.generate.models import codes_of
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 TINY = ROOT / "tests" / "reference" / "tiny-2x"
 LABELS = [3, 3, 7, 0, 3]

@@ -12,7 +12,7 @@ from pcb.cli.main import main
 from pcb.generate.grid import Row, gif, grid
 from pcb.pipeline.tasks import Pipeline
 from tests.generate.models import codes_of
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 
 def line_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

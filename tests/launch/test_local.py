@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pcb.pipeline.tasks import Task
-from tests.units import pipeline_of
+from tests.tasks import pipeline_of
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from pcb.pipeline.job import ALL_SHARDS
 from pcb.runtime import gpus
 from pcb.runtime.rendezvous import variables_of_ranks
 from tests.launch.stand_ins import WRONG, Talkative, WrongOnSecond
-from tests.units import ROOT, pipeline_of
+from tests.tasks import ROOT, pipeline_of
 
 TRAIN = pipeline_of().task("train", "ratio2")
 SAMPLE = pipeline_of().task("sample", "ratio2/t17")

@@ -16,7 +16,7 @@ from pcb.launch.submit import announce, submit
 from pcb.launch.work import Work
 from pcb.pipeline.job import ALL_SHARDS, ShardGroup
 from tests.launch.conftest import StandIn
-from tests.units import ROOT, pipeline_of
+from tests.tasks import ROOT, pipeline_of
 
 RECORDED = """\
 #!/bin/bash

@@ -13,7 +13,7 @@ from pcb.launch.outcome import log_of
 from pcb.launch.record import Record, Submitted, all_records
 from pcb.pipeline.job import ALL_SHARDS, ShardGroup
 from tests.launch.conftest import StandIn
-from tests.units import ROOT, pipeline_of
+from tests.tasks import ROOT, pipeline_of
 
 PIPELINE = pipeline_of()
 NAMES = ("sample/ratio2/t9", "sample/ratio2/t17")

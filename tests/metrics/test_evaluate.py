@@ -19,7 +19,7 @@ from pcb.metrics.evaluate import protocol
 from pcb.metrics.features import Layers
 from pcb.metrics.golden import PUBLISHED, compare, comparison_lines
 from tests.inception import random_images
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 COUNT = 4
 

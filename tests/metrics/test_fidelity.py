@@ -101,7 +101,7 @@ def test_inception_score_is_over_consecutive_splits(sets):
 
 
 def inside(points, manifold, nearest):
-    """Share of points within the k-th neighbor's distance of a point of the manifold."""
+    """Fraction of points within the k-th neighbor's distance of a point of the manifold."""
     radii = [sorted(norm(manifold - x, axis=1))[nearest] for x in manifold]
     return np.mean([any(norm(manifold - x, axis=1) <= radii) for x in points])
 

@@ -7,7 +7,7 @@ from pcb.pipeline.manifest import Manifest
 from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline, Task
 from pcb.runtime import hashing
-from tests.units import write_key
+from tests.tasks import write_key
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pcb.errors import UserError
 from pcb.pipeline import dvc
 from pcb.pipeline.leftovers import leftovers
 from pcb.pipeline.tasks import Pipeline
-from tests.units import ROOT, make_all, pipeline_of
+from tests.tasks import ROOT, make_all, pipeline_of
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pcb.pipeline.tasks import Input, Pipeline, Task
 from pcb.pipeline.verify import audit
 from pcb.runtime import hashing
 from pcb.runtime.atomic import write_atomic
-from tests.units import make_all, pipeline_of, write_key
+from tests.tasks import make_all, pipeline_of, write_key
 
 
 def never(job: Job) -> Mapping[str, object]:

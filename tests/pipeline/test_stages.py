@@ -13,7 +13,7 @@ from pcb.pipeline.job import stage_function
 from pcb.pipeline.stages import STAGES
 from pcb.pipeline.tasks import Pipeline
 from pcb.preflight.cost import COSTS
-from tests.units import ROOT, pipeline_of
+from tests.tasks import ROOT, pipeline_of
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:

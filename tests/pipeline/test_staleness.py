@@ -14,7 +14,7 @@ from pcb.pipeline.run import run_task
 from pcb.pipeline.staleness import sync_times
 from pcb.pipeline.tasks import Pipeline, Task
 from pcb.runtime.atomic import write_atomic
-from tests.units import make_all, pipeline_of, write_key
+from tests.tasks import make_all, pipeline_of, write_key
 
 
 def stale(pipeline: Pipeline) -> list[str]:
@@ -75,10 +75,10 @@ def test_setting_makes_stale_what_depends_on_it_and_nothing_else(
 ) -> None:
     make_all(smoke)
     changed = with_learning_rate(smoke, "ratio4", 1e-3)
-    settings = smoke.preset.points("ratio4")
+    settings = smoke.preset.sampling_configs("ratio4")
     expected = {"train/ratio4", "report"}
     expected |= {f"{s}/ratio4/{point.name}" for s in ("sample", "metrics") for point in settings}
-    likely = smoke.preset.likelihood_points("ratio4")
+    likely = smoke.preset.likelihood_configs("ratio4")
     expected |= {f"likelihood/ratio4/{point.name}" for point in likely}
     assert set(stale(changed)) == expected
     assert stale(changed) == stale(changed)
@@ -128,8 +128,8 @@ def test_other_result_of_the_same_settings_reaches_its_readers(
     run_task(train, smoke.preset, write_key, force=True)
     assert stale(smoke) == []
     run_task(train, smoke.preset, other, force=True)
-    samples = [f"sample/ratio2/{point.name}" for point in smoke.preset.points("ratio2")]
-    likely = [f"likelihood/ratio2/{p.name}" for p in smoke.preset.likelihood_points("ratio2")]
+    samples = [f"sample/ratio2/{point.name}" for point in smoke.preset.sampling_configs("ratio2")]
+    likely = [f"likelihood/ratio2/{p.name}" for p in smoke.preset.likelihood_configs("ratio2")]
     assert set(stale(smoke)) == {*samples, *likely, "report"}
     make_all(smoke)
     assert stale(smoke) == []

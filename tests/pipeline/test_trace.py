@@ -10,7 +10,7 @@ from pcb.pipeline.resolved import resolved_settings, settings_file, write_settin
 from pcb.pipeline.tasks import Pipeline
 from pcb.pipeline.trace import ancestors, print_trace, task_of
 from pcb.pipeline.verify import ABSENT, DAMAGED, NOT_MADE, OK, STALE, audit
-from tests.units import make_all, pipeline_of
+from tests.tasks import make_all, pipeline_of
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_every_way_of_being_wrong_has_its_name(made: Pipeline) -> None:
 
 
 def test_other_settings_make_a_task_stale(made: Pipeline, folder: Path) -> None:
-    from tests.units import ROOT
+    from tests.tasks import ROOT
 
     old = "ratio4: {model: {scale_ratio: 4}}"
     new = "ratio4: {model: {scale_ratio: 4}, training: {learning_rate: 1.0e-3}}"

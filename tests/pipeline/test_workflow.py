@@ -9,7 +9,7 @@ import pytest
 from pcb.cli.main import main
 from pcb.pipeline.tasks import Pipeline
 from pcb.pipeline.workflow import Plan, hold_workflow, load_plan, recap
-from tests.units import ROOT, make_all
+from tests.tasks import ROOT, make_all
 from tests.workflow.snakemake import copy_project, failure, planned
 
 HOLD = """

@@ -14,7 +14,7 @@ from pcb.preflight.cost import checkpoint_bytes, cost_of, train_images
 from pcb.preflight.duration import CAPTURE, HOST_STEP, START, shared_training, time_of
 from pcb.preflight.plan import Line, forecast, missing_files, shared
 from pcb.preflight.rates import RATES, Device, Range, load_device
-from tests.units import ROOT, make_all, pipeline_of
+from tests.tasks import ROOT, make_all, pipeline_of
 
 H100 = Device(name="H100", stored={}, utilization=0.5)
 MEASURED = {
@@ -194,7 +194,7 @@ def test_the_command_prints_every_stage(folder, capsys):
     params = ["--params", str(ROOT / "params.yaml")]
     assert main(["plan", "--preset", "paper", "--gpus", "8", *params]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"^train +12 +12 +[0-9,.]+ to [0-9,.]+ +[0-9.]+$", out, re.MULTILINE)
+    assert re.search(r"^train +18 +18 +[0-9,.]+ to [0-9,.]+ +[0-9.]+$", out, re.MULTILINE)
     assert "On 8 of them" in out
     assert main(["plan", "--gpus", "0", *params]) == 1
 

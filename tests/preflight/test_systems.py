@@ -13,7 +13,7 @@ from pcb.preflight.rates import Device
 from pcb.preflight.systems import sampling, tokens
 from pcb.published.systems import catalog
 from pcb.report.times import TIMES
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 COUNTED = {
     name: parts["b1"]["GFLOP per image"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pcb.config import SweepPoint
+from pcb.config import SamplingConfig
 from pcb.pipeline.tasks import Pipeline
 from pcb.report.ablations import blocks_table, guidance_table, mixing_table
 from pcb.report.build import WRITTEN
@@ -18,7 +18,7 @@ from pcb.report.strips import animation
 
 def row(mini: Pipeline, model: str = "ratio2", fid: float = 500.0, **point: object) -> Row:
     scores = {"fid": fid, "is": 5.0, "precision": 0.5, "recall": 0.25}
-    return make_row(mini.preset, model, SweepPoint(**point), scores, None)  # type: ignore[arg-type]
+    return make_row(mini.preset, model, SamplingConfig(**point), scores, None)  # type: ignore[arg-type]
 
 
 def test_guided_rows_stand_below_the_same_setting_without_guidance(mini: Pipeline) -> None:

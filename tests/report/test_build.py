@@ -34,10 +34,10 @@ def test_the_same_evidence_gives_the_same_bytes(here: Path, mini: Pipeline, tmp_
 
 def test_the_report_says_what_was_measured(here: Path) -> None:
     lines = (PAGES / "metrics.csv").read_text().splitlines()
-    assert len(lines) == 1 + 21
+    assert len(lines) == 1 + 16
     verdicts = [(c["claim"], c["verdict"]) for c in json.loads((PAGES / "claims.json").read_text())]
-    assert verdicts[:2] == [("C1", "reproduced"), ("C2", "reproduced")]
-    assert verdicts[2:] == [(claim, "not decidable") for claim in ("C3", "C4", "C5")]
+    assert verdicts[:3] == [(claim, "holds") for claim in ("C1", "C2", "C3")]
+    assert verdicts[3:] == [(claim, "undecided") for claim in ("C4", "C5")]
     page = (PAGES / "index.html").read_text()
     assert "Partial report" not in page
     for task in Evidence(mini_pipeline()).tasks:
@@ -63,9 +63,9 @@ def test_a_partial_report_marks_what_is_missing(tree: Path, mini: Pipeline, tmp_
     with chdir(tmp_path):
         facts = write_report(Evidence(mini), tmp_path)
     page = (tmp_path / "index.html").read_text()
-    assert "14 of 21 settings and 42 of 49 results" in page and NOT_RUN in page
-    assert facts["settings_run"] == 7
-    assert set(facts["verdicts"].values()) == {"not decidable"}
+    assert "11 of 16 settings and 58 of 63 results" in page and NOT_RUN in page
+    assert facts["settings_run"] == 5
+    assert set(facts["verdicts"].values()) == {"undecided"}
     assert not list(tmp_path.glob("figures/samples*")) and (tmp_path / "figures/fid.svg").exists()
 
 
@@ -86,7 +86,7 @@ def test_a_released_model_has_no_training(folder: Path) -> None:
     tokenizer = {"source": "released", "training": None}
     model = {"released": "checkerboard-L-2x"}
     tasks = mini_pipeline({"tokenizer": tokenizer, "models": {"ratio2": model}})
-    make_results(tasks, without=["sample", "metrics", "train/ratio4"])
+    make_results(tasks, without=["sample", "metrics", "likelihood", "train/ratio4"])
     write_report(Evidence(tasks), folder / "report")
     with (folder / "report" / "tables" / "models.csv").open(newline="") as file:
         cells = {line[0]: line[-3:] for line in csv.reader(file)}
@@ -99,21 +99,21 @@ def test_a_released_model_has_no_training(folder: Path) -> None:
 def test_results_of_other_settings_count_as_not_run(here: Path) -> None:
     changed = mini_pipeline({"models": {"ratio3": {"training": {"learning_rate": 1.0e-5}}}})
     run = {row.model for row in Evidence(changed).rows() if row.was_run}
-    assert run == {"ratio2", "ratio4"}
+    assert run == {"ratio2", "ratio4", "ratio2-unmixed"}
 
 
 def test_published_numbers_never_fill_measured_cells(here: Path, mini: Pipeline) -> None:
     rows = Evidence(mini).rows()
     table = published_table(rows, {}, comparable=False, steps=17, drawn_on={})
     published, ours = table.rows[:14], table.rows[14:]
-    assert len(published_systems()) == 14 and len(ours) == 6
+    assert len(published_systems()) == 14 and len(ours) == 7
     measured = [k for k, name in enumerate(table.header) if name.endswith("measured")]
     assert {line[k] for line in published for k in measured} == {NOT_RUN}
     assert {line[1] for line in ours} == {"other data, not comparable"}
 
 
 def test_a_comparable_row_stands_beside_its_published_one(mini: Pipeline) -> None:
-    point = mini.preset.points("ratio2")[-1]
+    point = mini.preset.sampling_configs("ratio2")[-1]
     small = make_row(mini.preset, "ratio2", point, {"fid": 2.9}, {"seconds_per_image": 0.1})
     row = replace(small, width=1024, layers=20)
     table = published_table(

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pcb.config import Claims, SweepPoint
+from pcb.config import Claims, SamplingConfig
 from pcb.pipeline.tasks import Pipeline
 from pcb.report.claims import decide
 from pcb.report.headline import beats_peers
@@ -26,7 +26,7 @@ def make_rows(pipeline: Pipeline, changed: Mapping[tuple[str, int], float | None
     for model, first in (("ratio2", 4), ("ratio3", 3), ("ratio4", 3)):
         for steps in (first, 9, 13, 17, 29):
             fid = changed.get((model, steps), CURVE[steps])
-            point = SweepPoint(total_steps=steps)
+            point = SamplingConfig(total_steps=steps)
             scores = None if fid is None else {"fid": fid, "fid_std": fid / 50}
             rows.append(make_row(pipeline.preset, model, point, scores, None))
     return rows
@@ -39,16 +39,18 @@ def verdicts(rows: list[Row], limits: Claims = LIMITS) -> dict[str, Claim]:
 @pytest.mark.parametrize(
     ("changed", "first", "second"),
     [
-        ({}, "reproduced", "reproduced"),
-        ({("ratio4", 3): 600.0}, "not reproduced", "reproduced"),
-        ({("ratio2", 29): 300.0}, "not reproduced", "reproduced"),
-        ({("ratio2", 29): 700.0}, "not reproduced", "reproduced"),
-        ({("ratio3", 13): 700.0}, "reproduced", "not reproduced"),
-        ({("ratio3", 3): None}, "not decidable", "reproduced"),
-        ({("ratio3", 13): None}, "reproduced", "not decidable"),
-        ({("ratio3", 17): None}, "not decidable", "not decidable"),
-        ({("ratio3", 3): None, ("ratio4", 3): 500.0}, "not reproduced", "reproduced"),
-        ({("ratio3", 13): None, ("ratio4", 17): 700.0}, "not reproduced", "not reproduced"),
+        ({}, "holds", "holds"),
+        ({("ratio4", 3): 530.0}, "fails", "holds"),
+        ({("ratio4", 3): 600.0}, "undecided", "holds"),
+        ({("ratio2", 29): 300.0}, "fails", "holds"),
+        ({("ratio2", 29): 700.0}, "fails", "holds"),
+        ({("ratio3", 13): 700.0}, "holds", "undecided"),
+        ({("ratio3", 13): 800.0}, "holds", "fails"),
+        ({("ratio3", 3): None}, "undecided", "holds"),
+        ({("ratio3", 13): None}, "holds", "undecided"),
+        ({("ratio3", 17): None}, "undecided", "undecided"),
+        ({("ratio3", 3): None, ("ratio4", 3): 500.0}, "fails", "holds"),
+        ({("ratio3", 13): None, ("ratio4", 17): 700.0}, "fails", "fails"),
     ],
 )
 def test_verdicts(
@@ -56,11 +58,11 @@ def test_verdicts(
 ) -> None:
     found = verdicts(make_rows(mini, changed))
     assert (found["C1"].verdict, found["C2"].verdict) == (first, second)
-    assert found["C3"].verdict == "not decidable"
+    assert found["C3"].verdict == "undecided"
 
 
 def test_reasons_name_what_failed_and_what_is_missing(mini: Pipeline) -> None:
-    failed = verdicts(make_rows(mini, {("ratio4", 3): 600.0}))["C1"]
+    failed = verdicts(make_rows(mini, {("ratio4", 3): 530.0}))["C1"]
     assert "1 of 6 checks made fail: ratio4" in failed.reason
     missing = verdicts(make_rows(mini, {("ratio3", 13): None}))["C2"]
     assert "ratio3/t13" in missing.reason
@@ -69,8 +71,8 @@ def test_reasons_name_what_failed_and_what_is_missing(mini: Pipeline) -> None:
 
 def test_a_missing_ratio_leaves_c2_open(mini: Pipeline) -> None:
     rows = [row for row in make_rows(mini, {}) if row.model != "ratio3"]
-    assert verdicts(rows)["C2"].verdict == "not decidable"
-    assert verdicts(rows, Claims(ratios=(2.0, 4.0)))["C2"].verdict == "reproduced"
+    assert verdicts(rows)["C2"].verdict == "undecided"
+    assert verdicts(rows, Claims(ratios=(2.0, 4.0)))["C2"].verdict == "holds"
 
 
 def test_other_architectures_are_not_compared(mini: Pipeline) -> None:
@@ -78,11 +80,11 @@ def test_other_architectures_are_not_compared(mini: Pipeline) -> None:
         replace(row, architecture="wider") if row.model == "ratio3" else row
         for row in make_rows(mini, {})
     ]
-    assert verdicts(rows)["C2"].verdict == "not decidable"
+    assert verdicts(rows)["C2"].verdict == "undecided"
 
 
 @pytest.mark.parametrize(
-    ("fid", "verdict"), [(510.0, "reproduced"), (560.0, "not reproduced"), (None, "not decidable")]
+    ("fid", "verdict"), [(510.0, "holds"), (560.0, "fails"), (None, "undecided")]
 )
 def test_mixing_compares_equal_models(mini: Pipeline, fid: float | None, verdict: str) -> None:
     rows = make_rows(mini, {})
@@ -94,26 +96,31 @@ def test_mixing_compares_equal_models(mini: Pipeline, fid: float | None, verdict
 
 def test_guided_rows_decide_nothing(mini: Pipeline) -> None:
     rows = make_rows(mini, {})
-    point = SweepPoint(total_steps=17, cfg=1.5)
+    point = SamplingConfig(total_steps=17, cfg=1.5)
     guided = make_row(mini.preset, "ratio2", point, {"fid": 1.0}, None)
     assert claims_json(decide([guided, *rows], LIMITS)) == claims_json(decide(rows, LIMITS))
 
 
 def test_a_number_near_its_limit_is_called_close(mini: Pipeline) -> None:
-    claim = verdicts(make_rows(mini, {("ratio3", 17): 598.0}))["C2"]
-    assert claim.verdict == "reproduced"
-    assert [check.close for check in claim.checks] == [False, True]
-    assert "within two standard errors" in claim.reason
+    for fid in (598.0, 602.0):
+        claim = verdicts(make_rows(mini, {("ratio3", 17): fid}))["C2"]
+        assert claim.verdict == "undecided"
+        (reading,) = (reading for reading in claim.readings if reading.name == "FID")
+        assert [check.close for check in reading.checks] == [False, True]
+        assert "within two standard errors" in claim.reason
 
 
 def test_json_holds_thresholds_and_numbers(mini: Pipeline) -> None:
     first = claims_json(decide(make_rows(mini, {}), LIMITS))[0]
-    assert first["verdict"] == "reproduced" and "25 %" in first["test"]
-    claim = verdicts(make_rows(mini, {}))["C1"]
-    assert [round(span.low, 3) for span in claim.spans] == [0.508, 0.04]
-    assert [round(span.high, 3) for span in claim.spans] == [1.718, 0.04]
-    check = first["checks"][0]
-    assert check["limit"] == 0.25 and check["must_be"] == "at least" and check["holds"] is True
+    by_fid = next(reading for reading in first["readings"] if reading["by"] == "FID")
+    assert first["verdict"] == by_fid["verdict"] == "holds"
+    assert "25\N{NO-BREAK SPACE}%" in by_fid["test"]
+    fid = verdicts(make_rows(mini, {}))["C1"].readings[1]
+    assert [round(span.low, 3) for span in fid.spans] == [0.508, 0.04]
+    assert [round(span.high, 3) for span in fid.spans] == [1.718, 0.04]
+    check = by_fid["checks"][0]
+    assert check["limit"] == 0.25 and check["must_be"] == "at least"
+    assert check["outcome"] == "holds"
     assert check["value"] == pytest.approx(754 / 500 - 1)
 
 
@@ -125,7 +132,7 @@ def headline_rows(mini: Pipeline, fids: Mapping[tuple[float, float], float]) -> 
     """Return rows as ImageNet's headline settings would give them; (ratio, cfg) -> FID."""
     rows = []
     for (ratio, cfg), fid in fids.items():
-        point = SweepPoint(total_steps=17, cfg=cfg)
+        point = SamplingConfig(total_steps=17, cfg=cfg)
         scores = {"fid": fid, "is": {1.4: 302.0, 1.5: 318.0, 1.7: 311.0}[cfg]}
         timed = {"seconds_per_image": 0.1, "images": 50000}
         row = make_row(mini.preset, f"ratio{ratio:g}", point, scores, timed)
@@ -138,7 +145,7 @@ HEADLINE = {(2.0, 1.4): 2.72, (2.0, 1.5): 2.85, (4.0, 1.7): 2.79}
 
 @pytest.mark.parametrize(
     ("changed", "verdict"),
-    [({}, "reproduced"), ({(4.0, 1.7): 3.3}, "not reproduced"), (None, "not decidable")],
+    [({}, "holds"), ({(4.0, 1.7): 3.3}, "fails"), (None, "undecided")],
 )
 def test_headline_rows_are_held_against_the_published_ones(
     mini: Pipeline, changed: dict[tuple[float, float], float] | None, verdict: str
@@ -151,7 +158,7 @@ def test_headline_rows_are_held_against_the_published_ones(
 
 def test_a_miniature_leaves_published_claims_open(mini: Pipeline) -> None:
     found = {c.name: c for c in decide(headline_rows(mini, HEADLINE), LIMITS)}
-    assert found["C4"].verdict == "not decidable"
+    assert found["C4"].verdict == "undecided"
     assert "ImageNet" in found["C4"].reason
 
 
@@ -175,21 +182,23 @@ ALL_TIMED = {
 @pytest.mark.parametrize(
     ("changed", "verdict"),
     [
-        ({}, "reproduced"),
-        ({"RandAR_L": 45.0}, "not reproduced"),
-        ({"PAR_L_4x": None}, "not decidable"),
-        ({"Checkerboard_L_4x": None}, "not decidable"),
+        ({}, "holds"),
+        ({"RandAR_L": 45.0}, "fails"),
+        ({"PAR_L_4x": None}, "undecided"),
+        ({"Checkerboard_L_4x": None}, "undecided"),
     ],
 )
 def test_times_of_one_machine_decide_c5(changed: dict[str, float | None], verdict: str) -> None:
     times = {name: ms for name, ms in (ALL_TIMED | changed).items() if ms is not None}
     claim = beats_peers(LIMITS, timed(**times))
     assert claim.verdict == verdict
-    assert "measured on a GPU" in claim.test and "mix set-ups" in claim.test
-    assert "LlamaGen-L 12.58" in claim.test
+    assert "measured on a GPU" in claim.readings[0].test and "mix set-ups" in claim.readings[0].test
+    assert "LlamaGen-L 12.58" in claim.readings[0].test
     missing = [name.replace("_", "-") for name, ms in changed.items() if ms is None]
     assert all(f"not measured: {name}" in claim.reason for name in missing)
-    saved = {check.subject: check.value for check in claim.checks if "time" in check.quantity}
+    saved = {
+        check.subject: check.value for check in claim.readings[0].checks if "time" in check.quantity
+    }
     if "LlamaGen_L" in times and not missing:
         found = saved["Checkerboard-L-2x against LlamaGen-L: time saved"]
         assert found == pytest.approx(1 - 40 / 900)
@@ -197,11 +206,15 @@ def test_times_of_one_machine_decide_c5(changed: dict[str, float | None], verdic
 
 def test_without_times_c5_is_open_and_says_what_was_not_measured() -> None:
     claim = beats_peers(LIMITS, NONE)
-    assert claim.verdict == "not decidable" and "not measured: " in claim.reason
-    assert all(check.holds for check in claim.checks if check.quantity == "steps saved")
+    assert claim.verdict == "undecided" and "not measured: " in claim.reason
+    assert all(
+        check.outcome == "holds"
+        for check in claim.readings[0].checks
+        if check.quantity == "steps saved"
+    )
 
 
 def test_more_steps_than_a_peer_refute_c5() -> None:
     claim = beats_peers(Claims(peers=("VAR-d16",)), NONE)
-    assert claim.verdict == "not reproduced"
+    assert claim.verdict == "fails"
     assert "steps saved" in claim.reason

@@ -23,7 +23,7 @@ from pcb.report.rows import Row, make_row
 from pcb.report.strips import sheet, strip
 from pcb.report.style import figure_bytes, inline_svg, ratio_style
 from pcb.tokenizer.vq import Tokenizer
-from tests.units import ROOT, pipeline_of
+from tests.tasks import ROOT, pipeline_of
 
 
 @pytest.mark.parametrize("n", [1, 5, 8])
@@ -57,7 +57,7 @@ def many_rows() -> list[Row]:
     return [
         make_row(preset, model, point, scores)
         for model in preset.models
-        for point in preset.points(model)
+        for point in preset.sampling_configs(model)
     ]
 
 

@@ -16,7 +16,7 @@ from pcb.report.evidence import Evidence
 from pcb.report.order_study import Measured, compare_orders, differences_of, orders_table, verdict
 from pcb.runtime.atomic import atomic
 from tests.report.results import ENTRIES
-from tests.units import pipeline_of
+from tests.tasks import pipeline_of
 
 SIZES = (1, 2, 4)
 K1, K2, SERIAL = (

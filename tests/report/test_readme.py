@@ -6,7 +6,7 @@ import pytest
 
 from pcb.errors import UserError
 from pcb.report.readme import BEGIN, END, PICTURES, update_readme
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 
 def test_the_measured_part_is_replaced(here: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from pcb.config import SweepPoint
+from pcb.config import SamplingConfig
 from pcb.pipeline.tasks import Pipeline
 from pcb.report.rows import COLUMNS, NOT_RUN, Row, lines, make_row
 from pcb.report.tables import latex, markdown, metrics_csv, number, results_table, steps_table
@@ -12,7 +12,7 @@ SCORES = {"fid": 575.123456789, "is": 5.5, "precision": 0.5, "recall": 0.25, "ki
 
 
 def a_row(pipeline: Pipeline, scores: dict[str, float] | None, cfg: float = 0.0) -> Row:
-    point = SweepPoint(total_steps=17, cfg=cfg)
+    point = SamplingConfig(total_steps=17, cfg=cfg)
     sampling = {"images": 2000, "seconds_per_image": 0.5} if scores else None
     return make_row(pipeline.preset, "ratio4", point, scores, sampling)
 
@@ -49,7 +49,9 @@ def test_a_row_that_was_not_run_says_so(mini: Pipeline) -> None:
 
 
 def test_words_among_the_scores_are_left_out(mini: Pipeline) -> None:
-    row = make_row(mini.preset, "ratio2", SweepPoint(blocks=1), {"fid": 3, "extractor": "x"}, None)
+    row = make_row(
+        mini.preset, "ratio2", SamplingConfig(blocks=1), {"fid": 3, "extractor": "x"}, None
+    )
     assert dict(row.scores) == {"fid": 3.0}
     assert row.one_block and row.seconds_per_image is None
 
@@ -60,7 +62,7 @@ def test_curves_leave_out_guided_and_missing_rows(mini: Pipeline) -> None:
 
 
 def test_models_that_differ_in_ratio_alone_have_one_architecture(mini: Pipeline) -> None:
-    points = SweepPoint(blocks=1)
+    points = SamplingConfig(blocks=1)
     two, four = (make_row(mini.preset, model, points) for model in ("ratio2", "ratio4"))
     assert two.architecture == four.architecture and two.ratio != four.ratio
 

@@ -18,7 +18,7 @@ FIDS = {"ratio2": (4.0, 5.0, 9.0), "ratio3": (7.0,)}
 @pytest.fixture(scope="module")
 def rows():
     preset = mini_pipeline({"models": {"ratio2": {"seeds": 3}}}).preset
-    (point,) = (p for p in preset.points("ratio2") if p.name == "t17")
+    (point,) = (p for p in preset.sampling_configs("ratio2") if p.name == "t17")
     return [
         make_row(preset, seed_name(model, seed), point, {"fid": fid, "fid_std": 0.1, "is": 2 * fid})
         for model, fids in FIDS.items()

@@ -16,7 +16,7 @@ from pcb.report.published import HEADER, published_systems, published_table, tim
 from pcb.report.system_figures import systems_figure, timed_points
 from pcb.report.system_rows import SystemRow, make_system_row
 from pcb.report.times import NONE, NOT_MEASURED, TIMES, read_times
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 STORED = {
     "NVIDIA X": {

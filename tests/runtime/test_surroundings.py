@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pcb.runtime.surroundings import set_variables
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 
 def variables(home: str | None) -> dict[str, str]:

@@ -20,7 +20,7 @@ from pcb.launch.record import Record, read_record
 from pcb.pipeline.manifest import result_files
 from pcb.pipeline.tasks import Task
 from tests.slurm.cluster import MiniSlurm, why_not
-from tests.units import pipeline_of
+from tests.tasks import pipeline_of
 
 TRAIN = pipeline_of().task("train", "ratio2")
 

@@ -11,7 +11,7 @@ import pytest
 from pcb.launch.record import all_records, read_record
 from tests.slurm.cluster import MiniSlurm
 from tests.slurm.conftest import TRAIN, Login, log_in, same_files, wait_for
-from tests.units import pipeline_of
+from tests.tasks import pipeline_of
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 

@@ -20,7 +20,7 @@ from pcb.pipeline.tasks import Task
 from pcb.train.checkpoint import CHECKPOINT
 from tests.slurm.cluster import MiniSlurm
 from tests.slurm.conftest import TRAIN, Login, change_settings, log_in, same_files, wait_for
-from tests.units import pipeline_of
+from tests.tasks import pipeline_of
 from tests.workflow.snakemake import NOTHING, copy_project
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]

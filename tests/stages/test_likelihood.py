@@ -35,7 +35,7 @@ from pcb.tokenizer.load import TOKENIZER_FILE
 from pcb.tokenizer.vq import Tokenizer
 from pcb.train.tokenizer import initialize
 from tests.imagenet import imagenet_preset
-from tests.units import job_of
+from tests.tasks import job_of
 
 HELD_OUT = 40
 
@@ -95,7 +95,7 @@ def test_it_measures_the_weights_that_sample_on_the_held_out_codes(tmp_path, inp
     cache = TokenCache(inputs["tokens"], (1, 2, 4, 8), "held_out")
     chosen = np.arange(HELD_OUT)
     grids = {s: torch.from_numpy(g) for s, g in cache.codes(chosen, 0 * chosen).items()}
-    (config,) = (p for p in preset.points("ratio2") if p.name == "t9")
+    (config,) = (p for p in preset.sampling_configs("ratio2") if p.name == "t9")
     sequence = sequence_of(config.schedule((1, 2, 4, 8)))
     expected = negative_log_likelihood(model, sequence, torch.from_numpy(labels), grids)
     np.testing.assert_allclose(nll, expected.numpy(), rtol=1e-12)
@@ -133,7 +133,7 @@ def test_few_images_have_all_classes_in_any_order():
 
 
 def configs(preset, model="ratio2"):
-    return [point.name for point in preset.likelihood_points(model)]
+    return [point.name for point in preset.likelihood_configs(model)]
 
 
 def changed(**changes):
@@ -151,8 +151,8 @@ def test_each_schedule_is_measured_once_and_guided_ones_not_at_all():
     # One block per scale takes four steps.
     assert configs(preset) == ["serial", "k1", "t9"]
     assert configs(preset, "ratio4") == []
-    assert [point.name for point in preset.points("ratio4")] == ["t9-cfg1.5-start5"]
-    serial = preset.likelihood_points("ratio2")[0].schedule((1, 2, 4, 8))
+    assert [point.name for point in preset.sampling_configs("ratio4")] == ["t9-cfg1.5-start5"]
+    serial = preset.likelihood_configs("ratio2")[0].schedule((1, 2, 4, 8))
     assert serial.blocks == ((1,), (1,) * 4, (1,) * 16, (1,) * 64)
 
 

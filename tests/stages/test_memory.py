@@ -16,7 +16,7 @@ from pcb.stages.data import run as prepare
 from pcb.tokenizer.load import TOKENIZER_FILE
 from pcb.tokenizer.vq import Tokenizer
 from tests.imagenet import TINY, imagenet_preset, jpeg, natural_image, wnid
-from tests.units import ROOT, job_of
+from tests.tasks import ROOT, job_of
 
 CLASSES, PER_CLASS = 3, 200
 SHARD = {**TINY, "tokens": {"shard_images": 16384}}

@@ -18,7 +18,10 @@ from pcb.pipeline.job import entry_of
 from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline
 from pcb.report import build
-from tests.units import ROOT
+from pcb.report.evidence import Evidence
+from pcb.report.pictures import decode_images
+from pcb.tokenizer.load import load_tokenizer
+from tests.tasks import ROOT
 
 CLASSES = ("disc", "ring", "square")
 PER_CLASS = 12
@@ -132,12 +135,26 @@ def test_from_a_folder_to_the_page(
     page = (folder / "reports" / "shapes" / "index.html").read_text()
     assert "0 disc, 1 ring, 2 square" in page and "draws images like those of a" in page
     assert str(shapes) not in page, "the page shows paths of this machine"
+    check_generated(pipeline, page, capsys)
+
+
+def check_generated(pipeline: Pipeline, page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run the page's command, and make one image of a class by its name."""
     made = next(re.finditer(r"<code>pcb (generate ratio2 .*?)</code>", page))[1]
     assert main(made.split()) == 0
     one = ["generate", "ratio2", "--classes", "square", "--count", "1", "--steps", "9"]
     assert main([*one, "--preset", "shapes", "--out", "one"]) == 0
-    (picture,) = (folder / "one").rglob("*-square.png")
-    assert Image.open(picture).size == (SIDE, SIDE)
+    (picture,) = Path("one").rglob("*-square.png")
+    # Image 2 of the sample set, to the bit.
+    evidence = Evidence(pipeline)
+    row = evidence.rows()[0]
+    codes = evidence.codes(row, 3)
+    assert codes is not None and row.steps == 9
+    tokenizer = load_tokenizer(
+        pipeline.task("tokenizer").artifact, pipeline.preset.tokenizer.autoencoder
+    )
+    (pixels,) = decode_images(tokenizer, codes[2:], row.schedule.sizes)
+    np.testing.assert_array_equal(np.asarray(Image.open(picture)), pixels.transpose(1, 2, 0))
     capsys.readouterr()
     assert main([*one[:3], "cirlce", "--preset", "shapes"]) != 0
     assert "no class 'cirlce'" in capsys.readouterr().err

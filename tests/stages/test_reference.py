@@ -25,7 +25,7 @@ from pcb.stages.reference import run as build
 from pcb.tokenizer.load import TOKENIZER_FILE
 from pcb.tokenizer.vq import Tokenizer
 from tests.inception import LOGITS, POOL, SPATIAL, random_images, write_adm_reference
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 CPU = torch.device("cpu")
 COUNT = 4

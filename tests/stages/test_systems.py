@@ -16,7 +16,7 @@ from pcb.pipeline.manifest import COMPLETE
 from pcb.pipeline.run import run_shards, run_task
 from pcb.pipeline.tasks import Pipeline
 from pcb.systems.running import classes_of, grids_of, images_of
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from pcb.published.systems import catalog
 from pcb.sample.filter import Filter
 from pcb.systems.family import FAMILY, empty_model
 from tests.systems.family import FOLDERS, PEERS
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 OF_FAMILY = [system for system in catalog().values() if system.kind in FAMILY]
 

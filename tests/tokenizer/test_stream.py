@@ -26,7 +26,7 @@ from pcb.tokenizer.vq import Tokenizer
 from pcb.train.batches import Batches
 from pcb.train.tokenizer import initialize
 from tests.imagenet import TINY, imagenet_preset, write_tree
-from tests.units import job_of
+from tests.tasks import job_of
 
 IMAGES = 17
 SIZES = (1, 2, 4)

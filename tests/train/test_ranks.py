@@ -16,9 +16,9 @@ from pcb.config import Compute
 from pcb.errors import UserError
 from pcb.runtime.device import pick_device
 from pcb.runtime.ranks import Ranks, Vote, join_ranks
+from tests.tasks import ROOT
 from tests.train import rank
 from tests.train.tokens import write_tokens
-from tests.units import ROOT
 
 CASES = (
     {"folder": "whole"},

@@ -24,7 +24,7 @@ from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.hashing import record_file
 from pcb.tokenizer.load import tokenizer_from_state
 from tests.models import random_inputs
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 REFERENCE = ROOT / "tests" / "reference"
 RATIOS = {"tiny-2x": 2, "tiny-3x": 3}

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.units import ROOT
+from tests.tasks import ROOT
 
 PROFILE = ("--workflow-profile", "workflow/profiles/default")
 NOTHING = "Nothing to be done"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pcb.config.paths import PINS
-from tests.units import make_all, pipeline_of
+from tests.tasks import make_all, pipeline_of
 from tests.workflow.snakemake import NOTHING, copy_project, planned, snakemake
 
 pytestmark = pytest.mark.workflow

@@ -11,8 +11,8 @@ import yaml
 from pcb.config.loader import load_params
 from tests.imagenet import odd_file, write_tree, write_validation
 from tests.inception import random_images, write_adm_reference, write_inception
+from tests.tasks import ROOT
 from tests.train.test_released import REFERENCE, TINY
-from tests.units import ROOT
 from tests.workflow.snakemake import NOTHING, copy_project, snakemake
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]

@@ -13,7 +13,7 @@ import pytest
 from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline, Task
 from pcb.runtime.atomic import write_atomic
-from tests.units import make_all, pipeline_of, write_key
+from tests.tasks import make_all, pipeline_of, write_key
 from tests.workflow.snakemake import copy_project, failure, planned, snakemake
 
 pytestmark = pytest.mark.workflow
@@ -64,10 +64,10 @@ def test_dry_run_before_anything_has_run_is_the_full_plan(project: Path, preset:
 
 def test_miniature_has_the_sweep_that_was_asked_for() -> None:
     counts = Counter(task.stage for task in pipeline_of("mini"))
-    assert counts["train"] == 3
-    assert counts["sample"] == counts["metrics"] == 21
-    # Six unguided schedules of each model, and one token per block.
-    assert counts["likelihood"] == 21
+    assert counts["train"] == 4
+    assert counts["sample"] == counts["metrics"] == 16
+    # Six unguided schedules of each ratio, one without mixing, and one token per block of each.
+    assert counts["likelihood"] == 3 * 7 + 2
 
 
 def test_phases_are_targets(project: Path, smoke: Pipeline) -> None:

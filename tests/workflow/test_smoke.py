@@ -22,7 +22,7 @@ from pcb.pipeline.stages import STAGES
 from pcb.runtime.device import DTYPES
 from pcb.stages.metrics import decoded, finest
 from pcb.tokenizer.load import load_tokenizer
-from tests.units import pipeline_of
+from tests.tasks import pipeline_of
 from tests.workflow.snakemake import NOTHING, PROFILE, copy_project, failure, planned, snakemake
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]

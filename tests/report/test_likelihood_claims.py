@@ -1,0 +1,155 @@
+"""Claims by likelihood: paired errors, three outcomes, and what a guided row has instead."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pcb.config import Claims, SamplingConfig
+from pcb.pipeline.tasks import Pipeline
+from pcb.report.claims import decide
+from pcb.report.evidence import Evidence
+from pcb.report.likelihood_figures import draw_likelihood
+from pcb.report.likelihood_tables import likelihood_table, price_table
+from pcb.report.nats import Array, Nats, standard_error
+from pcb.report.rows import Row, make_row, row_cells
+from pcb.report.verdict import Reading
+
+IMAGES = 100
+PRICES = {3: 20.0, 4: 10.0, 9: 2.0, 13: 0.5, 17: 0.1, 37: 0.0}
+"""Of 100 nats."""
+NOISE = 1.0
+"""Deviation of a price from image to image: its mean's error is a tenth of that."""
+
+
+def standard(seed: int) -> Array:
+    """Return a number for each image, of mean 0 and standard deviation 1 exactly."""
+    drawn = np.random.default_rng(seed).standard_normal(IMAGES)
+    return (drawn - drawn.mean()) / drawn.std(ddof=1)
+
+
+def nats_of(row: Row, price: float, *, level: float = 100.0, images: int = 0) -> Row:
+    """Return a row with this price on the finest scale, of images that differ by far more."""
+    scales = len(row.schedule.sizes)
+    serial = np.repeat(level / scales + 5 * standard(images)[:, None], scales, axis=1)
+    own = serial.copy()
+    own[:, -1] += price + NOISE * standard(row.steps + 1)
+    return replace(row, nats=Nats(nats_NS=own, serial_NS=serial, sizes=row.schedule.sizes))
+
+
+def make_rows(
+    mini: Pipeline, changed: Mapping[tuple[str, int], float | None] | None = None
+) -> list[Row]:
+    """Return rows of three ratios that pay the same, but for the changed; None: not run."""
+    rows = []
+    for model, first in (("ratio2", 4), ("ratio3", 3), ("ratio4", 3)):
+        for steps in (first, 9, 13, 17, 37):
+            row = make_row(mini.preset, model, SamplingConfig(total_steps=steps))
+            price = (changed or {}).get((model, steps), PRICES[steps])
+            rows.append(row if price is None else nats_of(row, price))
+    return rows
+
+
+def readings(rows: list[Row]) -> dict[str, Reading]:
+    claims = decide([], Claims(), schedules=rows)
+    return {claim.name: claim.readings[0] for claim in claims[:3]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "first", "second"),
+    [
+        ({}, "holds", "holds"),
+        # The limit is two per cent; errors are a tenth of a nat.
+        ({("ratio2", 4): 1.0}, "fails", "holds"),
+        ({("ratio2", 4): 1.9}, "undecided", "holds"),
+        ({("ratio2", 4): 2.5}, "holds", "holds"),
+        # More steps gain two nats on 17; that they lose some is no gain.
+        ({("ratio2", 37): -2.0}, "fails", "holds"),
+        ({("ratio2", 37): 9.0}, "holds", "holds"),
+        ({("ratio4", 13): 4.5}, "holds", "fails"),
+        ({("ratio4", 13): -2.0}, "holds", "holds"),
+        ({("ratio3", 17): None}, "undecided", "undecided"),
+        ({("ratio3", 3): None, ("ratio2", 4): 0.0}, "fails", "holds"),
+    ],
+)
+def test_outcomes(
+    mini: Pipeline, changed: Mapping[tuple[str, int], float | None], first: str, second: str
+) -> None:
+    found = readings(make_rows(mini, changed))
+    assert (found["C1"].verdict, found["C2"].verdict) == (first, second)
+
+
+@pytest.mark.parametrize(
+    ("level", "images", "verdict"),
+    [
+        (100.0, 0, "holds"),
+        (98.0, 0, "holds"),
+        (104.5, 0, "fails"),
+        # What mixing gains then differs from image to image by as much as images do.
+        (104.5, 1, "undecided"),
+        (None, 0, "undecided"),
+    ],
+)
+def test_mixing_is_read_off_the_likelihood_itself(
+    mini: Pipeline, level: float | None, images: int, verdict: str
+) -> None:
+    rows = make_rows(mini)
+    mixed = next(row for row in rows if row.variant == "ratio2/t17")
+    plain = replace(mixed, model="ratio2-unmixed", mixing_layers=0, nats=None)
+    rows.append(plain if level is None else nats_of(plain, PRICES[17], level=level, images=images))
+    assert readings(rows)["C3"].verdict == verdict
+
+
+def test_readings_that_differ_leave_a_claim_open(mini: Pipeline) -> None:
+    schedules = make_rows(mini)
+    rows = [replace(row, scores={"fid": 1.0, "fid_std": 0.01}, nats=None) for row in schedules]
+    first = decide(rows, Claims(), schedules=schedules)[0]
+    assert [reading.verdict for reading in first.readings] == ["holds", "fails"]
+    assert first.verdict == "undecided" and first.reason.startswith("The readings differ.")
+    alone = decide([], Claims(), schedules=schedules)[0]
+    assert alone.verdict == "holds"
+
+
+def test_errors_are_of_paired_images(mini: Pipeline) -> None:
+    nats = nats_of(make_row(mini.preset, "ratio2", SamplingConfig(total_steps=17)), 0.1).nats
+    assert nats is not None
+    assert nats.price == pytest.approx(0.1) and nats.price_se == pytest.approx(NOISE / 10)
+    assert nats.nll_se > 10 * nats.price_se
+    assert nats.scale_prices == pytest.approx((0.0, 0.0, 0.0, 0.1))
+    assert nats.bits_per_token == pytest.approx(100.1 / 85 / np.log(2))
+    assert standard_error(np.array([1.0, 3.0])) == pytest.approx(1.0)
+
+
+def test_a_cell_says_why_it_is_empty(here: object, mini: Pipeline) -> None:
+    rows = Evidence(mini).rows()
+    guided = next(row for row in rows if row.guided)
+    assert row_cells(guided)["nll"] == row_cells(guided)["price_se"] == "guided"
+    plain = next(row for row in rows if not row.guided)
+    assert plain.nats is not None
+    cells = row_cells(plain)
+    assert float(cells["nll"]) == plain.nats.nll and float(cells["price"]) == plain.nats.price
+    assert sum(map(float, cells["price_per_scale"].split())) == pytest.approx(plain.nats.price)
+    absent = make_row(mini.preset, "ratio2", SamplingConfig(total_steps=17))
+    assert row_cells(absent)["nll"] == ""
+    assert row_cells(replace(absent, has_likelihood=True))["nll"] == "not run"
+
+
+def test_every_schedule_has_a_line_and_one_token_per_block_no_price(
+    here: object, mini: Pipeline
+) -> None:
+    schedules = Evidence(mini).schedules()
+    table = likelihood_table(schedules)
+    assert len(table.rows) == 3 * 7 + 2
+    assert [row[1] for row in table.rows].count("serial") == 4
+    assert all((row[8] == "\N{EN DASH}") == (row[1] == "serial") for row in table.rows)
+    prices = price_table(schedules)
+    assert prices.header == ("steps", "ratio2", "ratio3", "ratio4", "ratio2-unmixed")
+    assert [row[0] for row in prices.rows] == ["3", "4", "9", "13", "17", "21", "37"]
+    drawn = {figure.name: figure for figure in draw_likelihood(schedules)}
+    assert set(drawn) == {"price", "price-scales"}
+    legend = drawn["price"].figure.axes[0].get_legend()
+    assert legend is not None
+    lines = [text.get_text() for text in legend.get_texts()]
+    assert lines == ["ratio 2", "ratio 3", "ratio 4"]
+    assert "bits a token" in drawn["price"].caption
