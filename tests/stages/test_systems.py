@@ -106,8 +106,9 @@ def test_a_systems_images_are_decoded_its_own_way(made: Path, pipeline: Pipeline
         published = run.published.ways.rounding
         assert published == ("nearest" if model == "lpd-l" else "cut")
         assert torch.equal(found["published"], found[published])
+        # Two ways to write nearly the same: they differ at ties alone.
         apart = (found["cut"] - found["nearest"]).abs()
-        assert apart.double().mean() > 0 and apart.max() <= 1
+        assert apart.max() <= 1 and apart.double().mean() < 0.01
 
 
 def test_classes_that_are_drawn_belong_to_the_image() -> None:
