@@ -399,7 +399,7 @@ def test_the_papers_order_enters_no_key(params):
         assert stale == {
             task.name
             for task in before
-            if changes and ("ratio2" in task.variant or task.stage == "report")
+            if changes and (task.model == "ratio2" or task.stage == "report")
         }
 
 
