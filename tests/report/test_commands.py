@@ -20,7 +20,7 @@ def preset_with(**own: object) -> Preset:
 
 
 def commands(preset: Preset, images: int, *, animate: bool = False) -> tuple[str, ...]:
-    rows = [make_row(preset, "ratio2", point) for point in preset.points("ratio2")]
+    rows = [make_row(preset, "ratio2", config) for config in preset.sampling_configs("ratio2")]
     return generate_commands("own", preset, rows, images, animate=animate)
 
 

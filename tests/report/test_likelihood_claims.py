@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pcb.config import Claims, SweepPoint
+from pcb.config import Claims, SamplingConfig
 from pcb.pipeline.tasks import Pipeline
 from pcb.report.claims import decide
 from pcb.report.evidence import Evidence
@@ -45,7 +45,7 @@ def make_rows(
     rows = []
     for model, first in (("ratio2", 4), ("ratio3", 3), ("ratio4", 3)):
         for steps in (first, 9, 13, 17, 37):
-            row = make_row(mini.preset, model, SweepPoint(total_steps=steps))
+            row = make_row(mini.preset, model, SamplingConfig(total_steps=steps))
             price = (changed or {}).get((model, steps), PRICES[steps])
             rows.append(row if price is None else nats_of(row, price))
     return rows
@@ -112,7 +112,7 @@ def test_readings_that_differ_leave_a_claim_open(mini: Pipeline) -> None:
 
 
 def test_errors_are_of_paired_images(mini: Pipeline) -> None:
-    nats = nats_of(make_row(mini.preset, "ratio2", SweepPoint(total_steps=17)), 0.1).nats
+    nats = nats_of(make_row(mini.preset, "ratio2", SamplingConfig(total_steps=17)), 0.1).nats
     assert nats is not None
     assert nats.price == pytest.approx(0.1) and nats.price_se == pytest.approx(NOISE / 10)
     assert nats.nll_se > 10 * nats.price_se
@@ -130,7 +130,7 @@ def test_a_cell_says_why_it_is_empty(here: object, mini: Pipeline) -> None:
     cells = row_cells(plain)
     assert float(cells["nll"]) == plain.nats.nll and float(cells["price"]) == plain.nats.price
     assert sum(map(float, cells["price_per_scale"].split())) == pytest.approx(plain.nats.price)
-    absent = make_row(mini.preset, "ratio2", SweepPoint(total_steps=17))
+    absent = make_row(mini.preset, "ratio2", SamplingConfig(total_steps=17))
     assert row_cells(absent)["nll"] == ""
     assert row_cells(replace(absent, has_likelihood=True))["nll"] == "not run"
 
