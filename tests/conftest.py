@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+# Tensors of tests are small: a second thread waits more than it computes, and the more so where
+# tests run beside something else. Read by torch when it is first imported, here and in processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pcb.config import Autoencoder
 from pcb.pipeline.tasks import Pipeline
 from tests.inception import random_images, write_adm_reference, write_inception
