@@ -1,10 +1,10 @@
 """What a machine does at best: rates measured in the same run as the parts that they bound."""
 
-import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,7 @@ Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 """Of tensors; `tf32` rounds those that float32 convolutions multiply."""
 
 _SECONDS = 0.2
-_SIDES = {"cpu": ((512,), (1024,), (2048,)), "cuda": ((8192,),)}
+_SIDES = {"cpu": (512, 1024, 2048), "cuda": (8192,)}
 """Of square matrices."""
 _SHAPES = {"cpu": ((1, 512, 16), (1, 512, 64)), "cuda": ((64, 512, 64),)}
 """Images, channels and side."""
@@ -61,16 +61,13 @@ class Machine(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def best(self, other: "Machine") -> "Machine":
         """Return this machine with the higher of two measurements of each rate."""
-
-        def higher(rates: dict[str, float], others: dict[str, float]) -> dict[str, float]:
-            return rates | {name: max(rates.get(name, 0), others[name]) for name in others}
-
-        return replace(
-            self,
-            matrix=higher(self.matrix, other.matrix),
-            convolution=higher(self.convolution, other.convolution),
-            bandwidth=max(self.bandwidth, other.bandwidth),
+        rates = ((self.matrix, other.matrix), (self.convolution, other.convolution))
+        matrix, convolution = (
+            own | {name: max(own.get(name, 0), rate) for name, rate in others.items()}
+            for own, others in rates
         )
+        bandwidth = max(self.bandwidth, other.bandwidth)
+        return replace(self, matrix=matrix, convolution=convolution, bandwidth=bandwidth)
 
     def bound(self, phases: Iterable[Phase], precision: str) -> float:
         """Return the least seconds of phases in turn, each bound by arithmetic or by memory."""
@@ -82,6 +79,8 @@ def measure_machine(device: torch.device, precisions: Iterable[str]) -> Machine:
     """Measure matrix products and convolutions of each precision, and copies."""
     commit, modified = code_version(Path(pcb.__file__).parent)
     gpu, names = device.type == "cuda", sorted(set(precisions))
+    source = torch.ones(_COPIED_BYTES[device.type], dtype=torch.uint8, device=device)
+    copy = partial(torch.empty_like(source).copy_, source)
     return Machine(
         kind=device.type,
         name=torch.cuda.get_device_name(device) if gpu else processor_name(),
@@ -90,9 +89,9 @@ def measure_machine(device: torch.device, precisions: Iterable[str]) -> Machine:
         versions=package_versions(),
         commit=commit,
         modified=modified,
-        matrix={name: _best_rate(_matrix_product, _SIDES, device, name) for name in names},
-        convolution={name: _best_rate(_convolution, _SHAPES, device, name) for name in names},
-        bandwidth=_bandwidth(device),
+        matrix={name: _best_rate(_matrix_products, device, name) for name in names},
+        convolution={name: _best_rate(_convolutions, device, name) for name in names},
+        bandwidth=2 * source.nbytes / _fastest(copy, device),
     )
 
 
@@ -100,55 +99,45 @@ Problem = tuple[float, Callable[[], object]]
 """Operations, and the call that does them."""
 
 
-def _matrix_product(device: torch.device, dtype: torch.dtype, side: int) -> Problem:
-    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    out = torch.empty_like(a)
-    return 2 * side**3, lambda: torch.mm(a, b, out=out)
+def _matrix_products(device: torch.device, dtype: torch.dtype) -> Iterator[Problem]:
+    for side in _SIDES[device.type]:
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        yield 2 * side**3, partial(torch.mm, a, b, out=torch.empty_like(a))
 
 
-def _convolution(
-    device: torch.device, dtype: torch.dtype, images: int, channels: int, side: int
-) -> Problem:
-    """Channels last suit most libraries best."""
-    x, weight = (
-        torch.randn(shape, device=device).to(dtype, memory_format=torch.channels_last)
-        for shape in ((images, channels, side, side), (channels, channels, 3, 3))
-    )
-    return 2 * images * side**2 * 9 * channels**2, lambda: F.conv2d(x, weight, padding=1)
+def _convolutions(device: torch.device, dtype: torch.dtype) -> Iterator[Problem]:
+    for images, channels, side in _SHAPES[device.type]:
+        x, weight = (
+            # Channels last suit most libraries best.
+            torch.randn(shape, device=device).to(dtype, memory_format=torch.channels_last)
+            for shape in ((images, channels, side, side), (channels, channels, 3, 3))
+        )
+        yield 2 * images * side**2 * 9 * channels**2, partial(F.conv2d, x, weight, padding=1)
 
 
 def _best_rate(
-    problem: Callable[..., Problem],
-    sizes: Mapping[str, Iterable[tuple[int, ...]]],
+    problems: Callable[[torch.device, torch.dtype], Iterator[Problem]],
     device: torch.device,
     precision: str,
 ) -> float:
     """Return the best rate in problems of growing size."""
     best = 0.0
-    for size in sizes[device.type]:
-        operations, run = problem(device, DTYPES.get(precision, torch.float32), *size)
-        with convolutions_in(precision):
+    with convolutions_in(precision):
+        for operations, run in problems(device, DTYPES.get(precision, torch.float32)):
             seconds = _fastest(run, device)
-        best = max(best, operations / seconds)
-        if seconds > _LONG:
-            break
+            best = max(best, operations / seconds)
+            if seconds > _LONG:
+                break
     return best
-
-
-def _bandwidth(device: torch.device) -> float:
-    count = _COPIED_BYTES[device.type]
-    source = torch.ones(count, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    return 2 * count / _fastest(lambda: target.copy_(source), device)
 
 
 def _fastest(run: Callable[[], object], device: torch.device) -> float:
     """Return the seconds of the fastest call; noise only ever adds to what a machine can do."""
     run()
-    started, best = time.perf_counter(), math.inf
-    while best == math.inf or time.perf_counter() - started < _SECONDS:
-        best = min(best, seconds_of(run, device))
-    return best
+    seconds = [seconds_of(run, device)]
+    while sum(seconds) < _SECONDS:
+        seconds.append(seconds_of(run, device))
+    return min(seconds)
 
 
 def seconds_of(run: Callable[[], object], device: torch.device, calls: int = 1) -> float:
