@@ -342,13 +342,9 @@ def systems(sheet: Sheet) -> None:
     """All systems of the table: one image, decoded or not, and a batch."""
     by_steps = sorted(catalog().values(), key=lambda system: system.steps)
     batches = ((2, True),) if sheet.tiny else ((1, False), (1, True), (64, False))
-    own = (
-        []
-        if sheet.tiny
-        else [Sampling("L-2x", n, GUIDANCE, sheet.half, decoded=d) for n, d in batches]
-    )
+    own = [Sampling("L-2x", n, GUIDANCE, sheet.half, decoded=d, as_system=True) for n, d in batches]
     sheet.time(
-        [one.part_as_system() for one in own if not sheet.tiny]
+        [one.part() for one in own if not sheet.tiny]
         + [
             System(system.name, batch, decoded, sheet.half, _SMALL if sheet.tiny else {}).part()
             for system in by_steps

@@ -1,7 +1,7 @@
 """How time and memory grow: curves, each point of them measured in a process of its own."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -11,97 +11,40 @@ from multiprocessing import get_context
 import torch
 
 from benchmarks.machine import measure_machine
-from benchmarks.measure import FAST, Case, Measured, Part, Results, measure_part
-from benchmarks.sampling import drawn, random_model
-from benchmarks.stages import read_tokens
+from benchmarks.measure import Case, Measured, Part, Results, measure_part, single
+from benchmarks.sampling import drawn, model_and_schedule
+from benchmarks.stages import READ, read_tokens
 from benchmarks.training import random_objective, step_of_ranks
-from pcb.config.loader import load_preset
 from pcb.errors import UserError
 from pcb.metrics.frechet import frechet_distance
 from pcb.metrics.precision_recall import precision_recall
 from pcb.metrics.statistics import statistics_of
-from pcb.order.schedule import num_tokens, schedule_from_blocks
+from pcb.order.schedule import num_tokens, scale_sizes
 from pcb.sample.pyramid import sampler_for
 
 _ROUNDS, _BUDGET = 5, 20.0
-_GRIDS = (8, 16, 32, 64)
-_MODEL, _BLOCKS = "s-2x", 4
+_GRIDS = {num_tokens(scale_sizes(side, 2.0)): side for side in (8, 16, 32, 64)}
+"""Tokens of a sequence of ratio 2 -> those of a side of its finest grid."""
 _FEATURES, _REFERENCE, _NEAREST = 2048, 2000, 3
-_READ = 64
-_RANKS_BATCH = 16
+_SCORED, _CACHED, _SHARED = (2500, 5000, 10_000), (1024, 4096, 16_384), 16
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Time of a call, and peak memory, against the number that `against` names.
-
-    points: that number -> what makes the call ready.
-    """
-
-    name: str
-    title: str
-    against: str
-    points: Mapping[int, Callable[[torch.device], Case]]
-
-
-def curves() -> tuple[Curve, ...]:
-    """Return all curves, in the order in which they are plotted."""
-    tokens = {num_tokens(load_preset("paper").models[_MODEL].model.sizes(g)): g for g in _GRIDS}
-    return (
-        Curve(
-            "training",
-            "training step, S-2x, one image",
-            "tokens",
-            {count: partial(_training, grid) for count, grid in tokens.items()},
-        ),
-        Curve(
-            "sampling",
-            "sampling one image, S-2x, four blocks per scale",
-            "tokens",
-            {count: partial(_sampling, grid, 1) for count, grid in tokens.items()},
-        ),
-        Curve(
-            "batch",
-            "sampling a batch, S-2x, 256 pixels",
-            "images of a batch",
-            {images: partial(_sampling, 16, images) for images in (1, 2, 4, 8, 16)},
-        ),
-        Curve(
-            "scoring",
-            "Fréchet distance, precision and recall",
-            "generated images",
-            {images: partial(_scoring, images) for images in (2500, 5000, 10_000)},
-        ),
-        Curve(
-            "tokens",
-            f"reading the codes of {_READ} images",
-            "images in the cache",
-            {images: partial(read_tokens, images, _READ) for images in (1024, 4096, 16384)},
-        ),
-        Curve(
-            "ranks",
-            f"training step, miniature, {_RANKS_BATCH} images in all",
-            "ranks",
-            {world: partial(_ranks, world) for world in (1, 2)},
-        ),
-    )
-
-
-def _training(grid: int, device: torch.device) -> Case:
-    """Take a step on an image of this many tokens a side."""
-    objective, iterations = random_objective("S-2x", 1, device, grid=grid), count()
+def _training(tokens: int, device: torch.device) -> Case:
+    """Take a step on an image of so many tokens."""
+    objective, iterations = random_objective("S-2x", 1, device, grid=_GRIDS[tokens]), count()
     batch = objective.batch(0)
-    return Case(variants={FAST: lambda: objective.step(next(iterations), batch)}, items=1)
+    return single(lambda: objective.step(next(iterations), batch))
 
 
-def _sampling(grid: int, images: int, device: torch.device) -> Case:
-    """Sample images of this many tokens a side, without guidance."""
-    preset = load_preset("paper")
-    schedule = schedule_from_blocks(preset.models[_MODEL].model.sizes(grid), _BLOCKS)
-    model = random_model(preset, _MODEL, schedule.sizes).to(device).eval().requires_grad_(False)
-    classes_B, uniforms_BT = drawn(model, images)
-    sampler = sampler_for(model, schedule)
-    return Case(variants={FAST: lambda: sampler.sample(classes_B, uniforms_BT)}, items=images)
+def _sampling(tokens: int, device: torch.device, images: int = 1) -> Case:
+    """Sample images of so many tokens, without guidance."""
+    _, model, schedule = model_and_schedule("S-2x", device, grid=_GRIDS[tokens])
+    batch, sampler = drawn(model, images), sampler_for(model, schedule)
+    return single(lambda: sampler.sample(*batch), images)
+
+
+def _batch(images: int, device: torch.device) -> Case:
+    return _sampling(341, device, images)
 
 
 def _scoring(images: int, device: torch.device) -> Case:
@@ -115,13 +58,45 @@ def _scoring(images: int, device: torch.device) -> Case:
         distance = frechet_distance(statistics_of(generated), target)
         return distance, precision_recall(generated, reference, _NEAREST)
 
-    return Case(variants={FAST: score}, items=images)
+    return single(score, images)
 
 
 def _ranks(world: int, _: torch.device) -> Case:
     """Take steps as the first of so many processes that share a batch."""
-    return Case(variants={FAST: step_of_ranks(world, _RANKS_BATCH)}, items=_RANKS_BATCH)
+    return single(step_of_ranks(world, _SHARED), _SHARED)
 
+
+@dataclass(frozen=True)
+class Curve:
+    """Time of a call, and peak memory, against the number that `against` names.
+
+    make: what makes the call of one of `numbers` ready.
+    """
+
+    name: str
+    title: str
+    against: str
+    numbers: Collection[int]
+    make: Callable[[int, torch.device], Case]
+
+
+CURVES = (
+    Curve("training", "training step, S-2x, one image", "tokens", _GRIDS, _training),
+    Curve(
+        "sampling", "sampling one image, S-2x, four blocks per scale", "tokens", _GRIDS, _sampling
+    ),
+    Curve(
+        "batch", "sampling a batch, S-2x, 256 pixels", "images of a batch", (1, 2, 4, 8, 16), _batch
+    ),
+    Curve(
+        "scoring", "Fréchet distance, precision and recall", "generated images", _SCORED, _scoring
+    ),
+    Curve(
+        "tokens", f"reading the codes of {READ} images", "images in the cache", _CACHED, read_tokens
+    ),
+    Curve("ranks", f"training step, miniature, {_SHARED} images in all", "ranks", (1, 2), _ranks),
+)
+"""In the order in which they are plotted."""
 
 Points = list[tuple[int, Measured]]
 """The points of a curve: the number, and what was measured there."""
@@ -132,11 +107,10 @@ def measure_growth(names: Sequence[str], device: torch.device, threads: int) -> 
 
     Raises UserError for a name that no curve has.
     """
-    known = {curve.name: curve for curve in curves()}
+    known = {curve.name: curve for curve in CURVES}
     if device.type != "cpu":
         del known["ranks"]  # They share the cores of a CPU.
-    unknown = set(names) - set(known)
-    if unknown:
+    if unknown := set(names) - set(known):
         there = ", ".join(known)
         raise UserError(f"benchmarks --growth {min(unknown)}: no such curve; there are {there}")
     torch.set_num_threads(threads)
@@ -144,7 +118,7 @@ def measure_growth(names: Sequence[str], device: torch.device, threads: int) -> 
     # What a process has held once it may keep, so the next point would seem to hold it too.
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as fresh:
         for name in names or known:
-            for number in known[name].points:
+            for number in known[name].numbers:
                 print(f"benchmarks: {name}/{number}", file=sys.stderr, flush=True)
                 found.append(fresh.submit(measure_point, name, number, device, threads).result())
     return Results(machine=measure_machine(device, ["float32"]), parts=tuple(found))
@@ -153,16 +127,15 @@ def measure_growth(names: Sequence[str], device: torch.device, threads: int) -> 
 def measure_point(name: str, number: int, device: torch.device, threads: int) -> Measured:
     """Measure one point of a curve in this process."""
     torch.set_num_threads(threads)
-    make = next(curve for curve in curves() if curve.name == name).points[number]
-    part = Part(name=f"{name}/{number}", item="calls", make=make)
+    curve = next(curve for curve in CURVES if curve.name == name)
+    part = Part(name=f"{name}/{number}", item="calls", make=partial(curve.make, number))
     return measure_part(part, device, _ROUNDS, _BUDGET)
 
 
 def measured_curves(results: Results) -> Iterator[tuple[Curve, Points]]:
     """Yield the curves of which there are points, and those."""
     parts = {part.name: part for part in results.parts}
-    for curve in curves():
-        names = {number: f"{curve.name}/{number}" for number in curve.points}
-        points = [(number, parts[name]) for number, name in names.items() if name in parts]
-        if points:
+    for curve in CURVES:
+        found = {number: parts.get(f"{curve.name}/{number}") for number in curve.numbers}
+        if points := [(number, part) for number, part in found.items() if part is not None]:
             yield curve, points

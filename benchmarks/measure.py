@@ -69,6 +69,11 @@ class Case:
         return {name: self.compare(first, other()) for name, other in others}
 
 
+def single(run: Callable[[], Any], items: int = 1) -> Case:
+    """Return the case of a call alone."""
+    return Case(variants={FAST: run}, items=items)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """A part by name, `area/what/size`: what an item of it is, and how it is made ready.

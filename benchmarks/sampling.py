@@ -3,7 +3,6 @@
 Weights are random: time does not depend on them.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -14,7 +13,7 @@ from msgspec.structs import replace
 from torch import Tensor
 
 from benchmarks.machine import Phase, Precision
-from benchmarks.measure import BASELINE, FAST, Case, Part, Scope
+from benchmarks.measure import BASELINE, FAST, Case, Part, Scope, single
 from benchmarks.stages import decoding_phase, random_tokenizer
 from pcb.config import Autoencoder, Preset, Speed
 from pcb.config.loader import load_preset
@@ -76,7 +75,8 @@ def parts(scope: Scope) -> Iterator[Part]:
 class Sampling:
     """One batch of one model, decoded or not, or one step of it.
 
-    each: whether to add a variant without each optimization.
+    each: whether to add a variant without each optimization. as_system: whether it is one of Table
+    1's systems, the program as it is alone.
     """
 
     run: str
@@ -86,25 +86,18 @@ class Sampling:
     each: bool = False
     step: int | None = None
     decoded: bool = False
-
-    def part_as_system(self) -> Part:
-        """Return the part as one of Table 1's systems: the program as it is alone."""
-        name = f"systems/{OWN[self.run]}/b{self.batch}{'-decoded' if self.decoded else ''}"
-        return Part(name=name, make=self._make_alone, precision=self.precision)
-
-    def _make_alone(self, device: torch.device) -> Case:
-        case, (preset, model, blocks) = self.make(device), RUNS[self.run]
-        steps = schedule_from_blocks(load_preset(preset).sizes(model), blocks).steps
-        alone, facts = {FAST: case.variants[FAST]}, {"model calls": steps}
-        return dataclasses.replace(case, variants=alone, compare=None, outputs={}, facts=facts)
+    as_system: bool = False
 
     def part(self) -> Part:
         """Return the part by its name."""
-        name = f"sampling/{self.run}/b{self.batch}"
-        name += "-guided" if self.guidance.weight else ""
-        name += "-decoded" if self.decoded else ""
+        decoded = "-decoded" if self.decoded else ""
+        if self.as_system:
+            name = f"systems/{OWN[self.run]}/b{self.batch}{decoded}"
+            return Part(name=name, make=self.make, precision=self.precision)
+        guided = "-guided" if self.guidance.weight else ""
+        step = "" if self.step is None else f"/step{self.step}"
         return Part(
-            name=name if self.step is None else f"{name}/step{self.step}",
+            name=f"sampling/{self.run}/b{self.batch}{guided}{decoded}{step}",
             make=self.make,
             precision=self.precision,
             kind="sampling" if self.step is None and not self.decoded else None,
@@ -114,41 +107,40 @@ class Sampling:
     def make(self, device: torch.device) -> Case:
         """Make model and samplers ready."""
         preset, model, schedule = model_and_schedule(self.run, device, self.precision)
-        codes, batch = preset.tokenizer.autoencoder, drawn(model, self.batch)
+        codes, grid, batch = preset.tokenizer.autoencoder, preset.grid, drawn(model, self.batch)
         make = partial(sampler_for, model, schedule, guidance=self.guidance)
-        speeds = _speeds(self.each, device)
-        phases, decode = self._phases(model, codes, schedule), None
+        speeds = {FAST: Speed()} if self.as_system else _speeds(self.each, device)
+        phases = self._phases(model, codes, schedule)
         if self.decoded:
-            decode = decoder(codes, preset.grid, self.precision, device)
-            phases.append(decoding_phase(codes, preset.grid, self.precision, self.batch))
+            tokenizer = random_tokenizer(codes, device, self.precision)
+            phases.append(decoding_phase(codes, grid, self.precision, self.batch))
+
+        @torch.inference_mode()
+        def sample(sampler: Sampler) -> Tensor:
+            codes_BT = sampler.sample(*batch)
+            if not self.decoded:
+                return codes_BT
+            return to_uint8(tokenizer.decode(codes_BT[:, -grid * grid :].view(-1, grid, grid)))
+
+        def call(sampler: Sampler) -> Callable[[], object]:
+            if self.step is None:
+                return partial(sample, sampler)
+            sampler.begin(*batch)
+            return partial(sampler.step, self.step)
 
         def output(speed: Speed) -> Observed:
             sampler = make(speed=speed, measure=codes_and_logits)
             return observed(sampler, *drawn(model, _COMPARED))
 
         return Case(
-            variants={n: self._call(make(speed=s), batch, decode) for n, s in speeds.items()},
+            variants={name: call(make(speed=speed)) for name, speed in speeds.items()},
             items=self.batch,
             phases=phases,
-            compare=apart if self.step is None else None,
+            facts={"model calls": schedule.steps} if self.as_system else {},
+            compare=apart if self.step is None and not self.as_system else None,
             outputs={name: partial(output, speed) for name, speed in speeds.items()},
             graphed=device.type == "cuda",
         )
-
-    def _call(
-        self,
-        sampler: Sampler,
-        batch: tuple[Tensor, Tensor],
-        decode: Callable[[Tensor], Tensor] | None,
-    ) -> Callable[[], object]:
-        """Return what samples the batch, and decodes it, or takes its step over and over."""
-        step = self.step
-        if decode is not None:
-            return lambda: decode(sampler.sample(*batch))
-        if step is None:
-            return lambda: sampler.sample(*batch)
-        sampler.begin(*batch)
-        return lambda: sampler.step(step)
 
     def _phases(self, model: Transformer, codes: Autoencoder, schedule: Schedule) -> list[Phase]:
         """Return a phase for every call of the model in a batch, or that of the one step.
@@ -164,10 +156,10 @@ class Sampling:
         for call in flops.sampling_calls(schedule, guided_from):
             values = 2 * settings.layers * width * call.attended + call.tokens * codebook
             bytes_ = value_bytes * (weights + call.classes * self.batch * values)
-            operations = self.batch * flops.tokens_forward(
+            operations = flops.tokens_forward(
                 settings, codes, call.tokens, call.attended, classes=call.classes
             )
-            phases.append(Phase(flops=operations, bytes=bytes_))
+            phases.append(Phase(flops=self.batch * operations, bytes=bytes_))
         if self.step is None:
             return phases
         return [phases[self.step + (guided_from is not None and self.step > guided_from)]]
@@ -181,13 +173,17 @@ def width_of(run: str) -> int:
 
 
 def model_and_schedule(
-    run: str, device: torch.device, precision: str
+    run: str, device: torch.device, precision: str = "float32", *, grid: int | None = None
 ) -> tuple[Preset, Transformer, Schedule]:
-    """Return one of `RUNS` ready to sample: its preset, its model rounded, its schedule."""
+    """Return one of `RUNS` ready to sample: its preset, its model rounded, its schedule.
+
+    `grid` tokens a side at the finest scale, the preset's own if None.
+    """
     name, model_name, blocks = RUNS[run]
     preset = load_preset(name)
-    schedule = schedule_from_blocks(preset.sizes(model_name), blocks)
-    model = random_model(preset, model_name, schedule.sizes).to(device)
+    sizes = preset.models[model_name].model.sizes(grid or preset.grid)
+    schedule = schedule_from_blocks(sizes, blocks)
+    model = random_model(preset, model_name, sizes).to(device)
     model.eval().requires_grad_(False).round_to(DTYPES[precision])
     return preset, model, schedule
 
@@ -207,19 +203,6 @@ def drawn(model: Transformer, images: int) -> tuple[Tensor, Tensor]:
     chosen, device = np.arange(images), model.codebook_VC.device
     classes_B = torch.from_numpy(labels(model.num_classes, chosen)).to(device)
     return classes_B, torch.from_numpy(uniforms(0, chosen, model.sizes)).to(device)
-
-
-def decoder(
-    settings: Autoencoder, grid: int, precision: Precision, device: torch.device
-) -> Callable[[Tensor], Tensor]:
-    """Return what makes (B, 3, H, W) bytes of all tokens of some images."""
-    tokenizer = random_tokenizer(settings, device, precision)
-
-    @torch.inference_mode()
-    def decode(codes_BT: Tensor) -> Tensor:
-        return to_uint8(tokenizer.decode(codes_BT[:, -grid * grid :].view(-1, grid, grid)))
-
-    return decode
 
 
 def _speeds(each: bool, device: torch.device) -> dict[str, Speed]:
@@ -266,4 +249,4 @@ def apart(one: Observed, other: Observed) -> dict[str, float]:
 def _uniforms(_: torch.device) -> Case:
     """Make the random numbers of some images, which a CPU does."""
     sizes, images = load_preset("paper").sizes("l-2x"), np.arange(250)
-    return Case(variants={FAST: lambda: uniforms(0, images, sizes)}, items=len(images))
+    return single(partial(uniforms, 0, images, sizes), len(images))

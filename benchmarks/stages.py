@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.machine import Phase, Precision
-from benchmarks.measure import BASELINE, FAST, Case, Part, Scope
+from benchmarks.measure import BASELINE, FAST, Case, Part, Scope, single
 from pcb.config import Autoencoder, ImageNet, Preset
 from pcb.config.images import TEN_CROPS
 from pcb.config.loader import load_preset
@@ -36,7 +36,8 @@ _DECODED_BATCHES = 4
 """Batches that are decoded and seen in a row: the first has nothing to be made beside."""
 _JPEG_SIZE, _JPEG_GRAIN = (500, 375), 24.0
 """Width and height of many of ImageNet's files, and the grain that gives a file their length."""
-_CACHE_SHARDS = 4
+READ, _CACHE_SHARDS = 64, 4
+"""Images whose codes are read at once, and shards that they are read from."""
 _MODEL = {"mini": "ratio2", "paper": "l-2x"}
 """The model of ratio 2 whose scales are encoded."""
 _EXACT: tuple[Precision, ...] = ("float32", "tf32")
@@ -50,7 +51,7 @@ def parts(scope: Scope) -> Iterator[Part]:
     if find_spec("torch_fidelity"):
         yield from _feature_parts(scope)
     images = 512 if scope == "quick" else 8192
-    yield Part(name="loading/tokens", make=partial(read_tokens, images, 64))
+    yield Part(name="loading/tokens", make=partial(read_tokens, images))
     threads = {"quick": (1,), "short": (1, 2), "full": (1, 4, 16)}[scope]
     for workers in threads if find_spec("pandas") else ():
         files = 4 if scope == "quick" else 32 * workers
@@ -267,8 +268,8 @@ class RandomCache(TokenCache):
         super().__init__(root, sizes)
 
 
-def read_tokens(images: int, batch: int, _: torch.device) -> Case:
-    """Read random crops of random images, of a cache of random codes that is made for it.
+def read_tokens(images: int, _: torch.device) -> Case:
+    """Read random crops of `READ` random images, of a cache of random codes that is made for it.
 
     The cache is small and new, so the system holds it in memory: this is the program's own time.
     """
@@ -277,9 +278,9 @@ def read_tokens(images: int, batch: int, _: torch.device) -> Case:
     cache = RandomCache(preset.sizes("l-2x"), images, TEN_CROPS, codes)
 
     def read() -> object:
-        return cache.codes(random.integers(0, images, batch), random.integers(0, TEN_CROPS, batch))
+        return cache.codes(random.integers(0, images, READ), random.integers(0, TEN_CROPS, READ))
 
-    return Case(variants={FAST: read}, items=batch)
+    return single(read, READ)
 
 
 def _read_jpegs(images: int, workers: int, _: torch.device) -> Case:
@@ -311,7 +312,7 @@ def _read_jpegs(images: int, workers: int, _: torch.device) -> Case:
         """Take all crops of all images; `kept` keeps the folder while this can be called."""
         return sum(len(crops) for crops in files.all_crops(range(images)))
 
-    return Case(variants={FAST: decode}, items=images)
+    return single(decode, images)
 
 
 def _grainy(random: np.random.Generator) -> Image.Image:
@@ -324,17 +325,16 @@ def _grainy(random: np.random.Generator) -> Image.Image:
 
 def _order(_: torch.device) -> Case:
     """Order the cells of the finest grid."""
-    return Case(variants={FAST: lambda: drawing_order(16)}, items=1)
+    return single(partial(drawing_order, 16))
 
 
 def _schedule(_: torch.device) -> Case:
     """Lay out 17 steps of a 2x model."""
-    sizes = scale_sizes(16, 2.0, 1)
-    return Case(variants={FAST: lambda: sequence_of(schedule_from_total(sizes, 17))}, items=1)
+    sizes = scale_sizes(16, 2.0)
+    return single(lambda: sequence_of(schedule_from_total(sizes, 17)))
 
 
 def _start(command: str, _: torch.device) -> Case:
     """Run a module of Python's in the working directory, on the smallest preset."""
-    words = [sys.executable, "-m", *command.split()]
-    run = partial(subprocess.run, words, check=True, capture_output=True)
-    return Case(variants={FAST: partial(run, env={**os.environ, "PCB_PRESET": "smoke"})}, items=1)
+    words, where = [sys.executable, "-m", *command.split()], {**os.environ, "PCB_PRESET": "smoke"}
+    return single(partial(subprocess.run, words, check=True, capture_output=True, env=where))

@@ -38,7 +38,9 @@ def parts(scope: Scope) -> Iterator[Part]:
     for batch in (1, 64, 256) if scope == "full" else ():
         for decoded in (False, True):
             for run in OWN:
-                yield Sampling(run, batch, GUIDANCE, "bfloat16", decoded=decoded).part_as_system()
+                yield Sampling(
+                    run, batch, GUIDANCE, "bfloat16", decoded=decoded, as_system=True
+                ).part()
             for name in catalog():
                 yield System(name, batch, decoded).part()
 

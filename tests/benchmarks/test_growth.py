@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from benchmarks import pages as module
 from benchmarks.__main__ import build_parser
-from benchmarks.growth import curves, measure_growth, measure_point, measured_curves
+from benchmarks.growth import CURVES, measure_growth, measure_point, measured_curves
 from benchmarks.measure import FAST, Measured, Results
 from benchmarks.pages import END, RECORD_GROWTH, begin_of, growth_lines, orders
 from pcb.cli.main import run
@@ -47,7 +47,7 @@ def commands() -> Iterator[str]:
 
 def growth(*seconds: float) -> Results:
     """Points of the first curve."""
-    numbers = list(curves()[0].points)[: len(seconds)]
+    numbers = list(CURVES[0].numbers)[: len(seconds)]
     assert numbers == [85, 341, 1365][: len(seconds)]
     pairs = zip(numbers, seconds, strict=True)
     parts = tuple(point(f"training/{number}", time) for number, time in pairs)
