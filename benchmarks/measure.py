@@ -69,9 +69,9 @@ class Case:
         return {name: self.compare(first, other()) for name, other in others}
 
 
-def single(run: Callable[[], Any], items: int = 1) -> Case:
+def single(run: Callable[[], Any], items: int = 1, phases: Sequence[Phase] = ()) -> Case:
     """Return the case of a call alone."""
-    return Case(variants={FAST: run}, items=items)
+    return Case(variants={FAST: run}, items=items, phases=phases)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,12 +4,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from pcb.order.allocation import schedule_from_total
 from pcb.order.checkerboard import drawing_order
 from pcb.order.schedule import scale_sizes
 from pcb.preflight import flops
+from pcb.preflight.rates import Kind
 from pcb.runtime.device import DTYPES
 from pcb.tokenizer.cache import LABELS, TokenCache, token_shard
 from pcb.tokenizer.vq import Tokenizer
@@ -65,33 +66,28 @@ def parts(scope: Scope) -> Iterator[Part]:
 
 
 def _tokenizer_parts(scope: Scope) -> Iterator[Part]:
-    """Yield encoding and decoding, of the miniature's size, and of the paper's where it fits."""
-    if scope == "full":
-        for batch in (64, 256):
-            for precision in _EXACT:
-                yield _tokenizer_part("encode", "paper", batch, precision)
-            for precision in (*_EXACT, *_HALF):
-                yield _tokenizer_part("decode", "paper", batch, precision)
-    elif scope == "short":
-        for preset, batch in (("mini", 16), ("paper", 1)):
-            yield _tokenizer_part("encode", preset, batch)
-            yield _tokenizer_part("decode", preset, batch)
-        yield _tokenizer_part("decode", "paper", 1, "bfloat16")
-    else:
-        yield _tokenizer_part("decode", "mini", 2)
-        yield _tokenizer_part("decode", "mini", 2, "bfloat16")
+    """Yield encoding and decoding, of the miniature's size, and of the paper's where it fits.
 
-
-def _tokenizer_part(
-    what: Literal["encode", "decode"], preset: str, batch: int, precision: Precision = "float32"
-) -> Part:
-    """`tf32` is of all convolutions; 16 bits are of the decoder alone."""
-    return Part(
-        name=f"tokenizer/{what}/{preset}/b{batch}{_suffix(precision)}",
-        make=partial({"encode": _encode, "decode": _decode}[what], preset, batch, precision),
-        precision=precision,
-        kind="encoding" if what == "encode" else "decoding",
-    )
+    `tf32` is of all convolutions; 16 bits are of the decoder alone.
+    """
+    one: tuple[Precision, ...] = ("float32",)
+    chosen: dict[Scope, list[tuple[str, int, tuple[Precision, ...], tuple[Precision, ...]]]] = {
+        # preset, batch, precisions of the encoder, and of the decoder
+        "quick": [("mini", 2, (), (*one, "bfloat16"))],
+        "short": [("mini", 16, one, one), ("paper", 1, one, (*one, "bfloat16"))],
+        "full": [("paper", batch, _EXACT, (*_EXACT, *_HALF)) for batch in (64, 256)],
+    }
+    encoder: tuple[str, Kind, Callable[..., Case]] = ("encode", "encoding", _encode)
+    decoder: tuple[str, Kind, Callable[..., Case]] = ("decode", "decoding", _decode)
+    for preset, batch, encoded, decoded in chosen[scope]:
+        for (what, kind, make), precisions in ((encoder, encoded), (decoder, decoded)):
+            for precision in precisions:
+                yield Part(
+                    name=f"tokenizer/{what}/{preset}/b{batch}{_suffix(precision)}",
+                    make=partial(make, preset, batch, precision),
+                    precision=precision,
+                    kind=kind,
+                )
 
 
 def _encode(name: str, batch: int, _: Precision, device: torch.device) -> Case:
@@ -103,7 +99,7 @@ def _encode(name: str, batch: int, _: Precision, device: torch.device) -> Case:
     images = torch.rand(batch, 3, pixels, pixels, device=device) * 2 - 1
     encode = torch.inference_mode()(lambda: tokenizer.codes(images, sizes))
     phases = [_phase(settings, size, flops.encode(settings, size), 4, batch) for size in sizes]
-    return Case(variants={FAST: encode}, items=batch, phases=phases)
+    return single(encode, batch, phases)
 
 
 def _decode(name: str, batch: int, precision: Precision, device: torch.device) -> Case:
@@ -147,8 +143,8 @@ def random_tokenizer(
 
 def decoding_phase(settings: Autoencoder, size: int, precision: Precision, batch: int) -> Phase:
     """Return the phase of decoding a batch of `size` x `size` codes."""
-    value_bytes = 2 if precision in _HALF else 4
-    return _phase(settings, size, flops.decode(settings, size), value_bytes, batch)
+    operations = flops.decode(settings, size)
+    return _phase(settings, size, operations, 2 if precision in _HALF else 4, batch)
 
 
 def _phase(
@@ -175,11 +171,9 @@ def _feature_parts(scope: Scope) -> Iterator[Part]:
     preset, batch = {"quick": ("mini", 8), "short": ("mini", 250), "full": ("paper", 64)}[scope]
     all_of: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
     for precision in all_of if scope == "full" else all_of[:1]:
-        yield Part(
-            name=f"features/decoded/{preset}/b{batch}{_suffix(precision)}",
-            make=partial(_decode_and_extract, preset, batch, precision),
-            precision=precision,
-        )
+        name = f"features/decoded/{preset}/b{batch}{_suffix(precision)}"
+        make = partial(_decode_and_extract, preset, batch, precision)
+        yield Part(name=name, make=make, precision=precision)
 
 
 def _extract(batch: int, device: torch.device) -> Case:
@@ -191,24 +185,21 @@ def _extract(batch: int, device: torch.device) -> Case:
     weights = sum(weight.numel() for weight in network.parameters())
     phase = Phase(flops=batch * flops.INCEPTION, bytes=4 * (weights + pixels.numel()))
     features = torch.inference_mode()(partial(Inception(network), pixels))
-    return Case(variants={FAST: features}, items=batch, phases=[phase])
+    return single(features, batch, [phase])
 
 
-def _decode_and_extract(
-    preset: str, batch: int, precision: Precision, device: torch.device
-) -> Case:
+def _decode_and_extract(name: str, batch: int, precision: Precision, device: torch.device) -> Case:
     """Decode random codes and extract their features, the next batch made beside this one or not.
 
     There is no bound: features and pixels are not of one precision.
     """
     from pcb.stages.metrics import decoded
 
-    settings, random = load_preset(preset), np.random.default_rng(0)
-    codes = settings.tokenizer.autoencoder
+    preset = load_preset(name)
+    codes, shape = preset.tokenizer.autoencoder, (_DECODED_BATCHES * batch, *2 * [preset.grid])
+    codes_Bij = np.random.default_rng(0).integers(codes.codebook_size, size=shape, dtype=np.uint16)
     tokenizer = random_tokenizer(codes, device, precision)
-    extractor = random_extractor(settings, device)
-    shape = (_DECODED_BATCHES * batch, settings.grid, settings.grid)
-    codes_Bij = random.integers(codes.codebook_size, size=shape, dtype=np.uint16)
+    extractor = random_extractor(preset, device)
 
     def score(prefetch: int) -> Features:
         return extract(extractor, decoded(tokenizer, codes_Bij, batch), lambda _: None, prefetch)
@@ -217,7 +208,7 @@ def _decode_and_extract(
         return {"features": float((one.pool - other.pool).abs().max())}
 
     return Case(
-        variants={FAST: partial(score, settings.compute.prefetch), BASELINE: partial(score, 0)},
+        variants={FAST: partial(score, preset.compute.prefetch), BASELINE: partial(score, 0)},
         items=len(codes_Bij),
         compare=compare,
     )
@@ -260,11 +251,9 @@ class RandomCache(TokenCache):
         self._temporary = tempfile.TemporaryDirectory(prefix="pcb-bench-")
         root, random = Path(self._temporary.name), np.random.default_rng(0)
         save_array(root / LABELS, np.zeros(images, np.int64))
-        for size in sizes:
-            for shard in range(_CACHE_SHARDS):
-                shape = (images // _CACHE_SHARDS, crops, size, size)
-                made = random.integers(0, codes, shape, np.uint16)
-                save_array(token_shard(root, size, shard), made)
+        for size, shard in product(sizes, range(_CACHE_SHARDS)):
+            shape = (images // _CACHE_SHARDS, crops, size, size)
+            save_array(token_shard(root, size, shard), random.integers(0, codes, shape, np.uint16))
         super().__init__(root, sizes)
 
 
@@ -286,27 +275,20 @@ def read_tokens(images: int, _: torch.device) -> Case:
 def _read_jpegs(images: int, workers: int, _: torch.device) -> Case:
     """Decode images of ImageNet's size and cut their ten crops, with so many threads."""
     from pcb.data.imagenet import FileImages
-    from pcb.data.index import Index
+    from pcb.data.index import COLUMNS, read_index, write_rows
+    from pcb.data.survey import examine
+    from pcb.data.tree import File
 
-    folder = tempfile.TemporaryDirectory(prefix="pcb-bench-")
-    root, random = Path(folder.name), np.random.default_rng(0)
-    contents = []
-    for image in range(images):
-        path = root / f"{image}.JPEG"
-        _grainy(random).save(path, quality=90)
-        contents.append(path.read_bytes())
-    index = Index(
-        paths=np.array([f"{image}.JPEG" for image in range(images)], dtype=object),
-        labels=np.zeros(images, np.int64),
-        offsets=np.zeros(images, np.int64),
-        bytes=np.array([len(data) for data in contents]),
-        checksums=np.array([zlib.crc32(data) for data in contents]),
-    )
+    folder, random = tempfile.TemporaryDirectory(prefix="pcb-bench-"), np.random.default_rng(0)
+    root, index = Path(folder.name), Path(folder.name) / "index.csv"
+    found = [File(path=f"{image}.JPEG", label=0) for image in range(images)]
+    for file in found:
+        _grainy(random).save(root / file.path, quality=90)
+    write_rows(index, COLUMNS, (examine(root, file)[:-1] for file in found))
     data = load_preset("paper").data
     assert isinstance(data, ImageNet)
-    files = FileImages(
-        root, index, side=data.side, size=data.image_size, crops=TEN_CROPS, workers=workers
-    )
+    size = {"side": data.side, "size": data.image_size, "crops": TEN_CROPS}
+    files = FileImages(root, read_index(index), workers=workers, **size)
 
     def decode(kept: object = folder) -> object:
         """Take all crops of all images; `kept` keeps the folder while this can be called."""
