@@ -7,7 +7,9 @@ machine of a kind, the latter on the same processor.
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -66,52 +68,38 @@ def machine_lines(machine: Machine) -> Iterator[str]:
         return ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in rates.items())
 
     packages = ", ".join(f"{name} {machine.versions[name]}" for name in ("pcb", "python", "torch"))
-    threads = f"{machine.threads} thread{'s' if machine.threads > 1 else ''}"
-    where = "" if machine.kind == "cuda" else f", {threads} on {machine.cores} cores"
+    threads = f", {machine.threads} thread{'s' if machine.threads > 1 else ''}"
+    where = "" if machine.kind == "cuda" else f"{threads} on {machine.cores} cores"
+    copies = f"copies {machine.bandwidth / 1e9:,.1f} GB/s"
     yield f"{machine.name}{where}; {packages}."
     yield f"Matrix products {listed(machine.matrix)};"
-    copies = f"copies {machine.bandwidth / 1e9:,.1f} GB/s"
     yield f"convolutions {listed(machine.convolution)}; {copies}."
 
 
 def _row(part: Measured) -> tuple[str, ...]:
     if part.failure is not None:
         return (part.name, "failed", *("-" for _ in _PARTS[2:]))
-    low, high = np.quantile(part.first, (0.25, 0.75))
-    return (
-        part.name,
-        time_text(part.median),
-        f"{time_text(low)} .. {time_text(high)}",
-        f"{part.items / part.median:.3g} {part.item}/s",
-        "-" if part.bound is None else time_text(part.bound),
-        _percent(part.fraction),
-        _percent(part.operators),
-        memory_text(part),
-    )
+    low, high = map(time_text, np.quantile(part.first, (0.25, 0.75)))
+    rate = f"{part.items / part.median:.3g} {part.item}/s"
+    bound = "-" if part.bound is None else time_text(part.bound)
+    percents = ("-" if f is None else f"{100 * f:.0f} %" for f in (part.fraction, part.operators))
+    median = time_text(part.median)
+    return part.name, median, f"{low} .. {high}", rate, bound, *percents, memory_text(part)
 
 
 def _variant_rows(part: Measured) -> Iterator[tuple[str, ...]]:
     for variant, seconds in list(part.seconds.items())[1:]:
         differences = part.differences.get(variant, {})
-        text = ", ".join(f"{what} {value:.2g}" for what, value in differences.items())
-        yield (
-            part.name,
-            variant,
-            time_text(median(seconds)),
-            f"{part.ratio(variant):.2f}",
-            text or "-",
-        )
-
-
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{100 * fraction:.0f} %"
+        text = ", ".join(f"{what} {value:.2g}" for what, value in differences.items()) or "-"
+        ratio = f"{part.ratio(variant):.2f}"
+        yield part.name, variant, time_text(median(seconds)), ratio, text
 
 
 def memory_text(part: Measured) -> str:
     """Return a part's peak memory in MiB, and on a GPU what it counts."""
     if part.memory is None:
         return "-"
-    named = f" {part.held}" if part.held in ("allocated", "reserved") else ""
+    named = "" if part.held in ("", "resident") else f" {part.held}"
     return f"{part.memory / 2**20:,.0f} MiB{named}"
 
 
@@ -165,67 +153,58 @@ def read_ratios(kind: str, path: Path = RATIOS) -> dict[str, dict[str, Any]]:
     return found
 
 
+@contextmanager
+def _stored(path: Path, machine: str) -> Iterator[dict[str, Any]]:
+    """Yield what a file holds of a machine, to be changed; it is written when the block ends."""
+    stored = read_stored(path)
+    yield stored.setdefault(machine, {})
+    write_atomic(path, json.dumps(stored, indent=2, sort_keys=True) + "\n")
+
+
 def store_ratios(results: Results, path: Path = RATIOS) -> None:
     """Put the ratios of a run among the stored ones."""
-    stored = read_stored(path)
-    own = stored.setdefault(results.machine.kind, {})
-    for part in results.parts:
-        if ratios := _ratios_of(part):
-            own[part.name] = {**ratios, "machine": results.machine.name}
-    _store(stored, path)
+    with _stored(path, results.machine.kind) as own:
+        for part in results.parts:
+            if ratios := _ratios_of(part):
+                own[part.name] = {**ratios, "machine": results.machine.name}
 
 
 def store_rates(results: Results, path: Path = RATES) -> None:
     """Put the rates of a run on a GPU among the measured ones: the best part's of each kind."""
-    if results.machine.kind != "cuda":
+    machine = results.machine
+    rated = [p for p in results.parts if p.kind and p.flops and not p.failure]
+    if machine.kind != "cuda" or not rated:
         return
-    stored = read_stored(path)
-    own = stored.setdefault(_short(results.machine.name), {})
-    rated = [part for part in results.parts if part.flops and not part.failure]
-    for part in sorted(rated, key=lambda part: part.rate):  # The fastest is written last.
-        if part.kind is None:
-            continue
-        what = f"`python -m benchmarks {part.name}` on {results.machine.name}, {part.precision}"
-        of_kind = own.setdefault(part.kind, {}).setdefault(stored_precision(part.precision), {})
-        of_kind[stored_width(part.width)] = {"flops_per_second": part.rate, "measured": what}
-    _store(stored, path)
-
-
-def _store(stored: Mapping[str, object], path: Path) -> None:
-    write_atomic(path, json.dumps(stored, indent=2, sort_keys=True) + "\n")
+    # As people say it: `H100` of `NVIDIA H100 80GB HBM3`.
+    words = machine.name.replace("-", " ").split()
+    short = next(word for word in words if word not in ("NVIDIA", "Tesla"))
+    with _stored(path, short) as own:
+        for part in sorted(rated, key=lambda part: part.rate):  # The fastest is written last.
+            what = f"`python -m benchmarks {part.name}` on {machine.name}, {part.precision}"
+            by_precision = own.setdefault(str(part.kind), {})
+            by_width = by_precision.setdefault(stored_precision(part.precision), {})
+            rate = {"flops_per_second": part.rate, "measured": what}
+            by_width[stored_width(part.width)] = rate
 
 
 def store_systems(results: Results, path: Path = TIMES) -> None:
     """Put the times of whole systems on a GPU among the stored ones, for the report's Table 1."""
-    if results.machine.kind != "cuda":
+    machine = results.machine
+    # A third part of a name is a step.
+    whole = [(p, re.fullmatch("systems/([^/]+)/([^/]+)", p.name)) for p in results.parts]
+    found = [(p, name.groups()) for p, name in whole if name and not p.failure]
+    if machine.kind != "cuda" or not found:
         return
-    found = [part for part in results.parts if part.failure is None and is_system(part)]
-    if not found:
-        return
-    stored = read_stored(path)
-    own = stored.setdefault(results.machine.name, {})
-    for part in found:
-        _, system, batch = part.name.split("/")
-        own.setdefault(system, {})[batch] = {
-            "ms": round(1000 * part.median, 4),
-            "images": part.items,
-            "precision": part.precision,
-            "memory_mib": None if part.memory is None else round(part.memory / 2**20),
-            "torch": results.machine.versions["torch"],
-            **{what: round(number, 1) for what, number in part.facts.items()},
-        }
-    _store(stored, path)
-
-
-def is_system(part: Measured) -> bool:
-    """Say whether a part is a whole batch of one of Table 1's systems."""
-    return part.name.startswith("systems/") and part.name.count("/") == 2
-
-
-def _short(name: str) -> str:
-    """Return a GPU's name as people say it: `H100` of `NVIDIA H100 80GB HBM3`."""
-    words = name.replace("-", " ").split()
-    return next(word for word in words if word not in ("NVIDIA", "Tesla"))
+    with _stored(path, machine.name) as own:
+        for part, (system, batch) in found:
+            own.setdefault(system, {})[batch] = {
+                "ms": round(1000 * part.median, 4),
+                "images": part.items,
+                "precision": part.precision,
+                "memory_mib": None if part.memory is None else round(part.memory / 2**20),
+                "torch": machine.versions["torch"],
+                **{what: round(number, 1) for what, number in part.facts.items()},
+            }
 
 
 def store_page(results: Results, path: Path = SPEED) -> None:
@@ -244,21 +223,13 @@ def begin_of(kind: str, command: str) -> str:
 
 def growth_lines(results: Results) -> Iterator[str]:
     """Yield the machine, and a table with a row for each point of the curves."""
-    yield from machine_lines(results.machine)
-    yield ""
-    rows = [
-        (
-            curve.title,
-            curve.against,
-            f"{number:,}",
-            part.failure or time_text(part.median),
-            "-" if order is None else f"n^{order:.2f}",
-            memory_text(part),
-        )
-        for curve, points in measured_curves(results)
-        for (number, part), order in zip(points, orders(points), strict=True)
-    ]
-    yield from aligned([_CURVES, *rows])
+    rows = [_CURVES]
+    for curve, points in measured_curves(results):
+        for (number, part), order in zip(points, orders(points), strict=True):
+            time = part.failure or time_text(part.median)
+            grows = "-" if order is None else f"n^{order:.2f}"
+            rows += [(curve.title, curve.against, f"{number:,}", time, grows, memory_text(part))]
+    yield from (*machine_lines(results.machine), "", *aligned(rows))
 
 
 def orders(points: Points) -> list[float | None]:
@@ -294,26 +265,20 @@ def growth_figure(results: Results) -> "Figure":
         for (curve, points), time, memory in zip(curves, panels[::2], panels[1::2], strict=True):
             known = [(number, part) for number, part in points if not part.failure]
             seconds = {number: part.median for number, part in known}
-            _panel(time, curve.against, seconds, time_text, PALETTE[0])
+            held = {number: (part.memory or math.nan) / 2**30 for number, part in known}
             (first, least), power = min(seconds.items()), -1 if curve.against == "ranks" else 1
             ideal = [least * (number / first) ** power for number in seconds]
+            _plot(time, seconds, time_text, PALETTE[0])
             time.plot(list(seconds), ideal, ":", color=PALETTE[0], alpha=0.6, linewidth=1.0)
-            time.set(title=curve.title, ylabel="time of a call")
-            held = {number: (part.memory or math.nan) / 2**30 for number, part in known}
-            _panel(memory, curve.against, held, "{:.2g} GiB".format, PALETTE[1])
-            memory.set(title=curve.title, ylabel="peak memory")
+            _plot(memory, held, "{:.2g} GiB".format, PALETTE[1])
+            time.set(title=curve.title, xlabel=curve.against, ylabel="time of a call")
+            memory.set(title=curve.title, xlabel=curve.against, ylabel="peak memory")
     return figure
 
 
-def _panel(
-    panel: "Axes",
-    against: str,
-    values: Mapping[int, float],
-    text: Callable[[float], str],
-    color: str,
+def _plot(
+    panel: "Axes", values: Mapping[int, float], text: Callable[[float], str], color: str
 ) -> None:
-    from matplotlib.ticker import NullFormatter, StrMethodFormatter
-
     panel.plot(list(values), list(values.values()), "o-", color=color)
     for point in values.items():
         panel.annotate(text(point[1]), point, (0, 7), textcoords="offset points", ha="center")
@@ -321,8 +286,6 @@ def _panel(
     panel.set_yscale("log")
     panel.set_ylim(min(values.values()) / 2, max(values.values()) * 3)
     panel.margins(x=0.12)
-    panel.set_xticks(list(values))
-    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.set_xticks(list(values), [f"{number:,}" for number in values])
+    panel.set_xticks([], minor=True)
     panel.tick_params(axis="y", which="both", labelleft=False)
-    panel.set_xlabel(against)

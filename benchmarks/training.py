@@ -73,13 +73,8 @@ def step_part(
 ) -> Part:
     """Return the part of a run's steps in every way; `grid` tokens a side at the finest scale."""
     size = f"-{grid}x{grid}" if grid else ""
-    return Part(
-        name=f"training/{run}{size}/b{batch}",
-        make=partial(_train, run, batch, precision, grid),
-        precision=precision,
-        kind=kind,
-        width=width_of(run),
-    )
+    name, make = f"training/{run}{size}/b{batch}", partial(_train, run, batch, precision, grid)
+    return Part(name=name, make=make, precision=precision, kind=kind, width=width_of(run))
 
 
 def _train(
@@ -105,10 +100,8 @@ def _phases(model: Transformer, codes: Autoencoder, batch: int) -> list[Phase]:
     """
     settings, sizes = model.settings, model.sizes
     parameters = num_parameters(settings, sizes, model.num_classes, codes)
-    return [
-        Phase(flops=batch * flops.training_step(settings, codes, sizes), bytes=0),
-        Phase(flops=0, bytes=7 * 4 * parameters),
-    ]
+    products = Phase(flops=batch * flops.training_step(settings, codes, sizes), bytes=0)
+    return [products, Phase(flops=0, bytes=7 * 4 * parameters)]
 
 
 def random_objective(
@@ -171,36 +164,34 @@ def taken(way: Compute, objective: TransformerObjective) -> Iterator[None]:
         objective.loss.tiled = tiled
 
 
-def results_of(
-    objective: TransformerObjective, way: Compute, batch: Batch
-) -> tuple[Tensor, list[Tensor]]:
-    """Return the losses of a batch's tokens, (T,), and the gradients of all parameters."""
+Found = tuple[Tensor, list[Tensor]]
+"""Losses of a batch's tokens, (T,), and the gradients of all parameters."""
+
+
+def results_of(objective: TransformerObjective, way: Compute, batch: Batch) -> Found:
+    """Return losses and gradients of a batch, computed in one way."""
     objective.optimizer.zero_grad(set_to_none=True)
     with taken(way, objective):
         losses_T = objective.backward(batch)
-    gradients = [p.grad for p in objective.model.parameters() if p.grad is not None]
-    return losses_T, gradients
+    return losses_T, [p.grad for p in objective.model.parameters() if p.grad is not None]
 
 
 def _results(
     objective: TransformerObjective, way: Compute, batch: Batch
-) -> tuple[Tensor, list[Tensor], int | None]:
+) -> tuple[Found, int | None]:
     """Return what `results_of` does, and the peak memory of doing it again."""
-    results = results_of(objective, way, batch)
-    _, peak = peak_memory(partial(results_of, objective, way, batch), objective.device)
-    return *results, peak
+    again = partial(results_of, objective, way, batch)
+    return again(), peak_memory(again, objective.device)[1]
 
 
-def _compare(
-    first: tuple[Tensor, list[Tensor], int | None], other: tuple[Tensor, list[Tensor], int | None]
-) -> dict[str, float]:
+def _compare(first: tuple[Found, int | None], other: tuple[Found, int | None]) -> dict[str, float]:
     """Return how far losses and gradients are from the first way's.
 
     loss: largest difference of a token's, in nats. gradient: norm of the difference, as a fraction
     of the first one's norm. memory: its peak, as a multiple of the first one's.
     """
-    losses_T, gradients, peak = first
-    other_losses_T, other_gradients, other_peak = other
+    (losses_T, gradients), peak = first
+    (other_losses_T, other_gradients), other_peak = other
     apart = get_total_norm(torch._foreach_sub(other_gradients, gradients))
     return {
         "loss": float((other_losses_T - losses_T).abs().max()),
