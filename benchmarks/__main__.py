@@ -39,9 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=Formatter,
     )
     parser.set_defaults(run=_bench)
-    add = parser.add_argument
+    add, scope = parser.add_argument, parser.add_mutually_exclusive_group()
     add("names", nargs="*", metavar="NAME", help="parts that begin so, default all")
-    scope = parser.add_mutually_exclusive_group()
     for name, help in _SCOPES.items():
         scope.add_argument(f"--{name}", dest="scope", action="store_const", const=name, help=help)
     grow = "how time and memory grow, each point in a process of its own; NAME is a curve's"
@@ -52,10 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=1, metavar="N", help="CPU threads, default %(default)s")
     add("--json", type=Path, metavar="FILE", help="also write JSON there, after every part")
     what = parser.add_mutually_exclusive_group()
-    store = (
-        "also store ratios and rates, after every part, and of a whole run the tables in "
-        "docs/speed.md or docs/scale.md"
-    )
+    store = "also store ratios and rates, after every part, and a whole run's tables in docs/"
     what.add_argument("--record", action="store_true", help=store)
     compare = "compare with the stored ratios (exit status 1 if one lost a fifth)"
     what.add_argument("--check", action="store_true", help=compare)
@@ -70,9 +66,8 @@ def _bench(arguments: argparse.Namespace) -> int:
             text = msgspec.json.format(msgspec.json.encode(results)).decode()
             write_atomic(arguments.json, text + "\n")
         if arguments.record and not arguments.growth:
-            pages.store_ratios(results)
-            pages.store_rates(results)
-            pages.store_systems(results)
+            for store in (pages.store_ratios, pages.store_rates, pages.store_systems):
+                store(results)
 
     device = pick_device(Compute(device=arguments.device))
     torch.set_num_threads(arguments.threads)
@@ -90,8 +85,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     lines = pages.growth_lines if arguments.growth else pages.table_lines
     print("\n".join(lines(results)), flush=True)
     if arguments.record and not arguments.names and arguments.scope is None:
-        store = pages.store_growth if arguments.growth else pages.store_page
-        store(results)
+        (pages.store_growth if arguments.growth else pages.store_page)(results)
     return int(any(part.failure for part in results.parts))
 
 

@@ -132,11 +132,6 @@ class Measured(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return sum(phase.flops for phase in self.phases)
 
     @property
-    def rate(self) -> float:
-        """Operations per second."""
-        return self.flops / self.median
-
-    @property
     def fraction(self) -> float | None:
         """Bound over median: 1 is as fast as the machine allows."""
         return None if self.bound is None else self.bound / self.median
@@ -177,13 +172,10 @@ def measure(
         machine = results.machine
         if number % _MACHINE_EVERY == 0 or number == len(parts):
             machine = machine.best(measure_machine(device, precisions))
-        results = Results(machine=machine, parts=tuple(_bounded(known, machine) for known in found))
+        bounded = [replace(p, bound=machine.bound(p.phases, p.precision) or None) for p in found]
+        results = Results(machine=machine, parts=tuple(bounded))
         keep(results)
     return results
-
-
-def _bounded(part: Measured, machine: Machine) -> Measured:
-    return replace(part, bound=machine.bound(part.phases, part.precision) or None)
 
 
 def measure_part(part: Part, device: torch.device, rounds: int, budget: float) -> Measured:
@@ -224,19 +216,18 @@ def interleaved(
     A round runs all variants in turn, so that whatever slows the machine down slows all of them.
     Once `budget` seconds are spent, three rounds must do.
     """
-    started, calls = time.perf_counter(), dict[str, int]()
-    for name, run in variants.items():
+    started, calls = time.perf_counter(), []
+    for run in variants.values():
         seconds = seconds_of(run, device)
         if seconds < _LONG or device.type == "cuda":
             seconds = seconds_of(run, device)
-        calls[name] = math.ceil(_SHORT / max(seconds, 1e-7))
-    found: dict[str, list[float]] = {name: [] for name in variants}
-    for done in range(rounds):
-        if done >= _LEAST_ROUNDS and time.perf_counter() - started > budget:
+        calls.append((run, device, math.ceil(_SHORT / max(seconds, 1e-7))))
+    found: list[list[float]] = []
+    while len(found) < rounds:
+        if len(found) >= _LEAST_ROUNDS and time.perf_counter() - started > budget:
             break
-        for name, run in variants.items():
-            found[name].append(seconds_of(run, device, calls[name]))
-    return {name: tuple(seconds) for name, seconds in found.items()}
+        found.append([seconds_of(*call) for call in calls])
+    return dict(zip(variants, zip(*found, strict=True), strict=True))
 
 
 def peak_memory(

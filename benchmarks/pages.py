@@ -179,11 +179,11 @@ def store_rates(results: Results, path: Path = RATES) -> None:
     words = machine.name.replace("-", " ").split()
     short = next(word for word in words if word not in ("NVIDIA", "Tesla"))
     with _stored(path, short) as own:
-        for part in sorted(rated, key=lambda part: part.rate):  # The fastest is written last.
+        for part in sorted(rated, key=lambda p: p.flops / p.median):  # The fastest is last.
             what = f"`python -m benchmarks {part.name}` on {machine.name}, {part.precision}"
             by_precision = own.setdefault(str(part.kind), {})
             by_width = by_precision.setdefault(stored_precision(part.precision), {})
-            rate = {"flops_per_second": part.rate, "measured": what}
+            rate = {"flops_per_second": part.flops / part.median, "measured": what}
             by_width[stored_width(part.width)] = rate
 
 
