@@ -68,7 +68,9 @@ def parts(scope: Scope) -> Iterator[Part]:
         yield Sampling("L-2x", 2, GUIDANCE, step=8).part()
     else:
         yield Sampling("mini", 2, GUIDANCE).part()
-    yield Part(name="sampling/uniforms", make=_uniforms)
+    # A CPU makes the random numbers.
+    made = partial(uniforms, 0, np.arange(250), load_preset("paper").sizes("l-2x"))
+    yield Part(name="sampling/uniforms", make=lambda _: single(made, 250))
 
 
 @dataclass(frozen=True)
@@ -244,9 +246,3 @@ def apart(one: Observed, other: Observed) -> dict[str, float]:
         "logits": float((other[1] - one[1]).abs().amax(-1)[same_BT].max()),
         "codes": float(differs_BT.double().mean()),
     }
-
-
-def _uniforms(_: torch.device) -> Case:
-    """Make the random numbers of some images, which a CPU does."""
-    sizes, images = load_preset("paper").sizes("l-2x"), np.arange(250)
-    return single(partial(uniforms, 0, images, sizes), len(images))

@@ -72,24 +72,22 @@ def step_part(
     kind: Kind | None = None,
 ) -> Part:
     """Return the part of a run's steps in every way; `grid` tokens a side at the finest scale."""
-    size = f"-{grid}x{grid}" if grid else ""
-    name, make = f"training/{run}{size}/b{batch}", partial(_train, run, batch, precision, grid)
+
+    def make(device: torch.device) -> Case:
+        torch._dynamo.reset()  # Graphs of other parts count against the same limit.
+        objective = random_objective(run, batch, device, precision, grid=grid)
+        some, computed = objective.batch(0).to(device), ways(batch, gpu=objective.loss.tiled)
+        codes = load_preset(RUNS[run][0]).tokenizer.autoencoder
+        return Case(
+            variants={name: _steps(objective, way) for name, way in computed.items()},
+            items=batch,
+            phases=_phases(objective.model, codes, batch),
+            compare=_compare,
+            outputs={n: partial(_results, objective, way, some) for n, way in computed.items()},
+        )
+
+    name = f"training/{run}{f'-{grid}x{grid}' if grid else ''}/b{batch}"
     return Part(name=name, make=make, precision=precision, kind=kind, width=width_of(run))
-
-
-def _train(
-    run: str, batch: int, precision: Precision, grid: int | None, device: torch.device
-) -> Case:
-    torch._dynamo.reset()  # Graphs of other parts count against the same limit.
-    objective = random_objective(run, batch, device, precision, grid=grid)
-    some, computed = objective.batch(0).to(device), ways(batch, gpu=objective.loss.tiled)
-    return Case(
-        variants={name: _steps(objective, way) for name, way in computed.items()},
-        items=batch,
-        phases=_phases(objective.model, load_preset(RUNS[run][0]).tokenizer.autoencoder, batch),
-        compare=_compare,
-        outputs={name: partial(_results, objective, way, some) for name, way in computed.items()},
-    )
 
 
 def _phases(model: Transformer, codes: Autoencoder, batch: int) -> list[Phase]:
