@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -24,6 +24,8 @@ _SCOPES = {
     "short": "what two CPU cores carry in minutes; the default on a CPU",
     "full": "the paper's sizes; the default on a GPU",
 }
+_ROUNDS: dict[Scope, tuple[int, float]] = {"quick": (2, 0.0), "short": (7, 15.0), "full": (7, 15.0)}
+"""Rounds of a part, and seconds after which fewer must do."""
 _TRIES = 3
 """Measurements of a part before a loss is believed: a busy machine can fake one."""
 
@@ -80,23 +82,14 @@ def _bench(arguments: argparse.Namespace) -> int:
     elif arguments.growth:
         results = measure_growth(arguments.names, device, arguments.threads)
     else:
-        results = _measure(chosen_parts(scope, arguments.names), device, scope, keep)
+        parts = chosen_parts(scope, arguments.names)
+        results = measure(parts, device, *_ROUNDS[scope], keep=keep)
     keep(results)
     lines = pages.growth_lines if arguments.growth else pages.table_lines
     print("\n".join(lines(results)), flush=True)
     if arguments.record and not arguments.names and arguments.scope is None:
         (pages.store_growth if arguments.growth else pages.store_page)(results)
     return int(any(part.failure for part in results.parts))
-
-
-def _measure(
-    parts: Sequence[Part],
-    device: torch.device,
-    scope: Scope,
-    keep: Callable[[Results], object] = lambda results: None,
-) -> Results:
-    rounds, budget = (2, 0.0) if scope == "quick" else (7, 15.0)
-    return measure(parts, device, rounds=rounds, budget=budget, keep=keep)
 
 
 def check(parts: Sequence[Part], device: torch.device, scope: Scope) -> int:
@@ -107,7 +100,7 @@ def check(parts: Sequence[Part], device: torch.device, scope: Scope) -> int:
     stored = pages.read_ratios(device.type)
     parts = [part for part in parts if part.name in stored]
     for attempt in range(1, _TRIES + 1):
-        lost = list(pages.losses(stored, _measure(parts, device, scope)))
+        lost = list(pages.losses(stored, measure(parts, device, *_ROUNDS[scope])))
         for name, text in lost:
             print(f"try {attempt} of {_TRIES}: {name}: {text}", flush=True)
         parts = [part for part in parts if part.name in dict(lost)]

@@ -153,7 +153,6 @@ class Results(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def measure(
     parts: Sequence[Part],
     device: torch.device,
-    *,
     rounds: int,
     budget: float,
     keep: Callable[[Results], object] = lambda results: None,
