@@ -206,8 +206,8 @@ def test_wrong_arguments_are_one_line(
         ("renderings: 16", "renderings: many", r"data\.renderings = 'many': expected `int`"),
         ("{scale_ratio: 2}", "{scale_ratio: 1}", r"ratio2\.model\.scale_ratio = 1"),
         ("blocks: [1]", "blocks: [0]", r"sweep\[0\]\.blocks\[0\] = 0"),
-        ("[9, 13, 17, 21, 37]", "[9, 1300]", r"sweep\[0\].* 1300 steps are impossible"),
-        ("[9, 13, 17, 21, 37]", "[2]", r"sweep\[0\].* 2 steps are impossible"),
+        ("[13, 17, 37]", "[9, 1300]", r"sweep\[0\].* 1300 steps are impossible"),
+        ("[13, 17, 37]", "[2]", r"sweep\[0\].* 2 steps are impossible"),
         ("preset: mini", "preset: [", r"not YAML"),
         ("preset: mini", "preset: maxi", r"no preset 'maxi'; there are mini, smoke"),
     ],
@@ -341,7 +341,7 @@ def test_doctor_looks_at_machine_presets_and_results(
     for thing in ["python", "cores", "memory", "disk", "torch", "snakemake", "GPU"]:
         assert re.search(rf"^  ok    {thing} +\S", out, flags=re.MULTILINE)
     assert "preset mini (active)" in out
-    assert "0 of 21 are current" in out
+    assert f"0 of {len(list(pipeline_of()))} are current" in out
 
 
 def test_doctor_says_why_a_gpu_cannot_be_used(
@@ -386,7 +386,7 @@ def test_doctor_looks_for_files_from_outside(
     mini = out[out.index("preset mini") : out.index("preset smoke")]
     assert "imagenet" not in mini
     assert "adm-reference" not in mini
-    pretrained = out[out.index("preset paper-pretrained") : out.index("preset paper-smoke")]
+    pretrained = out[out.index("preset paper-pretrained") : out.index("preset table1")]
     assert "LACK  checkerboard-L-4x-config" in pretrained
     assert "llamagen" not in pretrained
     assert "LACK  imagenet" not in pretrained
