@@ -133,7 +133,7 @@ def test_from_a_folder_to_the_page(
     assert [row["steps"] for row in rows] == ["9", "17", "17"]
     assert all(float(row["fid"]) > 0 for row in rows)
     page = (folder / "reports" / "shapes" / "index.html").read_text()
-    assert "0 disc, 1 ring, 2 square" in page and "draws images like those of a" in page
+    assert "0 disc, 1 ring, 2 square" in page and "samples images like those of a" in page
     assert str(shapes) not in page, "the page shows paths of this machine"
     check_generated(pipeline, page, capsys)
 

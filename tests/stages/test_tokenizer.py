@@ -49,7 +49,7 @@ def pipeline(tokenizer: dict, own: dict[str, Path]) -> Pipeline:
     params["files"] = {"own": {name: str(path) for name, path in own.items()}}
     change = {
         "data": {"renderings": 1, "reference_images": 40},
-        "likelihood": None,
+        "likelihood": {"images": 40},
         "tokenizer": {"training": None, **tokenizer},
         "metrics": {"kid_subset_size": 20},
     }
