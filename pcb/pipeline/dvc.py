@@ -1,10 +1,12 @@
 """Sharing results: DVC keeps the data, git the manifests; here both move together. No torch."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from configparser import ConfigParser
 from pathlib import Path
 
 import yaml
@@ -84,6 +86,7 @@ def publish(pipeline: Pipeline) -> int:
     # Those alone: what else a person has staged stays as it is.
     if _git("diff", "--cached", "--quiet", "--", *own, check=False) != 0:
         _git("commit", "--quiet", "-m", f"results: publish {name}", "--", *own)
+    _discard_cut_listings()
     _dvc("push")
     if _git("rev-parse", "--abbrev-ref", "@{upstream}", check=False, quiet=True) == 0:
         _git("push")
@@ -145,6 +148,29 @@ def _cached_objects() -> dict[Path, Path]:
                     path = Path(out["path"]) / item["relpath"]
                     found[path] = cache / item["md5"][:2] / item["md5"][2:]
     return found
+
+
+def _discard_cut_listings() -> None:
+    """Delete listings that a killed push left cut off in a remote that is a folder.
+
+    DVC writes there in place, and takes a listing that it finds for whole: every later push would
+    fail with "object ... is corrupted".
+    """
+    config = ConfigParser(interpolation=None)
+    config.read([Path(".dvc/config"), Path(".dvc/config.local")], encoding="utf-8")
+    for url in [section["url"] for section in config.values() if "url" in section]:
+        # DVC writes a folder's path relative to its own folder.
+        objects = Path(".dvc") / url / "files" / "md5"
+        if not objects.is_dir() or not LOCK.exists():
+            continue
+        lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))
+        outs = [out for stage in lock.get("stages", {}).values() for out in stage.get("outs", ())]
+        for name in {str(out.get("md5", "")) for out in outs}:
+            path = objects / name[:2] / name[2:]
+            if name.endswith(".dir") and path.exists():
+                content = path.read_bytes()
+                if hashlib.md5(content, usedforsecurity=False).hexdigest() + ".dir" != name:
+                    path.unlink()
 
 
 def _dvc(*arguments: str, check: bool = True) -> str:
