@@ -6,6 +6,8 @@ image would depend on its batch: calls get rows more, copies of the first, that 
 Letters: B images, R rows, n tokens of a block, V codes.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -52,7 +54,8 @@ class Rows:
     def padded(self, rows: slice, tokens: int) -> slice:
         """Return some rows, and as many after them as a call with so many tokens per row needs."""
         least = max(rows.stop - rows.start, -(-self._least // tokens))
-        return slice(rows.start, rows.start + padded(least, self._pack))
+        pack = self._pack // math.gcd(self._pack, tokens)
+        return slice(rows.start, rows.start + padded(least, pack))
 
     def count(self, tokens: int) -> int:
         """Return the rows of a call of all whose smallest product has so many tokens per row."""
