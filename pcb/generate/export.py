@@ -7,7 +7,7 @@ an interrupted export resumes.
 import json
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -30,6 +30,7 @@ from pcb.runtime.atomic import atomic, write_atomic
 from pcb.runtime.device import compute_exactly, pick_device
 from pcb.runtime.progress import Progress
 from pcb.stages.metrics import decoding, feature_parts, sample_shards
+from pcb.train.image_batches import counted
 
 RECORD = "export.json"
 """Says in a folder of PNG files which sample set they are."""
@@ -102,7 +103,7 @@ def export_npz(samples: SampleSet, path: Path) -> None:
             if paths[-1].exists():
                 progress.skip(stop - start)
                 continue
-            images = np.concatenate(list(_counted(samples.batches(part), progress)))
+            images = np.concatenate(list(counted(samples.batches(part), progress)))
             save_array(paths[-1], images)
     with (
         atomic(path) as hidden,
@@ -137,7 +138,7 @@ def export_png(samples: SampleSet, folder: Path) -> None:
                 progress.skip(len(paths))
                 continue
             left = iter(paths)
-            for images in _counted(samples.batches(part), progress):
+            for images in counted(samples.batches(part), progress):
                 own = [next(left) for _ in images]
                 list(pool.map(_write_png, own, images))
 
@@ -155,14 +156,6 @@ def _intact(task: Task) -> Manifest:
     for path, damage in damaged_files(task, manifest.files):
         raise UserError(explain_damage(task, path, damage, "export"))
     return manifest
-
-
-def _counted(
-    batches: Iterable[NDArray[np.uint8]], progress: Progress
-) -> Iterator[NDArray[np.uint8]]:
-    for images in batches:
-        yield images
-        progress.advance(len(images))
 
 
 def _comment(path: Path) -> bytes:

@@ -83,29 +83,14 @@ def load_cataloged(
     weights = folder / system.weights.path
     if not weights.is_file():
         raise UserError(f"{weights}: no such file; it is {system.weights.url}")
-    kind = KINDS[system.kind]
     decoding: Tokenizer | VARTokenizer
     if system.tokenizer is not None:
         decoding = load_var_tokenizer(folder / system.tokenizer.path, VARTokenizerConfig())
     else:
         path = external_file(files, "llamagen") if tokenizer is None else tokenizer
         decoding = load_system_tokenizer(folder, path)
-    model: nn.Module = kind.load(system.description, system.name, weights)
-    classes = number_of_classes(model)
-    return SystemModel(
-        kind,
-        model,
-        decoding,
-        name=system.name,
-        num_classes=classes,
-        class_names=class_names(None, classes),
-        device=place.device,
-        precision=place.precision,
-        batch=place.batch,
-        guidance=system.guidance,
-        steps=system.schedule_steps,
-        filter=Filter(temperature=system.temperature, top_k=system.top_k, top_p=system.top_p),
-    )
+    model: nn.Module = KINDS[system.kind].load(system.description, system.name, weights)
+    return _as_published(system, model, decoding, system.name, place)
 
 
 def load_finished_system(folder: Path, manifest: Manifest, place: Place) -> SystemModel:
@@ -115,16 +100,23 @@ def load_finished_system(folder: Path, manifest: Manifest, place: Place) -> Syst
     which a preset may have made other ones: then they are to be given.
     """
     run = _run_of(manifest.settings, f"{folder / COMPLETE}: settings")
-    system, kind = run.described, KINDS[run.described.kind]
-    model: nn.Module = kind.load(system.description, run.system, folder / MODEL)
+    system = run.described
+    model: nn.Module = KINDS[system.kind].load(system.description, run.system, folder / MODEL)
     tokenizer = own_tokenizer(run, folder)
     assert isinstance(tokenizer, Tokenizer | VARTokenizer)
+    return _as_published(system, model, tokenizer, manifest.variant, place)
+
+
+def _as_published(
+    system: System, model: nn.Module, tokenizer: Tokenizer | VARTokenizer, name: str, place: Place
+) -> SystemModel:
+    """Return a system with its published guidance, steps and filter."""
     classes = number_of_classes(model)
     return SystemModel(
-        kind,
+        KINDS[system.kind],
         model,
         tokenizer,
-        name=manifest.variant,
+        name=name,
         num_classes=classes,
         class_names=class_names(None, classes),
         device=place.device,
