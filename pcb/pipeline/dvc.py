@@ -134,20 +134,29 @@ def _discard(findings: Sequence[Finding]) -> None:
 
 def _cached_objects() -> dict[Path, Path]:
     """Return the cache's object of every file that dvc.lock names: path -> object."""
-    cache = Path(_dvc("cache", "dir").strip()) / "files" / "md5"
-    if not LOCK.exists():
-        return {}
-    lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))
+    cache = Path(_dvc("cache", "dir").strip())
     found = {}
-    for stage in lock.get("stages", {}).values():
-        for out in stage.get("outs", ()):
-            md5 = str(out.get("md5", ""))
-            listing = cache / md5[:2] / md5[2:]
-            if md5.endswith(".dir") and listing.exists():
-                for item in json.loads(listing.read_text(encoding="utf-8")):
-                    path = Path(out["path"]) / item["relpath"]
-                    found[path] = cache / item["md5"][:2] / item["md5"][2:]
+    for folder, name in _listings():
+        listing = _object(cache, name)
+        if listing.exists():
+            for item in json.loads(listing.read_text(encoding="utf-8")):
+                found[folder / item["relpath"]] = _object(cache, item["md5"])
     return found
+
+
+def _listings() -> list[tuple[Path, str]]:
+    """Return every folder that dvc.lock names, and the name of the object that lists its files."""
+    if not LOCK.exists():
+        return []
+    lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))
+    outs = [out for stage in lock.get("stages", {}).values() for out in stage.get("outs", ())]
+    named = [(Path(out["path"]), str(out.get("md5", ""))) for out in outs]
+    return [(path, name) for path, name in named if name.endswith(".dir")]
+
+
+def _object(store: Path, name: str) -> Path:
+    """Return where an object lies in a cache, or in a remote that is a folder."""
+    return store / "files" / "md5" / name[:2] / name[2:]
 
 
 def _discard_cut_listings() -> None:
@@ -159,15 +168,10 @@ def _discard_cut_listings() -> None:
     config = ConfigParser(interpolation=None)
     config.read([Path(".dvc/config"), Path(".dvc/config.local")], encoding="utf-8")
     for url in [section["url"] for section in config.values() if "url" in section]:
-        # DVC writes a folder's path relative to its own folder.
-        objects = Path(".dvc") / url / "files" / "md5"
-        if not objects.is_dir() or not LOCK.exists():
-            continue
-        lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))
-        outs = [out for stage in lock.get("stages", {}).values() for out in stage.get("outs", ())]
-        for name in {str(out.get("md5", "")) for out in outs}:
-            path = objects / name[:2] / name[2:]
-            if name.endswith(".dir") and path.exists():
+        for _, name in _listings():
+            # DVC writes a folder's path relative to its own folder.
+            path = _object(Path(".dvc") / url, name)
+            if path.exists():
                 content = path.read_bytes()
                 if hashlib.md5(content, usedforsecurity=False).hexdigest() + ".dir" != name:
                     path.unlink()
