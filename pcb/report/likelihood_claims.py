@@ -72,18 +72,8 @@ def _lost(of: str, quantity: str, row: Row, limit: float) -> Check:
     nats = row.nats
     if nats is None:
         return _not_run(of, quantity, [row], limit, at_least=True)
-    values_N = _price(nats)
-    return Check(
-        of=of,
-        quantity=quantity,
-        value=float(values_N.mean()),
-        error=standard_error(values_N),
-        limit=limit,
-        at_least=True,
-        detail=f"{nats.price:.2f} ± {nats.price_se:.2f} nats of {nats.serial:.1f}",
-        rows=(row.variant,),
-        stage="likelihood",
-    )
+    detail = f"{nats.price:.2f} ± {nats.price_se:.2f} nats of {nats.serial:.1f}"
+    return _check(of, quantity, _price(nats), limit, detail, [row], at_least=True)
 
 
 def _gain(model: str, base: Row | None, fine: Row, steps: int, limit: float) -> Check:
@@ -94,18 +84,11 @@ def _gain(model: str, base: Row | None, fine: Row, steps: int, limit: float) -> 
         return _not_run(of, quantity, pair, limit, at_least=False)
     gained_N = base.nats.totals_N - fine.nats.totals_N
     shares_N = base.nats.share_of_serial(gained_N)
-    return Check(
-        of=of,
-        quantity=quantity,
-        value=float(shares_N.mean()),
-        error=standard_error(shares_N),
-        limit=limit,
-        at_least=False,
-        detail=f"{gained_N.mean():.2f} ± {standard_error(gained_N):.2f} nats: "
-        f"{base.nats.nll:.2f} at {steps} steps, {fine.nats.nll:.2f} at {fine.steps}",
-        rows=(base.variant, fine.variant),
-        stage="likelihood",
+    detail = (
+        f"{gained_N.mean():.2f} ± {standard_error(gained_N):.2f} nats: "
+        f"{base.nats.nll:.2f} at {steps} steps, {fine.nats.nll:.2f} at {fine.steps}"
     )
+    return _check(of, quantity, shares_N, limit, detail, pair, at_least=False)
 
 
 def _spread(group: Sequence[Row], steps: int, limits: Claims) -> Check:
@@ -123,17 +106,8 @@ def _spread(group: Sequence[Row], steps: int, limits: Claims) -> Check:
         return _not_run(of, quantity, found, limit, at_least=False)
     ordered = sorted((_price(nats) for _, nats in here), key=lambda shares_N: shares_N.mean())
     apart_N = ordered[-1] - ordered[0]
-    return Check(
-        of=of,
-        quantity=quantity,
-        value=float(apart_N.mean()),
-        error=standard_error(apart_N),
-        limit=limit,
-        at_least=False,
-        detail=", ".join(f"{r.model} {n.price:.2f} ± {n.price_se:.2f} nats" for r, n in here),
-        rows=tuple(row.variant for row, _ in here),
-        stage="likelihood",
-    )
+    detail = ", ".join(f"{r.model} {n.price:.2f} ± {n.price_se:.2f} nats" for r, n in here)
+    return _check(of, quantity, apart_N, limit, detail, [r for r, _ in here], at_least=False)
 
 
 def _mixing(row: Row, plain: Row, limit: float) -> Check:
@@ -143,16 +117,31 @@ def _mixing(row: Row, plain: Row, limit: float) -> Check:
         return _not_run(row.variant, quantity, [row, plain], limit, at_least=False)
     gained_N = plain.nats.totals_N - row.nats.totals_N
     shares_N = gained_N / plain.nats.nll
+    detail = f"{row.nats.nll:.2f} nats with, {plain.nats.nll:.2f} without"
+    return _check(row.variant, quantity, shares_N, limit, detail, [row, plain], at_least=False)
+
+
+def _check(
+    of: str,
+    quantity: str,
+    shares_N: Array,
+    limit: float,
+    detail: str,
+    rows: Sequence[Row],
+    *,
+    at_least: bool,
+) -> Check:
+    """Check the mean of a share of each image, with the error that images give it."""
     return Check(
-        of=row.variant,
+        of=of,
         quantity=quantity,
         value=float(shares_N.mean()),
         error=standard_error(shares_N),
         limit=limit,
-        at_least=False,
-        detail=f"{row.nats.nll:.2f} nats with, {plain.nats.nll:.2f} without",
-        rows=(row.variant, plain.variant),
-        stage="likelihood",
+        at_least=at_least,
+        detail=detail,
+        rows=tuple(row.variant for row in rows),
+        stage=NAME,
     )
 
 
