@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pcb.cli.show import read_blocks
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
 from pcb.config import Sampling
+from pcb.config.sweep import GUIDANCE_START
 
 if TYPE_CHECKING:
     from pcb.generate.model import ImageModel
@@ -94,7 +95,11 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
         "--cfg", type=float, metavar="G", help="guidance, cond + G (cond - uncond); default: off"
     )
     parser.add_argument(
-        "--cfg-start-step", type=int, default=5, metavar="S", help="first guided step (%(default)s)"
+        "--cfg-start-step",
+        type=int,
+        default=GUIDANCE_START,
+        metavar="S",
+        help="first guided step (%(default)s)",
     )
     parser.add_argument(
         "--temperature", type=float, metavar="T", help="0 takes the likeliest code (1)"

@@ -8,6 +8,8 @@ from pcb.config.base import Count, NonNegativeFloat, Positive, Settings
 from pcb.order.allocation import schedule_from_total
 from pcb.order.schedule import Schedule, schedule_from_blocks, serial_schedule
 
+GUIDANCE_START = 5
+"""First guided step unless a setting says otherwise (method section 6)."""
 SERIAL: Final = "serial"
 Blocks = Positive | tuple[Positive, ...] | Literal["serial"]
 """K of the paper, the number of blocks for each scale, or one token per block."""
@@ -33,7 +35,7 @@ class SamplingConfig(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
     """Exact number of steps, spread over the scales; instead of `blocks`."""
     cfg: NonNegativeFloat = 0.0
     """Guidance weight g of cond + g (cond - uncond); other papers print g + 1."""
-    cfg_start_step: Count = 5
+    cfg_start_step: Count = GUIDANCE_START
     """Guidance is off before this step; step 0 is the first block of the coarsest scale."""
 
     def schedule(self, sizes: tuple[int, ...]) -> Schedule:
@@ -64,7 +66,7 @@ class Sweep(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     blocks: tuple[Blocks, ...] = ()
     total_steps: tuple[Positive, ...] = ()
     cfg: tuple[NonNegativeFloat, ...] = (0.0,)
-    cfg_start_step: Count = 5
+    cfg_start_step: Count = GUIDANCE_START
     samples: bool = True
     """Whether images are sampled. Else the likelihood of held-out images alone is measured."""
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from pcb.config.sweep import GUIDANCE_START
 from pcb.errors import UserError
 from pcb.generate.names import find_class
 from pcb.generate.options import Options
@@ -52,7 +53,7 @@ class ImageModel(ABC):
         steps: int | None = None,
         blocks: int | Sequence[int] | None = None,
         guidance: float | None = None,
-        guidance_start: int = 5,
+        guidance_start: int = GUIDANCE_START,
         temperature: float = 1.0,
         seed: int = 0,
         images: ArrayLike | None = None,

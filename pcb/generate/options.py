@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pcb.config.sweep import GUIDANCE_START
 from pcb.errors import UserError
 from pcb.order.allocation import schedule_from_total
 from pcb.order.schedule import Schedule, num_tokens, schedule_from_blocks
@@ -27,7 +28,7 @@ class Options:
     guidance: float | None = None
     """Weight g >= 0 of cond + g (cond - uncond); other papers print g + 1. 0 is off; None is what a
     system of the table was published with, and off for the paper's own models."""
-    guidance_start: int = 5
+    guidance_start: int = GUIDANCE_START
     """First guided step, from 0, counted over all scales; systems of the table have none."""
     temperature: float = 1.0
     """Logits are divided by it; 0 takes the likeliest code."""

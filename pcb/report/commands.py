@@ -3,11 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from pcb.config import Preset, SamplingConfig
+from pcb.config.sweep import GUIDANCE_START
 from pcb.order.allocation import schedule_from_total
 from pcb.report.rows import Row
-
-_START_STEP = 5
-"""First guided step unless a command says otherwise."""
 
 
 def generate_commands(
@@ -60,5 +58,7 @@ def _blocks(preset: Preset, row: Row) -> str:
 def _guidance(row: Row) -> str:
     if not row.guided:
         return ""
-    start = "" if row.cfg_start_step == _START_STEP else f" --cfg-start-step {row.cfg_start_step}"
+    start = (
+        "" if row.cfg_start_step == GUIDANCE_START else f" --cfg-start-step {row.cfg_start_step}"
+    )
     return f"--cfg {row.cfg:g}{start}"
