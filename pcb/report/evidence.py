@@ -35,6 +35,7 @@ class Evidence:
             for manifest in [read_manifest(task.manifest)]
             if manifest is not None and manifest.key == task.key
         }
+        self._nll: dict[str, NDArray[np.float64] | None] = {}
 
     @property
     def comparable(self) -> bool:
@@ -119,7 +120,7 @@ class Evidence:
         for model in self.preset.models:
             serial: NDArray[np.float64] | None = None
             for k, config in enumerate(self.preset.likelihood_configs(model)):
-                nats = self._nats(f"{model}/{config.name}")
+                nats = self.nll(f"{model}/{config.name}")
                 serial = nats if k == 0 else serial
                 row = make_row(self.preset, model, config)
                 if nats is not None and serial is not None:
@@ -128,8 +129,16 @@ class Evidence:
                 rows.append(replace(row, has_likelihood=True))
         return rows
 
-    def _nats(self, variant: str) -> NDArray[np.float64] | None:
-        """Return the NLL of held-out images (images, scales), None if it was not measured."""
+    def nll(self, variant: str) -> NDArray[np.float64] | None:
+        """Return the NLL of held-out images (images, scales), None if it was not measured.
+
+        Read once: rows, schedules and the study of orders all ask for it.
+        """
+        if variant not in self._nll:
+            self._nll[variant] = self._read_nll(variant)
+        return self._nll[variant]
+
+    def _read_nll(self, variant: str) -> NDArray[np.float64] | None:
         path = self.file("likelihood", "nll.npz", variant)
         if path is None:
             return None

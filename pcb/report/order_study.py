@@ -100,11 +100,9 @@ def measured(evidence: Evidence) -> Iterator[Measured]:
             training.pop("seed")
         ratio = run.model.scale_ratio
         for point in preset.likelihood_configs(model):
-            path = evidence.file("likelihood", "nll.npz", f"{model}/{point.name}")
-            if path is None:
+            nll_NS = evidence.nll(f"{model}/{point.name}")
+            if nll_NS is None:
                 continue
-            with np.load(path) as arrays:
-                nll_N = arrays["nll"].sum(1)
             yield Measured(
                 model=model,
                 family=content_hash([settings, training]),
@@ -112,7 +110,7 @@ def measured(evidence: Evidence) -> Iterator[Measured]:
                 seed=seed,
                 ratio=None if ratio == "single" else float(ratio),
                 schedule=point.schedule(preset.sizes(model)),
-                nll_N=nll_N,
+                nll_N=nll_NS.sum(1),
             )
 
 
