@@ -40,7 +40,12 @@ class DecodingState:
     def __init__(self, model: Transformer, images: int, *, guided: bool) -> None:
         settings, device, dtype = model.settings, model.codebook_VC.device, model.head.weight.dtype
         self.rows = Rows(
-            images, guided=guided, null_class=model.num_classes, device=device, halves=True
+            images,
+            guided=guided,
+            null_class=model.num_classes,
+            device=device,
+            halves=True,
+            pack=1,
         )
         self.codes_BT = torch.zeros(images, model.tokens, dtype=torch.int64, device=device)
         code_dim = model.codebook_VC.shape[1]

@@ -6,8 +6,6 @@ image would depend on its batch: calls get rows more, copies of the first, that 
 Letters: B images, R rows, n tokens of a block, V codes.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -27,16 +25,19 @@ class Rows:
         null_class: int,
         device: torch.device,
         halves: bool = False,
+        pack: int = PACK,
     ) -> None:
         """`null_class`: the row of the class table that stands for no class.
 
         `halves`: whether calls are also made of the rows with a class alone, and of those without.
+        `pack`: of what number the rows of a call are a multiple on a CPU; 1 is enough where one
+        thread computes.
         """
         self.images, self.guided = images, guided
         self.with_class = slice(0, images)
         self.without = slice(images, 2 * images if guided else images)
         self.all = slice(0, self.without.stop)
-        self._least, self._pack = (MIN_CPU_ROWS, PACK) if device.type == "cpu" else (1, 1)
+        self._least, self._pack = (MIN_CPU_ROWS, pack) if device.type == "cpu" else (1, 1)
         last = (self.without if guided else self.with_class) if halves else self.all
         self.most = self.padded(last, 1).stop
         """As many as any call can have, so that a cache must have."""
@@ -54,8 +55,7 @@ class Rows:
     def padded(self, rows: slice, tokens: int) -> slice:
         """Return some rows, and as many after them as a call with so many tokens per row needs."""
         least = max(rows.stop - rows.start, -(-self._least // tokens))
-        pack = self._pack // math.gcd(self._pack, tokens)
-        return slice(rows.start, rows.start + padded(least, pack))
+        return slice(rows.start, rows.start + padded(least, self._pack))
 
     def count(self, tokens: int) -> int:
         """Return the rows of a call of all whose smallest product has so many tokens per row."""
