@@ -6,8 +6,7 @@ orders of the images in, codes out.
 
 import csv
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,8 @@ from pcb.sample.decoder import Block
 from pcb.sample.filter import Filter
 from pcb.sample.guidance import Guidance
 from pcb.sample.pyramid import sampler_for
-from pcb.sample.sampler import Measured, Sampler
+from pcb.sample.ready import Ready
+from pcb.sample.sampler import Measured
 from pcb.sample.uniforms import labels, uniforms
 from pcb.systems.running import running
 
@@ -67,23 +67,6 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ready:
-    """A model that is ready to sample, and what images of some indices are sampled from."""
-
-    sampler: Sampler
-    labels: Callable[[NDArray[np.int64]], NDArray[np.int64]]
-    """Classes (B,) of images."""
-    orders: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None = None
-    """Orders (B, T) of images, where they are random."""
-    sizes: tuple[int, ...]
-    """Sides of the grids whose tokens have random numbers."""
-    sides: Sequence[int]
-    """Of every step the side of its grid."""
-    facts: Mapping[str, Any]
-    """What else the manifest says of the schedule."""
-
-
 def _own(job: Job, device: torch.device) -> Ready:
     """Return the paper's own model under the task's schedule and guidance."""
     name, config = job.task.model, job.task.sampling_config
@@ -115,7 +98,7 @@ def _system(job: Job, device: torch.device) -> Ready:
     """Return another system, as it was published."""
     assert job.task.model is not None
     sampling = job.preset.sampling
-    found = running(
+    return running(
         job.preset.systems[job.task.model],
         job.inputs["train"],
         seed=sampling.seed,
@@ -123,14 +106,6 @@ def _system(job: Job, device: torch.device) -> Ready:
         device=device,
         graphs=job.preset.compute.speed.graphs,
         measure=entropy_and_probability,
-    )
-    return Ready(
-        sampler=found.sampler,
-        labels=found.labels,
-        orders=found.orders,
-        sizes=found.sizes,
-        sides=found.sides,
-        facts={"scales": list(found.sizes)},
     )
 
 

@@ -4,7 +4,6 @@ Letters: B images, T tokens of an image, H W pixels.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from pcb.data.arrays import to_uint8
 from pcb.runtime.device import send
 from pcb.sample.decoder import Block
 from pcb.sample.filter import Filter
+from pcb.sample.ready import Indices, Ready
 from pcb.sample.sampler import Measured, Sampler
 from pcb.sample.uniforms import drawn_labels, labels
 from pcb.systems.images import resized, to_bytes
@@ -31,22 +31,6 @@ from pcb.tokenizer.load import TOKENIZER_FILE, load_tokenizer
 from pcb.tokenizer.vq import Tokenizer
 
 MODEL, TOKENIZER = "model.safetensors", TOKENIZER_FILE
-Indices = NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    """A sampler of a system, and what images of some indices are sampled from."""
-
-    sampler: Sampler
-    sizes: tuple[int, ...]
-    """Sides of the grids whose tokens have random numbers, first to last."""
-    sides: tuple[int, ...]
-    """Of every step the side of its grid."""
-    labels: Callable[[Indices], Indices]
-    """Classes (B,) of images."""
-    orders: Callable[[Indices], Indices] | None
-    """Orders (B, T) of images, where they are random."""
 
 
 def running(
@@ -58,7 +42,7 @@ def running(
     device: torch.device,
     graphs: bool,
     measure: Callable[[Block], Measured],
-) -> Running:
+) -> Ready:
     """Load a system from a folder that `pcb.external.systems` wrote, ready to sample.
 
     `seed` is that of classes and orders that are drawn. Raises UserError naming a file that does
@@ -72,10 +56,11 @@ def running(
     filter = Filter(temperature=system.temperature, top_k=system.top_k, top_p=system.top_p)
     classes, draw = int(str(system.description["classes"])), kind.orders
     sizes = grids_of(run)
-    return Running(
+    return Ready(
         sampler=Sampler(decoder, filter=filter, graphs=graphs, measure=measure),
         sizes=sizes,
         sides=sizes if len(sizes) > 1 else sizes * decoder.steps,
+        facts={"scales": list(sizes)},
         labels=classes_of(ways.classes, classes, seed),
         orders=None if draw is None else lambda images: draw(model, steps, seed, images),
     )
