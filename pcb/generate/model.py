@@ -6,6 +6,7 @@ Letters: N images, T tokens of an image, H W pixels.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from pcb.errors import UserError
 from pcb.generate.names import find_class
 from pcb.generate.options import Options
 from pcb.runtime.device import compute_exactly
+from pcb.sample.sampler import Sampler
 from pcb.sample.uniforms import uniforms
 
 Labels = Sequence[int | str] | NDArray[np.integer[Any]]
@@ -45,6 +47,7 @@ class ImageModel(ABC):
     device: torch.device
     batch: int
     """Images sampled at a time."""
+    _last: tuple[Options, Sampler] | None = None
 
     def __call__(
         self,
@@ -140,7 +143,6 @@ class ImageModel(ABC):
         """Return the (B, T) random numbers of images."""
         return torch.from_numpy(uniforms(seed, images_B, self.sizes))
 
-    @abstractmethod
     def _sample(
         self,
         labels_B: NDArray[np.int64],
@@ -149,6 +151,32 @@ class ImageModel(ABC):
         advance: Advance | None,
     ) -> NDArray[np.uint16]:
         """Return the (B, T) codes of one batch."""
+        orders_BT = self._orders(images_B, options)
+        codes_BT = self._sampler(options).sample(
+            torch.from_numpy(labels_B),
+            self.uniforms(images_B, options.seed),
+            None if orders_BT is None else torch.from_numpy(orders_BT),
+            observe=None if advance is None else lambda _step, _measured: advance(1),
+        )
+        return codes_BT.numpy(force=True).astype(np.uint16)
+
+    def _sampler(self, options: Options) -> Sampler:
+        """Return the sampler of the last call, if it had the same options; the seed is no matter.
+
+        A GPU records every step of a sampler once.
+        """
+        options = replace(options, seed=0)
+        if self._last is None or self._last[0] != options:
+            self._last = options, self._new_sampler(options)
+        return self._last[1]
+
+    @abstractmethod
+    def _new_sampler(self, options: Options) -> Sampler:
+        """Return a sampler. Raises UserError for options that the model does not have."""
+
+    def _orders(self, images_B: NDArray[np.int64], options: Options) -> NDArray[np.int64] | None:
+        """Return the order of each image, (B, T), None where all share one."""
+        return None
 
     @abstractmethod
     def _decode(self, codes_BT: NDArray[np.int64]) -> NDArray[np.uint8]:

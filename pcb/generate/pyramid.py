@@ -1,12 +1,10 @@
 """A transformer of the paper with its tokenizer, as what `pcb.load` returns."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcb.generate.model import Advance, ImageModel
+from pcb.generate.model import ImageModel
 from pcb.generate.options import Options
 from pcb.model.transformer import Transformer
 from pcb.order.allocation import untrained_warning
@@ -41,7 +39,6 @@ class PyramidModel(ImageModel):
         self.tokenizer = tokenizer.to(device)
         self.num_classes, self.sizes = transformer.num_classes, transformer.sizes
         self.image_size = self.sizes[-1] * tokenizer.stride
-        self._last: tuple[Options, Sampler] | None = None
 
     def schedule(self, options: Options) -> Schedule:
         """Return scales, blocks and steps. Raises UserError as `Options.schedule`."""
@@ -55,37 +52,13 @@ class PyramidModel(ImageModel):
         """Return one line about blocks of sizes that training never draws."""
         return untrained_warning(self.schedule(options))
 
-    def _sample(
-        self,
-        labels_B: NDArray[np.int64],
-        images_B: NDArray[np.int64],
-        options: Options,
-        advance: Advance | None,
-    ) -> NDArray[np.uint16]:
-        codes_BT = self._sampler(options).sample(
-            torch.from_numpy(labels_B),
-            self.uniforms(images_B, options.seed),
-            observe=None if advance is None else lambda _step, _measured: advance(1),
+    def _new_sampler(self, options: Options) -> Sampler:
+        return sampler_for(
+            self.transformer,
+            self.schedule(options),
+            guidance=Guidance(weight=options.guidance or 0.0, start_step=options.guidance_start),
+            filter=Filter(temperature=options.temperature),
         )
-        return codes_BT.numpy(force=True).astype(np.uint16)
-
-    def _sampler(self, options: Options) -> Sampler:
-        """Return the sampler of the last call, if it had the same options; the seed is no matter.
-
-        A GPU records every step of a sampler once.
-        """
-        options = replace(options, seed=0)
-        if self._last is None or self._last[0] != options:
-            sampler = sampler_for(
-                self.transformer,
-                self.schedule(options),
-                guidance=Guidance(
-                    weight=options.guidance or 0.0, start_step=options.guidance_start
-                ),
-                filter=Filter(temperature=options.temperature),
-            )
-            self._last = options, sampler
-        return self._last[1]
 
     def _decode(self, codes_BT: NDArray[np.int64]) -> NDArray[np.uint8]:
         return decode_images(self.tokenizer, codes_BT, self.sizes).transpose(0, 2, 3, 1)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pcb.errors import UserError
-from pcb.generate.model import Advance, ImageModel
+from pcb.generate.model import ImageModel
 from pcb.generate.options import Options
 from pcb.published.guidance import OFF, Constant, Guidance
 from pcb.runtime.device import DTYPES
@@ -91,21 +91,8 @@ class SystemModel(ImageModel):
             )
         return decoder
 
-    def _sample(
-        self,
-        labels_B: NDArray[np.int64],
-        images_B: NDArray[np.int64],
-        options: Options,
-        advance: Advance | None,
-    ) -> NDArray[np.uint16]:
-        orders_BT = self._orders(images_B, options)
-        codes_BT = Sampler(self._decoder(options), filter=self._filter_of(options)).sample(
-            torch.from_numpy(labels_B),
-            self.uniforms(images_B, options.seed),
-            None if orders_BT is None else torch.from_numpy(orders_BT),
-            observe=None if advance is None else lambda _step, _measured: advance(1),
-        )
-        return codes_BT.numpy(force=True).astype(np.uint16)
+    def _new_sampler(self, options: Options) -> Sampler:
+        return Sampler(self._decoder(options), filter=self._filter_of(options))
 
     def _filter_of(self, options: Options) -> Filter:
         own = self._filter
@@ -113,7 +100,6 @@ class SystemModel(ImageModel):
         return Filter(temperature=temperature, top_k=own.top_k, top_p=own.top_p)
 
     def _orders(self, images_B: NDArray[np.int64], options: Options) -> NDArray[np.int64] | None:
-        """Return the order of each image, (B, T), None where all share one."""
         if self._kind.orders is None:
             return None
         steps = options.steps if options.steps is not None else self._schedule_steps
