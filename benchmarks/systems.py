@@ -22,10 +22,9 @@ from pcb.config import Autoencoder
 from pcb.data.arrays import to_uint8
 from pcb.published.systems import catalog
 from pcb.runtime.device import DTYPES
-from pcb.sample.filter import Filter
 from pcb.sample.pyramid import sampler_for
 from pcb.sample.sampler import Sampler
-from pcb.systems.kinds import KINDS
+from pcb.systems.kinds import KINDS, filter_of
 from pcb.systems.var_decoding import VARDecoder
 from pcb.systems.var_quantizer import VARTokenizerConfig
 from pcb.systems.var_tokenizer import VARTokenizer
@@ -110,20 +109,18 @@ class System:
         model.to(DTYPES[self.precision]).eval().requires_grad_(False)
         tokenizer = self._tokenizer(system.kind, size, device)
         decoder = kind.decoder(model, system.guidance, steps, tokenizer)
-        filter = Filter(temperature=system.temperature, top_k=system.top_k, top_p=system.top_p)
         classes_B = torch.arange(self.batch, device=device) % int(size["classes"])
         uniforms_BT, orders_BT = torch.rand(self.batch, decoder.tokens, device=device), None
         if kind.orders is not None:
             orders_BT = torch.from_numpy(kind.orders(model, steps, 0, np.arange(self.batch)))
-        sampler = Sampler(decoder, filter=filter, graphs=False)
+        sampler = Sampler(decoder, filter=filter_of(system), graphs=False)
         return sampler, (classes_B, uniforms_BT, orders_BT), tokenizer
 
     def make(self, device: torch.device) -> Case:
         """Make model and decoder ready, and count model calls and operations of an image."""
         system, (singly, batch, tokenizer) = catalog()[self.name], self.ready(device)
         decoder = singly.decoder
-        filter = Filter(temperature=system.temperature, top_k=system.top_k, top_p=system.top_p)
-        samplers = {FAST: Sampler(decoder, filter=filter)}
+        samplers = {FAST: Sampler(decoder, filter=filter_of(system))}
         if device.type == "cuda":
             samplers[BASELINE] = singly
         facts: dict[str, float] = {"model calls": decoder.steps}

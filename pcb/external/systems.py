@@ -3,6 +3,7 @@
 Nothing is trained. A folder gets both, so that sampling and decoding need no file from outside.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from pcb.systems.running import (
 from pcb.systems.var_tokenizer import load_var_tokenizer
 
 
-def import_system(preset: Preset, name: str, folder: Any) -> dict[str, Any]:
+def import_system(preset: Preset, name: str, folder: Path) -> dict[str, Any]:
     """Write a system's weights and its tokenizer's into a folder; return what is known of them.
 
     Raises UserError naming a file that is not there, and tensors that do not fit.

@@ -15,8 +15,7 @@ from pcb.generate.names import class_names
 from pcb.generate.system import SystemModel
 from pcb.pipeline.manifest import COMPLETE, Manifest
 from pcb.published.system import System
-from pcb.sample.filter import Filter
-from pcb.systems.kinds import KINDS
+from pcb.systems.kinds import KINDS, filter_of
 from pcb.systems.parity.recording import CONFIG, WEIGHTS, read_recording
 from pcb.systems.parity.var import TOKENIZER_WEIGHTS
 from pcb.systems.running import MODEL, own_tokenizer
@@ -124,7 +123,7 @@ def _as_published(
         batch=place.batch,
         guidance=system.guidance,
         steps=system.schedule_steps,
-        filter=Filter(temperature=system.temperature, top_k=system.top_k, top_p=system.top_p),
+        filter=filter_of(system),
     )
 
 

@@ -5,7 +5,7 @@ Symbols: C width, F hidden width, V codes, T tokens. A block multiplies each pos
 attends to.
 """
 
-from typing import Any
+from itertools import accumulate
 
 from pcb.config import SystemRun
 from pcb.published.system import System
@@ -23,12 +23,12 @@ def width(system: System) -> int:
 
 def tokens(system: System) -> int:
     """Return T, over all scales where there are several."""
-    return sum(side * side for side in _sides(system))
+    return sum(side * side for side in system.sides)
 
 
 def grid(system: System) -> int:
     """Return the side of the finest grid."""
-    return _sides(system)[-1]
+    return system.sides[-1]
 
 
 def sampling(system: System) -> int:
@@ -57,14 +57,9 @@ def _multiplications(system: System) -> int:
         case "LPD":  # Every token as a query, and again when it is known.
             return _number(system, "blocks") * (2 * T * plain + 2 * seen) + T * V * C
         case _:  # VAR: scale by scale, norms steered by the class.
-            ends = [sum(s * s for s in _sides(system)[: k + 1]) for k in range(len(_sides(system)))]
-            scales = sum(s * s * end for s, end in zip(_sides(system), ends, strict=True))
+            counts = [side * side for side in system.sides]
+            scales = sum(n * end for n, end in zip(counts, accumulate(counts), strict=True))
             return _number(system, "blocks") * (T * plain + 2 * C * scales + 6 * C * C) + T * V * C
-
-
-def _sides(system: System) -> tuple[int, ...]:
-    size: Any = system.description
-    return tuple(size.get("scales") or size["grid"][:1])
 
 
 def _number(system: System, name: str) -> int:

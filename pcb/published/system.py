@@ -1,6 +1,6 @@
 """What is said of a published system."""
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -59,7 +59,7 @@ class Deviation(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class PublishedWays(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The published run's ways where a preset has a choice (`pcb.config.peers`)."""
+    """The published run's ways where a preset has a choice (`pcb.config.system`)."""
 
     classes: Classes
     rounding: Rounding
@@ -106,6 +106,12 @@ class System(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deviations: tuple[Deviation, ...] = ()
     code_differs: tuple[str, ...] = ()
     """In what the released code differs from its own paper."""
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Sides of the token grids, coarse to fine; of one order there is one."""
+        size: Any = self.description
+        return tuple(size.get("scales") or size["grid"][:1])
 
     @property
     def row_released(self) -> Row | None:

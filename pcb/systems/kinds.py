@@ -18,7 +18,9 @@ from pcb.order.locality import group_sizes, image_order
 from pcb.order.random import random_orders
 from pcb.order.remaining import remaining_blocks
 from pcb.published.guidance import Guidance
+from pcb.published.system import System
 from pcb.sample.decoder import Decoder
+from pcb.sample.filter import Filter
 from pcb.systems.arpg import ARPG, ARPGConfig, ARPGDecoder, load_arpg
 from pcb.systems.family import FAMILY, Member, empty_model, load_model
 from pcb.systems.lpd import LPD, LPDConfig, LPDDecoder, load_lpd
@@ -127,3 +129,8 @@ KINDS = {name: _of_family(name, member) for name, member in FAMILY.items()} | {
     "VAR": _alone(VAR, VARConfig, load_var, _var),
 }
 """By the name that the catalog and recorded folders use."""
+
+
+def filter_of(system: System) -> Filter:
+    """Return the filter of logits that a system was published with."""
+    return Filter(temperature=system.temperature, top_k=system.top_k, top_p=system.top_p)

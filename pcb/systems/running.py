@@ -18,12 +18,11 @@ from pcb.config import Autoencoder, SystemRun
 from pcb.data.arrays import to_uint8
 from pcb.runtime.device import send
 from pcb.sample.decoder import Block
-from pcb.sample.filter import Filter
 from pcb.sample.ready import Indices, Ready
 from pcb.sample.sampler import Measured, Sampler
 from pcb.sample.uniforms import drawn_labels, labels
 from pcb.systems.images import resized, to_bytes
-from pcb.systems.kinds import KINDS
+from pcb.systems.kinds import KINDS, filter_of
 from pcb.systems.var_decoding import by_scale
 from pcb.systems.var_quantizer import VARTokenizerConfig
 from pcb.systems.var_tokenizer import VARTokenizer, load_var_tokenizer
@@ -53,11 +52,10 @@ def running(
     model: Any = kind.load(system.description, run.system, folder / MODEL).to(device, dtype)
     tokenizer = None if system.tokenizer is None else own_tokenizer(run, folder).to(device)
     decoder = kind.decoder(model, system.guidance, steps, tokenizer)
-    filter = Filter(temperature=system.temperature, top_k=system.top_k, top_p=system.top_p)
     classes, draw = int(str(system.description["classes"])), kind.orders
-    sizes = grids_of(run)
+    sizes = system.sides
     return Ready(
-        sampler=Sampler(decoder, filter=filter, graphs=graphs, measure=measure),
+        sampler=Sampler(decoder, filter=filter_of(system), graphs=graphs, measure=measure),
         sizes=sizes,
         sides=sizes if len(sizes) > 1 else sizes * decoder.steps,
         facts={"scales": list(sizes)},
@@ -73,12 +71,6 @@ def classes_of(way: str, classes: int, seed: int) -> Callable[[Indices], Indices
     return lambda images: drawn_labels(classes, seed, images)
 
 
-def grids_of(run: SystemRun) -> tuple[int, ...]:
-    """Return the sides of a system's token grids, coarse to fine; of one order there is one."""
-    description: Any = run.described.description
-    return tuple(description.get("scales") or description["grid"][:1])
-
-
 def images_of(
     run: SystemRun, folder: Path, *, side: int, device: torch.device, precision: torch.dtype
 ) -> Callable[[NDArray[np.uint16], int], Iterator[Tensor]]:
@@ -87,7 +79,7 @@ def images_of(
     As the system does it, or as the run's ways say. `precision` is that of LlamaGen's decoder.
     """
     tokenizer = own_tokenizer(run, folder).to(device)
-    ways, sizes = run.ways.of(run.published), grids_of(run)
+    ways, sizes = run.ways.of(run.published), run.described.sides
     if isinstance(tokenizer, Tokenizer) and precision != torch.float32:
         tokenizer.round_decoder_to(precision)
 

@@ -17,7 +17,7 @@ from pcb.pipeline.job import ShardGroup, entry_of
 from pcb.pipeline.manifest import COMPLETE
 from pcb.pipeline.run import run_shards, run_task
 from pcb.pipeline.tasks import Pipeline
-from pcb.systems.running import classes_of, grids_of, images_of
+from pcb.systems.running import classes_of, images_of
 from tests.tasks import ROOT
 
 pytestmark = pytest.mark.slow
@@ -58,7 +58,8 @@ def test_every_stage_to_the_report(made: Path, pipeline: Pipeline) -> None:
             rows = list(csv.DictReader(file))
         found = codes(made, pipeline, model)
         assert len(rows) == steps and sum(int(row["tokens"]) for row in rows) == found.shape[1]
-        assert found.shape == (40, sum(n * n for n in grids_of(pipeline.preset.systems[model])))
+        sides = pipeline.preset.systems[model].described.sides
+        assert found.shape == (40, sum(n * n for n in sides))
         scores = json.loads((made / pipeline.task("metrics", task.variant).manifest).read_text())[
             "results"
         ]
