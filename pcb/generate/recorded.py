@@ -102,7 +102,6 @@ def load_finished_system(folder: Path, manifest: Manifest, place: Place) -> Syst
     system = run.described
     model: nn.Module = KINDS[system.kind].load(system.description, run.system, folder / MODEL)
     tokenizer = own_tokenizer(run, folder)
-    assert isinstance(tokenizer, Tokenizer | VARTokenizer)
     return _as_published(system, model, tokenizer, manifest.variant, place)
 
 

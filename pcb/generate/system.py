@@ -21,6 +21,7 @@ from pcb.sample.filter import Filter
 from pcb.sample.sampler import Sampler
 from pcb.systems.images import to_bytes
 from pcb.systems.kinds import Kind
+from pcb.systems.running import decode_codes
 from pcb.systems.var_decoding import by_scale
 from pcb.systems.var_tokenizer import VARTokenizer
 from pcb.tokenizer.quantize import lookup
@@ -107,10 +108,7 @@ class SystemModel(ImageModel):
 
     def _decode(self, codes_BT: NDArray[np.int64]) -> NDArray[np.uint8]:
         codes = torch.from_numpy(codes_BT).to(self.device)
-        if isinstance(self.tokenizer, VARTokenizer):
-            return _pixels(self.tokenizer.decode(by_scale(codes, self.sizes)))
-        side = self.sizes[-1]
-        return _pixels(self.tokenizer.decode(codes.view(-1, side, side)))
+        return _pixels(decode_codes(self.tokenizer, codes, self.sizes))
 
     def _frames(
         self, codes_BT: NDArray[np.int64], images_B: NDArray[np.int64], options: Options

@@ -83,22 +83,26 @@ def images_of(
     if isinstance(tokenizer, Tokenizer) and precision != torch.float32:
         tokenizer.round_decoder_to(precision)
 
-    def decode(codes_BT: Tensor) -> Tensor:
-        if isinstance(tokenizer, VARTokenizer):
-            return tokenizer.decode(by_scale(codes_BT, sizes))
-        assert isinstance(tokenizer, Tokenizer)
-        return tokenizer.decode(codes_BT.view(-1, sizes[-1], sizes[-1]))
-
     def images(codes: NDArray[np.uint16], batch: int) -> Iterator[Tensor]:
         for start in range(0, len(codes), batch):
             part = torch.from_numpy(codes[start : start + batch].astype(np.int64))
-            image_B3HW = _resized(decode(send(part, device)), side, ways.resize)
+            image_B3HW = decode_codes(tokenizer, send(part, device), sizes)
+            image_B3HW = _resized(image_B3HW, side, ways.resize)
             if ways.rounding == "nearest":
                 yield to_uint8(image_B3HW)
             else:
                 yield to_bytes(image_B3HW).permute(0, 3, 1, 2)
 
     return images
+
+
+def decode_codes(
+    tokenizer: Tokenizer | VARTokenizer, codes_BT: Tensor, sizes: tuple[int, ...]
+) -> Tensor:
+    """Return images (B, 3, H, W), about -1 to 1, of a system's codes."""
+    if isinstance(tokenizer, VARTokenizer):
+        return tokenizer.decode(by_scale(codes_BT, sizes))
+    return tokenizer.decode(codes_BT.view(-1, sizes[-1], sizes[-1]))
 
 
 def _resized(image_B3HW: Tensor, side: int, way: str) -> Tensor:
@@ -108,7 +112,7 @@ def _resized(image_B3HW: Tensor, side: int, way: str) -> Tensor:
     return F.interpolate(image_B3HW, size=(side, side), mode="bicubic", antialias=True)
 
 
-def own_tokenizer(run: SystemRun, folder: Path) -> nn.Module:
+def own_tokenizer(run: SystemRun, folder: Path) -> Tokenizer | VARTokenizer:
     """Load the tokenizer from a folder, on the CPU. Raises UserError naming the file."""
     if run.published.tokenizer is None:
         return load_tokenizer(folder, autoencoder_of(run))
