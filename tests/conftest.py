@@ -1,12 +1,14 @@
 """Fixtures for all tests."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # Tensors of tests are small: a second thread waits more than it computes, and the more so where
 # tests run beside something else. Read by torch when it is first imported, here and in processes.
@@ -27,11 +29,11 @@ def torch_as_before() -> Iterator[None]:
     if torch is None:
         yield
         return
-    exact, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    exact, threads = torch.get_deterministic_debug_mode(), torch.get_num_threads()
     convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
     tf32 = convolutions.allow_tf32, products.allow_tf32
     yield
-    torch.use_deterministic_algorithms(exact)
+    torch.set_deterministic_debug_mode(exact)
     torch.set_num_threads(threads)
     convolutions.allow_tf32, products.allow_tf32 = tf32
 
@@ -75,16 +77,27 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the project in which `make smoke` has run. Tests leave it as it is."""
-    project = copy_project(tmp_path_factory.mktemp("finished"))
-    (project / "output.txt").write_text(snakemake(project))
-    return project
+    # Processes of pytest-xdist have folders side by side; the first to ask makes it for all.
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    output = shared / "finished" / "output.txt"
+    with FileLock(shared / "finished.lock"):
+        if not output.exists():
+            project = copy_project(output.parent)
+            output.write_text(snakemake(project))
+    return output.parent
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a project in which everything before the training was made, without a cluster."""
-    project = copy_project(tmp_path_factory.mktemp("prepared"))
-    snakemake(project, "data", "tokenizer", "reference", "tokens")
+    project = tmp_path_factory.mktemp("prepared") / "project"
+    shutil.copytree(finished, project, symlinks=True)
+    shutil.rmtree(project / ".pcb")
+    for task in pipeline_of():
+        if task.stage not in ("data", "tokenizer", "reference", "tokens"):
+            shutil.rmtree(project / task.artifact)
+            (project / task.manifest).unlink()
     return project
 
 

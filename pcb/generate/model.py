@@ -203,10 +203,7 @@ def indices_of(labels_N: NDArray[np.int64], num_classes: int) -> NDArray[np.int6
 def exactly(device: torch.device) -> Iterator[None]:
     """Compute as the stages do, with one thread and exact kernels; then as before."""
     threads = torch.get_num_threads()
-    exact, warn = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
+    exact = torch.get_deterministic_debug_mode()
     filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     tf32 = products.allow_tf32, convolutions.allow_tf32
@@ -215,7 +212,7 @@ def exactly(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(exact, warn_only=warn)
+        torch.set_deterministic_debug_mode(exact)
         torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
         products.allow_tf32, convolutions.allow_tf32 = tf32
 

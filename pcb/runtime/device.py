@@ -91,7 +91,8 @@ def compute_exactly(device: torch.device, threads: int, *, tf32: bool = False) -
     `tf32` is `set_tf32`'s.
     """
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(device.type == "cpu")
+    # The same as `use_deterministic_algorithms`, which loads inductor first: seconds per process.
+    torch.set_deterministic_debug_mode("error" if device.type == "cpu" else "default")
     # Filling fresh memory would find reads of what was never written, at the cost of a pass over
     # every tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

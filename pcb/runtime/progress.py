@@ -59,16 +59,16 @@ class Progress:
         self._marks = deque((when, done + n) for when, done in self._marks)
 
     def rate(self, now: float) -> float:
-        """Return pieces a second over the last seconds; 0 before anything was done."""
+        """Return pieces per second over the last seconds; 0 before anything was done."""
         when, done = self._marks[0]
         return (self.done - done) / (now - when) if now > when else 0.0
 
     def line(self, now: float) -> str:
-        """Return the line: count, share, rate, time left, figures."""
+        """Return the line: count, percent, rate, time left, figures."""
         rate = self.rate(now)
         left = f"{_clock_time((self.total - self.done) / rate)} left" if rate else "? left"
-        share = f"{100 * self.done // self.total}%" if self.total else "100%"
-        head = f"{self.task}: {self.what} {self.done}/{self.total} {share}"
+        percent = f"{100 * self.done // self.total}%" if self.total else "100%"
+        head = f"{self.task}: {self.what} {self.done}/{self.total} {percent}"
         return "  ".join([head, _rate(rate), left, *self._figures()])
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """Training in several processes, one per GPU: who is who, and gradients that agree.
 
-Every rank draws the same batch and trains on its share of the images; gradients are averaged while
+Every rank draws the same batch and trains on its part of the images; gradients are averaged while
 the rest of them is computed, so that the result does not depend on the number of ranks beyond float
 rounding.
 """

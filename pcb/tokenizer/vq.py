@@ -26,7 +26,10 @@ class Tokenizer(nn.Module):
         self.decoder = Decoder(settings)
         self.quant_conv = nn.Conv2d(settings.latent_channels, settings.code_dim, 1)
         self.post_quant_conv = nn.Conv2d(settings.code_dim, settings.latent_channels, 1)
-        codebook_VC = normalize(torch.randn(settings.codebook_size, settings.code_dim), dim=1)
+        codebook_VC = torch.empty(settings.codebook_size, settings.code_dim)
+        # On the meta device there is nothing to draw, and trying loads torch.compile: seconds.
+        if not codebook_VC.is_meta:
+            codebook_VC = normalize(torch.randn_like(codebook_VC), dim=1)
         self.register_buffer("codebook", codebook_VC)
 
     def encode(self, images_B3HW: Tensor) -> Tensor:

@@ -16,14 +16,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the project's root. Tests leave it as it is."""
     folder, before = tmp_path_factory.mktemp("project"), Path.cwd()
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, exact = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     os.chdir(folder)
     try:
         make_project(pipeline_of())
     finally:
         os.chdir(before)
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(exact)
+        torch.set_deterministic_debug_mode(exact)
     return folder
 
 
