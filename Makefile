@@ -47,7 +47,7 @@ bench-check: $(INSTALLED)  ## time them and compare with the stored ratios
 	$(BIN)/python -m benchmarks --check
 
 test: lint  ## check style and types, then run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .
