@@ -103,7 +103,8 @@ def write_tree(
 ) -> Tree:
     """Write training images; with `oddities`, one odd file of each kind on top, in all classes.
 
-    `folders`: a folder a class; `tars`: a tar a class, as ImageNet's tar of training images holds.
+    `folders`: a folder per class; `tars`: a tar per class, as ImageNet's tar of training images
+    holds.
     """
     files = dict(_files(classes, per_class, oddities))
     folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,7 @@ def write_validation(
     *,
     layout: Literal["folders", "devkit", "kaggle", "text"] = "folders",
 ) -> Tree:
-    """Write validation images, in a folder a class, or in one folder with what says the classes.
+    """Write validation images, in a folder per class, or in one folder with what says the classes.
 
     `devkit`: ground truth and meta.mat of the development kit; `kaggle`: LOC_val_solution.csv;
     `text`: val.txt of names and labels.

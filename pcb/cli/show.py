@@ -114,9 +114,9 @@ def _order(arguments: argparse.Namespace) -> int:
         for row in ranks_of(shown, n):
             print(" ".join(f"{rank:>{width}}" for rank in row))
     if arguments.png is not None:
-        from pcb.report.order_figures import draw_orders
+        from pcb.report.order_figures import plot_orders
 
-        draw_orders(n, arguments.png, names)
+        plot_orders(n, arguments.png, names)
     return 0
 
 

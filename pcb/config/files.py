@@ -31,9 +31,9 @@ class Files(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     folder: str = "external"
     """Where `pcb fetch` puts what it downloads, and where stages look for it."""
     imagenet: str | None = None
-    """Training images: a folder a class, or a tar a class."""
+    """Training images: a folder per class, or a tar per class."""
     imagenet_validation: str | None = None
-    """Validation images: a folder a class, or one flat folder with its ground-truth file."""
+    """Validation images: a folder per class, or one flat folder with its ground-truth file."""
     own: dict[str, str] = {}
     """Name of a file that `pcb fetch` knows -> path of one's own to take instead, as it is."""
 

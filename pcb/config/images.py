@@ -133,7 +133,7 @@ class ImageNet(
 class ImageFolder(
     Settings, tag="folder", tag_field="kind", frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """Images of one's own, a sub-folder a class, read where they lie as ImageNet's are."""
+    """Images of one's own, a sub-folder per class, read where they lie as ImageNet's are."""
 
     folder: str
     """From the project's root, or absolute. It enters the key as it stands here: another folder is

@@ -60,7 +60,7 @@ class Training(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Training of one transformer (paper, section 5)."""
 
     epochs: PositiveFloat
-    """Passes over the training images; each pass draws one crop an image."""
+    """Passes over the training images; each pass draws one crop per image."""
     batch_size: Positive = 128
     """Images an iteration, over all ranks together."""
     learning_rate: PositiveFloat = 1e-4
@@ -76,10 +76,10 @@ class Training(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     random_replace: Fraction = 0.1
     """Probability that a token of the previous scale is replaced before it is upsampled."""
     schedules: Positive = 8
-    """Schedules that are drawn for a batch, each for an equal share of its images.
+    """Schedules that are drawn for a batch, each for an equal part of its images.
 
-    The released code draws one a process; how many there were is not published, eight are assumed.
-    No result depends on how many ranks train.
+    The released code draws one per process; how many there were is not published, eight are
+    assumed. No result depends on how many ranks train.
     """
     join_remainder: Fraction = 0.5
     """Probability that a scale's last, smaller block joins the block before it."""

@@ -68,33 +68,33 @@ class Claims(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Thresholds of the verdicts, stated before the numbers (method section 8)."""
 
     few_steps_gain: NonNegativeFloat = 0.25
-    """C1: FID with one block per scale exceeds FID at `compare_steps` by at least this share."""
+    """C1: FID with one block per scale exceeds FID at `compare_steps` by at least this fraction."""
     flat_beyond: NonNegativeFloat = 0.10
-    """C1: beyond `compare_steps`, FID changes by at most this share of its value there."""
+    """C1: beyond `compare_steps`, FID changes by at most this fraction of its value there."""
     ratio_spread: NonNegativeFloat = 0.20
-    """C2: at equal steps the ratios' FIDs lie within this share: largest / smallest - 1."""
+    """C2: at equal steps the ratios' FIDs lie within this fraction: largest / smallest - 1."""
     few_steps_price: NonNegativeFloat = 0.02
-    """C1: one block per scale loses at least this share of the likelihood (of the NLL at one token
-    per block). Twice what another seed of training changes a price by (`flat_price`): less cannot
-    be told from chance."""
+    """C1: one block per scale loses at least this fraction of the likelihood (of the NLL at one
+    token per block). Twice what another seed of training changes a price by (`flat_price`): less
+    cannot be told from chance."""
     flat_price: NonNegativeFloat = 0.01
-    """C1: more than `compare_steps` gain at most this share of it. Another seed of training changes
-    a price by about one per cent of the NLL: a gain below that is none."""
+    """C1: more than `compare_steps` gain at most this fraction of it. Another seed of training
+    changes a price by about one per cent of the NLL: a gain below that is none."""
     ratio_price_spread: NonNegativeFloat = 0.03
-    """C2: at equal steps the ratios' prices lie within this share of it. Of three models whose
+    """C2: at equal steps the ratios' prices lie within this fraction of it. Of three models whose
     prices vary by one per cent with the seed, the largest and the smallest come this far apart by
     chance about once in twelve; more is a difference of ratios."""
     mixing_nll_gain: NonNegativeFloat = 0.03
-    """C3: mixing lowers the NLL by at most this share. Two trainings of the same model differ by up
-    to three per cent; only more is a clear gain."""
+    """C3: mixing lowers the NLL by at most this fraction. Two trainings of the same model differ by
+    up to three per cent; only more is a clear gain."""
     compare_steps: Positive = 17
     ratios: tuple[Annotated[float, Meta(gt=1)], ...] = (2.0, 3.0, 4.0)
     """Ratios that C2 compares; it stays open unless all of them were run."""
     equal_steps: tuple[Positive, ...] = (13, 17)
     """Step counts at which C2 is decided."""
     mixing_gain: NonNegativeFloat = 0.05
-    """C3: mixing changes FID by at most this share."""
+    """C3: mixing changes FID by at most this fraction."""
     published_spread: NonNegativeFloat = 0.05
-    """C4: FID and IS of the headline rows differ from the published ones by at most this share."""
+    """C4: FID and IS of the headline rows differ from the published by at most this fraction."""
     peers: tuple[str, ...] = ("PAR-L-4x", "RandAR-L", "LlamaGen-L")
     """C5: published systems whose steps and times are to be undercut."""

@@ -11,7 +11,7 @@ class Speed(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     modulation: bool = True
-    """Shift and scale of all norms once a batch: they depend on the classes alone."""
+    """Shift and scale of all norms once per batch: they depend on the classes alone."""
     tables: bool = True
     """Positions and code vectors enter through tables; the head MLP adds to the head once."""
     phases: bool = True
@@ -19,7 +19,7 @@ class Speed(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     small_batches: bool = True
     """On a CPU, fill up a small batch only in steps of few tokens, where rounding asks for it.
 
-    Needs `modulation`, whose products have a row an image."""
+    Needs `modulation`, whose products have a row per image."""
     graphs: bool = True
     """On a GPU, every step is a CUDA graph: one call instead of hundreds."""
 

@@ -47,7 +47,7 @@ class TokenizerTraining(Settings, frozen=True, kw_only=True, forbid_unknown_fiel
     commitment: NonNegativeFloat = 0.25
     """Weight of the pull of latents towards their codes."""
     continuous: Annotated[float, Meta(ge=0, lt=1)] = 0.25
-    """Leading share of the iterations that train without codes: these start from its latents."""
+    """Leading fraction of the iterations that train without codes: these start from its latents."""
     codebook_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.98
     """What a code keeps of itself in an iteration; the rest is the latents that chose it."""
     revive_after: Positive = 50

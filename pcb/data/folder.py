@@ -1,4 +1,4 @@
-"""Images of one's own, a sub-folder a class, as torchvision's ImageFolder reads them. No torch.
+"""Images of one's own, a sub-folder per class, as torchvision's ImageFolder reads them. No torch.
 
 Which files there are, of which class, and which of them are held out.
 """
@@ -87,7 +87,7 @@ def _classes(folder: Path, settings: ImageFolder) -> list[str]:
         found = f"{len(names)} sub-folders ({shown})" if names else "no sub-folders"
         raise UserError(
             f"{folder}: {found} where data.num_classes = {settings.num_classes}; there must be a "
-            "sub-folder a class (docs/own-images.md)"
+            "sub-folder per class (docs/own-images.md)"
         )
     return names
 

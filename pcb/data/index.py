@@ -1,4 +1,4 @@
-"""The index of a split's image files: one row an image, as CSV, and which bytes it stands for.
+"""The index of a split's image files: one row per image, as CSV, and which bytes it stands for.
 
 Paths are relative to the tree, so that the same tree elsewhere has the same index.
 """

@@ -1,9 +1,9 @@
 """Where the images of a tree of ImageNet's form lie, and reading their bytes. No torch.
 
-Training images stand in a folder a class, in a tar a class, which is read where it lies, or in one
-folder with names that say the classes; validation images in a folder a class, or in one folder
-with a file (`pcb.data.validation_labels`) or names that say their classes. Labels count the sorted
-names of the classes from 0 on.
+Training images stand in a folder per class, in a tar per class, which is read where it lies, or in
+one folder with names that say the classes; validation images in a folder per class, or in one
+folder with a file (`pcb.data.validation_labels`) or names that say their classes. Labels count the
+sorted names of the classes from 0 on.
 """
 
 import os
@@ -162,8 +162,8 @@ def _named_class(root: Path, name: str) -> str:
     found = class_in_name(name)
     if found is None:
         raise UserError(
-            f"{root / name}: its name says no class; expected a folder or a tar a class, or names "
-            "that end in the class, such as n01440764_10026_n01440764.JPEG (docs/imagenet.md)"
+            f"{root / name}: its name says no class; expected a folder or a tar per class, or "
+            "names that end in the class, such as n01440764_10026_n01440764.JPEG (docs/imagenet.md)"
         )
     return found
 

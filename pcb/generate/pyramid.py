@@ -9,7 +9,7 @@ from pcb.generate.options import Options
 from pcb.model.transformer import Transformer
 from pcb.order.allocation import untrained_warning
 from pcb.order.schedule import Schedule
-from pcb.report.pictures import decode_images, drawing_frames
+from pcb.report.pictures import decode_images, sampling_frames
 from pcb.runtime.device import DTYPES
 from pcb.sample.filter import Filter
 from pcb.sample.guidance import Guidance
@@ -69,5 +69,5 @@ class PyramidModel(ImageModel):
         # torch refuses to normalize a single image of one cell in groups of one channel.
         two_BT = np.repeat(codes_BT, 2, axis=0) if len(codes_BT) == 1 else codes_BT
         order = self.transformer.settings.order
-        frames = np.stack(drawing_frames(self.tokenizer, two_BT, self.schedule(options), order))
+        frames = np.stack(sampling_frames(self.tokenizer, two_BT, self.schedule(options), order))
         return frames[:, : len(codes_BT)].transpose(0, 1, 3, 4, 2)

@@ -22,7 +22,7 @@ _MODES = {
     (8, 3): "P",
     (8, 4): "LA",
     (8, 6): "RGBA",
-    (16, _RGB): "RGB of 16 bits a channel",
+    (16, _RGB): "RGB of 16 bits per channel",
 }
 """What Pillow calls a PNG of these bits and color type."""
 

@@ -1,8 +1,8 @@
 """Precision and recall by k nearest neighbors (Kynkäänniemi et al. 2019), in bounded memory.
 
 A set's manifold is the union of balls around its points, each as wide as the distance to the
-point's k-th nearest neighbor. Precision is the share of generated points inside the reference's
-manifold, recall the share of reference points inside the generated ones'.
+point's k-th nearest neighbor. Precision is the fraction of generated points inside the reference's
+manifold, recall the fraction of reference points inside the generated ones'.
 
 Distances are float64: by float32 matrix products, whether a point is just inside would hang on the
 rounding of whoever multiplied. torch-fidelity's own keeps distances on the CPU.
@@ -33,6 +33,6 @@ def _radii(points: Tensor, nearest: int) -> Tensor:
 
 
 def _share_inside(points: Tensor, manifold: Tensor, radii: Tensor) -> float:
-    """Return the share of points that lie within some ball of the manifold."""
+    """Return the fraction of points that lie within some ball of the manifold."""
     inside = [(torch.cdist(part, manifold) <= radii).any(1) for part in points.split(ROWS)]
     return float(torch.cat(inside).double().mean())

@@ -49,7 +49,7 @@ class Tally:
     def facts(self, originals: Sums | None) -> dict[str, float]:
         """Return fidelity and use of the codebook; `originals` are the images' features.
 
-        PSNR is in dB; usage is the share of codes that any of the images chooses.
+        PSNR is in dB; usage is the fraction of codes that any of the images chooses.
         """
         found = {"psnr": psnr(self.error / self.images)}
         if self.similarity is not None:

@@ -39,7 +39,7 @@ class RotaryPhases(nn.Module):
     """One unit complex number per row and entry of a head, and mixing weights of the first layers.
 
     phases: (R, H, 2), real and imaginary part, normalized to unit modulus at use.
-    mixing: (mixing layers, N), sigmoid gives the share of the current cell's phase; starts at 0.
+    mixing: (mixing layers, N), sigmoid gives the fraction of the current cell's phase; starts at 0.
     """
 
     def __init__(self, sizes: Items[int], head_dim: int, heads: int, mixing_layers: int) -> None:
@@ -56,8 +56,8 @@ class RotaryPhases(nn.Module):
         if not len(self.mixing):
             return Phases(queries=here, mixed_keys=())
         previous = unit_RH2[previous_rows_L][:, None]
-        shares = torch.sigmoid(self.mixing)[:, None, :, None, None]
-        mixed = tuple(share * here + (1 - share) * previous for share in shares)
+        fractions = torch.sigmoid(self.mixing)[:, None, :, None, None]
+        mixed = tuple(own * here + (1 - own) * previous for own in fractions)
         return Phases(queries=here, mixed_keys=mixed)
 
 

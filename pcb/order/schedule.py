@@ -42,7 +42,7 @@ class Schedule:
 
     @property
     def steps(self) -> int:
-        """Number of serial model calls: one a block."""
+        """Number of serial model calls: one per block."""
         return sum(self.blocks_per_scale)
 
 

@@ -24,7 +24,7 @@ def tokens_forward(
     """Return the operations of `tokens` tokens that each attend to `attended` positions.
 
     With two `classes`, an image's own and the null class, what enters the layers need be made only
-    once, and counts so. The head is in it; AdaLN, which every image takes once a call, is
+    once, and counts so. The head is in it; AdaLN, which every image takes once per call, is
     `modulation`.
     """
     width = model.width

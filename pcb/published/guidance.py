@@ -53,7 +53,7 @@ or the tokens before it, in drawing order."""
 
 
 class Linear(msgspec.Struct, frozen=True, kw_only=True, tag="linear", tag_field="kind"):
-    """From `first` to `last`, linear in the share of tokens that is done."""
+    """From `first` to `last`, linear in the fraction of tokens that is done."""
 
     last: float
     first: float = 1.0

@@ -14,14 +14,14 @@ from pcb.config.loader import plain
 from pcb.pipeline.tasks import Task
 from pcb.report.ablations import blocks_table, guidance_table, mixing_table
 from pcb.report.claims import decide
-from pcb.report.drawn import Drawn
 from pcb.report.evidence import Evidence
-from pcb.report.figures import draw_figures, draw_orders_study
-from pcb.report.grids import draw_grids
-from pcb.report.likelihood_figures import draw_likelihood
+from pcb.report.figures import plot_figures, plot_order_study
+from pcb.report.grids import picture_grids
+from pcb.report.likelihood_figures import plot_likelihood
 from pcb.report.likelihood_tables import likelihood_table, price_table
 from pcb.report.order_study import compare_orders, measured, orders_table, verdict
 from pcb.report.page import FigureView, Page, TaskView, render
+from pcb.report.plot import Plot
 from pcb.report.published import published_table
 from pcb.report.rows import Row, scores_json
 from pcb.report.seeds import likelihood_seeds_table, over_seeds, representatives, seeds_table
@@ -80,13 +80,13 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
     for name in WRITTEN:
         _write_table(tables[name], folder / "tables")
     drawings = (
-        *draw_likelihood(representatives(schedules)),
-        *draw_figures(evidence, shown, times),
-        *draw_orders_study(orders),
+        *plot_likelihood(representatives(schedules)),
+        *plot_figures(evidence, shown, times),
+        *plot_order_study(orders),
     )
     figures = [_write_figure(drawn, folder / "figures") for drawn in drawings]
     grids = []
-    for grid in draw_grids(evidence, shown):
+    for grid in picture_grids(evidence, shown):
         write_atomic(folder / "figures" / f"{grid.name}.png", grid.png())
         gif = grid.gif()
         if gif is not None:
@@ -156,19 +156,19 @@ def _write_table(table: Table, folder: Path) -> None:
     write_atomic(folder / f"{table.name}.tex", latex(table))
 
 
-def _write_figure(drawn: Drawn, folder: Path) -> FigureView:
+def _write_figure(plot: Plot, folder: Path) -> FigureView:
     """Write a figure as SVG and PNG, and return it as the page shows it."""
-    files = {kind: figure_bytes(drawn.figure, kind) for kind in KINDS}
+    files = {kind: figure_bytes(plot.figure, kind) for kind in KINDS}
     for kind, data in files.items():
-        write_atomic(folder / f"{drawn.name}.{kind}", data)
-    svg = inline_svg(files["svg"].decode(), drawn.name, f"{drawn.title}. {drawn.caption}")
+        write_atomic(folder / f"{plot.name}.{kind}", data)
+    svg = inline_svg(files["svg"].decode(), plot.name, f"{plot.title}. {plot.caption}")
     return FigureView(
-        name=drawn.name,
-        section=drawn.section,
-        title=drawn.title,
-        caption=drawn.caption,
+        name=plot.name,
+        section=plot.section,
+        title=plot.title,
+        caption=plot.caption,
         svg=Markup(svg),
-        wide=drawn.wide,
+        wide=plot.wide,
     )
 
 

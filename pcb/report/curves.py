@@ -46,7 +46,7 @@ def score_figure(
     compare_steps: int,
     published: Sequence[tuple[float, int, Mapping[str, float]]] = (),
 ) -> Figure:
-    """Plot scores against total steps: a line a model, hollow markers for guided rows.
+    """Plot scores against total steps: a line per model, hollow markers for guided rows.
 
     Error bars are the row's `<score>_std`, where it has one. `published` are ratio, steps and
     scores of published rows: crosses in their ratio's color.
@@ -75,7 +75,7 @@ def score_figure(
 
 @matplotlib.rc_context(SETTINGS)
 def time_figure(rows: Sequence[Row]) -> Figure:
-    """Plot FID against measured sampling time, a line a model."""
+    """Plot FID against measured sampling time, a line per model."""
     figure, (panel,) = new_figure(6.2, 3.5)
     timed = [row for row in rows if row.seconds_per_image is not None]
     for style, own in _styled(timed):
@@ -110,7 +110,7 @@ def training_figure(
             label=_name(model, ratios[model]),
         )
     panel.axhline(start, color=SOFT, linewidth=0.8, linestyle=(0, (1, 2)))
-    panel.set_title("Training loss, mean cross-entropy a token (nats)")
+    panel.set_title("Training loss, mean cross-entropy per token (nats)")
     panel.set_xlabel("iteration")
     panel.legend(loc="upper right")
     return figure
@@ -118,7 +118,7 @@ def training_figure(
 
 @matplotlib.rc_context(SETTINGS)
 def scale_loss_figure(logs: Mapping[str, Columns], sizes: Mapping[str, Sequence[int]]) -> Figure:
-    """Plot the training loss of every scale, one panel a model."""
+    """Plot the training loss of every scale, one panel per model."""
     figure, panels = panel_grid(len(logs), 4, 7.6, 3.6 if len(logs) <= 4 else 2.4, share_y=True)
     for panel, (model, log) in zip(panels, logs.items(), strict=True):
         for k, size in enumerate(sizes[model]):

@@ -12,12 +12,12 @@ from pcb.report.curves import (
     tokenizer_figure,
     training_figure,
 )
-from pcb.report.drawn import Drawn
 from pcb.report.evidence import Evidence
 from pcb.report.maps import FEW, fid_map, guidance_figure, guided_lines, usage_figure
 from pcb.report.order_curves import orders_figure
 from pcb.report.order_figures import order_figure, steps_figure
 from pcb.report.order_study import Comparison
+from pcb.report.plot import Plot
 from pcb.report.published import published_points
 from pcb.report.rows import Row
 from pcb.report.system_figures import systems_figure, timed_points
@@ -33,7 +33,7 @@ BARS = (
 _SPLITS = " Bars are standard deviations over the splits of IS and the subsets of KID."
 
 
-def draw_figures(evidence: Evidence, rows: Sequence[Row], times: Times = NONE) -> Iterator[Drawn]:
+def plot_figures(evidence: Evidence, rows: Sequence[Row], times: Times = NONE) -> Iterator[Plot]:
     """Yield every figure for which there are results; `times` are those of whole systems."""
     yield from _scores(evidence, rows)
     yield from _systems(evidence, rows, times)
@@ -44,7 +44,7 @@ def draw_figures(evidence: Evidence, rows: Sequence[Row], times: Times = NONE) -
     yield from _codes(evidence, rows)
 
 
-def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
+def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Plot]:
     steps = evidence.preset.claims.compare_steps
     if not any(row.was_run for row in rows):
         return
@@ -54,15 +54,15 @@ def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
     bars = BARS if any("fid_std" in r.scores for r in rows) else ""
     if seeds > 1:
         bars = f" Points are means over up to {seeds} seeds of training, bars their deviations."
-    yield Drawn(
+    yield Plot(
         name="fid",
         section="overview",
         title="FID against total steps",
-        caption="A line a ratio, without guidance; hollow markers are guided rows. The dotted line "
-        f"marks {steps} steps, where claims compare.{crosses}{bars}",
+        caption="A line per ratio, without guidance; hollow markers are guided rows. The dotted "
+        f"line marks {steps} steps, where claims compare.{crosses}{bars}",
         figure=score_figure(rows, ["fid"], steps, published),
     )
-    yield Drawn(
+    yield Plot(
         name="scores",
         section="steps",
         title="The other scores against total steps",
@@ -71,21 +71,21 @@ def _scores(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
         figure=score_figure(rows, ["is", "kid", "precision", "recall"], steps, published),
     )
     if any(row.was_run and row.seconds_per_image is not None for row in rows):
-        yield Drawn(
+        yield Plot(
             name="time",
             section="steps",
             title="FID against sampling time",
             caption="Time as measured while the images were sampled, decoding not included; "
-            "guided rows evaluate the model twice a step.",
+            "guided rows evaluate the model twice per step.",
             figure=time_figure(rows),
         )
 
 
-def _systems(evidence: Evidence, rows: Sequence[Row], times: Times) -> Iterator[Drawn]:
+def _systems(evidence: Evidence, rows: Sequence[Row], times: Times) -> Iterator[Plot]:
     """FID of Table 1's systems against measured time, where the preset is of the paper's data."""
     points = timed_points(rows, evidence.system_rows(), times) if evidence.comparable else []
     if points:
-        yield Drawn(
+        yield Plot(
             name="systems",
             section="published",
             title="FID against the time of one image",
@@ -96,10 +96,10 @@ def _systems(evidence: Evidence, rows: Sequence[Row], times: Times) -> Iterator[
         )
 
 
-def _ablations(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
+def _ablations(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Plot]:
     steps = evidence.preset.claims.compare_steps
     if any(row.was_run and not row.guided for row in rows):
-        yield Drawn(
+        yield Plot(
             name="map",
             section="ablations",
             title="FID over ratio and total steps",
@@ -108,7 +108,7 @@ def _ablations(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
             wide=len({row.steps for row in rows}) > FEW,
         )
     if guided_lines(rows, steps):
-        yield Drawn(
+        yield Plot(
             name="guidance",
             section="ablations",
             title="FID and IS against guidance",
@@ -117,11 +117,11 @@ def _ablations(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
         )
 
 
-def _order(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
+def _order(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Plot]:
     blocks = " and ".join(
         f"K = {k} at {n}×{n}" for n, k in zip(ORDER_SIZES, ORDER_BLOCKS, strict=True)
     )
-    yield Drawn(
+    yield Plot(
         name="order",
         section="order",
         title="Ranks and blocks",
@@ -129,21 +129,21 @@ def _order(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
         figure=order_figure(ORDER_SIZES, ORDER_BLOCKS),
     )
     for row in compared(rows, evidence.preset.claims.compare_steps):
-        yield Drawn(
+        yield Plot(
             name=f"steps-{row.model}",
             section="order",
             title=f"{row.model}: its {row.steps} steps",
-            caption="A panel a step, from the coarsest scale to the finest: dark cells are drawn "
+            caption="A panel per step, from the coarsest scale to the finest: dark cells are drawn "
             "in this step, pale ones were drawn in earlier steps of the same scale.",
             figure=steps_figure(row.schedule, row.order),
             wide=True,
         )
 
 
-def draw_orders_study(comparisons: Sequence[Comparison]) -> Iterator[Drawn]:
+def plot_order_study(comparisons: Sequence[Comparison]) -> Iterator[Plot]:
     """Yield the figure of a comparison of orders, if there is one."""
     if comparisons:
-        yield Drawn(
+        yield Plot(
             name="orders",
             section="order",
             title="Orders beside the checkerboard",
@@ -156,12 +156,12 @@ def draw_orders_study(comparisons: Sequence[Comparison]) -> Iterator[Drawn]:
         )
 
 
-def _tokenizer(evidence: Evidence) -> Iterator[Drawn]:
+def _tokenizer(evidence: Evidence) -> Iterator[Plot]:
     for log in evidence.tables("tokenizer", "log.csv").values():
         error = (
             "Reconstruction error" if "reconstruction" in log else "Squared distance to the code"
         )
-        yield Drawn(
+        yield Plot(
             name="tokenizer",
             section="tokenizer",
             title="Training of the tokenizer",
@@ -170,7 +170,7 @@ def _tokenizer(evidence: Evidence) -> Iterator[Drawn]:
         )
     facts = evidence.results("tokenizer") or {}
     if "codebook_usage" in facts and "perplexity" in facts:
-        yield Drawn(
+        yield Plot(
             name="usage",
             section="tokenizer",
             title="Use of the codebook, scale by scale",
@@ -179,7 +179,7 @@ def _tokenizer(evidence: Evidence) -> Iterator[Drawn]:
         )
 
 
-def _training(evidence: Evidence) -> Iterator[Drawn]:
+def _training(evidence: Evidence) -> Iterator[Plot]:
     logs = evidence.tables("train", "log.csv")
     if not logs:
         return
@@ -190,7 +190,7 @@ def _training(evidence: Evidence) -> Iterator[Drawn]:
     ratios = {m: None if r == "single" else float(r) for m, r in scale_ratios.items()}
     sizes = {model: preset.sizes(model) for model in first}
     codes = evidence.preset.tokenizer.autoencoder.codebook_size
-    yield Drawn(
+    yield Plot(
         name="training",
         section="training",
         title="Training loss of every model",
@@ -199,7 +199,7 @@ def _training(evidence: Evidence) -> Iterator[Drawn]:
         f"predict, so levels compare only within a ratio.{seeds}",
         figure=training_figure(first, ratios, math.log(codes)),
     )
-    yield Drawn(
+    yield Plot(
         name="training-scales",
         section="training",
         title="Training loss of every scale",
@@ -208,11 +208,11 @@ def _training(evidence: Evidence) -> Iterator[Drawn]:
     )
 
 
-def _codes(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Drawn]:
+def _codes(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Plot]:
     stats = evidence.tables("sample", "stats.csv")
     shown = [r for r in compared(rows, evidence.preset.claims.compare_steps) if r.variant in stats]
     if shown:
-        yield Drawn(
+        yield Plot(
             name="codes",
             section="codes",
             title="How sure the models are",

@@ -11,7 +11,7 @@ from pcb.report.commands import generate_commands
 from pcb.report.evidence import Evidence
 from pcb.report.figures import compared
 from pcb.report.page import GridView, StripView
-from pcb.report.pictures import decode_images, drawing_frames
+from pcb.report.pictures import decode_images, sampling_frames
 from pcb.report.rows import Row
 from pcb.report.strips import GAP, animation, data_uri, sheet, strip
 from pcb.runtime.device import pick_device
@@ -94,7 +94,7 @@ class Grid:
         return StripView(label=label, description=description, images=images, has_columns=True)
 
 
-def draw_grids(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Grid]:
+def picture_grids(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Grid]:
     """Yield every grid for which the files are here."""
     yield from _reconstructions(evidence)
     path = evidence.file("tokenizer", "tokenizer.safetensors")
@@ -113,7 +113,7 @@ def draw_grids(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Grid]:
                 name=f"samples-{model}",
                 section="samples",
                 title=f"{model}, scales {' '.join(map(str, own[0].schedule.sizes))}",
-                caption="A row a setting.",
+                caption="A row per setting.",
                 rows=tuple((_label(row), pictures[row.variant]) for row in sorted(own, key=_place)),
                 **_made_by(evidence, sorted(own, key=_place), len(pictures[own[0].variant])),
             )
@@ -121,7 +121,7 @@ def draw_grids(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Grid]:
         codes = evidence.codes(row, drawn)
         if codes is not None:
             order = preset.models[row.model].model.order
-            frames = np.stack(drawing_frames(tokenizer, codes, row.schedule, order))
+            frames = np.stack(sampling_frames(tokenizer, codes, row.schedule, order))
             yield _while_drawn(evidence, row, frames)
 
 
@@ -141,7 +141,7 @@ def _pictures(
 def _overview(
     evidence: Evidence, rows: Sequence[Row], pictures: dict[str, Pictures]
 ) -> Iterator[Grid]:
-    """Yield a few images a model: one block per scale, the compared step count, and guided."""
+    """Yield a few images per model: one block per scale, the compared step count, and guided."""
     steps = evidence.preset.claims.compare_steps
     shown = [
         row

@@ -23,7 +23,7 @@ def headline_holds(rows: Sequence[Row], limits: Claims, *, comparable: bool) -> 
         row = measured_row(system, rows)
         for score, name in (("fid", "FID"), ("is", "IS")):
             checks.append(_near(system, row, score, name, limits.published_spread))
-    share = f"{100 * limits.published_spread:g} %"
+    spread = f"{100 * limits.published_spread:g} %"
     return Claim(
         name="C4",
         statement="17 steps suffice: FID 2.72 and 2.83 (2x), 2.79 (4x); IS 302.5, 318.2, 311.5.",
@@ -31,7 +31,7 @@ def headline_holds(rows: Sequence[Row], limits: Claims, *, comparable: bool) -> 
             Reading(
                 name="FID and IS",
                 test="Measured under the ADM protocol on 50,000 images, FID and IS of each "
-                f"headline setting differ from the published ones by at most {share}.",
+                f"headline setting differ from the published ones by at most {spread}.",
                 checks=tuple(checks),
                 missing="" if comparable else _NEEDED,
             ),
@@ -67,7 +67,7 @@ def beats_peers(limits: Claims, times: Times) -> Claim:
                 test=f"Every headline model makes fewer model calls than "
                 f"{', '.join(limits.peers)}, and takes less time for one image, measured {where} "
                 f"by `python -m benchmarks systems` with random weights, guidance as published. "
-                f"Published seconds an image: {published}. These mix set-ups (other GPUs, 384 and "
+                f"Published seconds per image: {published}. These mix set-ups (other GPUs, 384 and "
                 f"256 pixels, compiled and not), so they decide nothing.",
                 checks=tuple(checks),
                 missing="" if peers else "No peer of Table 1 is named",
@@ -103,7 +103,7 @@ def _near(system: Mapping[str, Any], row: Row | None, score: str, name: str, lim
 
 
 def _steps_saved(name: str, own: Mapping[str, Any], peer: Mapping[str, Any]) -> Check:
-    """Check what share of a peer's model calls is saved."""
+    """Check what fraction of a peer's model calls is saved."""
     ours, theirs = int(own["run"]["steps"]), _calls(peer)
     return Check(
         of=f"{name} against {peer['system']}",
@@ -122,7 +122,7 @@ def _calls(peer: Mapping[str, Any]) -> int:
 
 
 def _time_saved(name: str, peer: Mapping[str, Any], times: Times) -> Check:
-    """Check what share of a peer's time is saved, both measured on one machine."""
+    """Check what fraction of a peer's time is saved, both measured on one machine."""
     theirs_name = str(peer["system"])
     ours, theirs = times.milliseconds(name), times.milliseconds(theirs_name)
     of, quantity = f"{name} against {theirs_name}", "time saved"
@@ -136,5 +136,5 @@ def _time_saved(name: str, peer: Mapping[str, Any], times: Times) -> Check:
         value=1 - ours / theirs,
         limit=0.0,
         at_least=True,
-        detail=f"{ours:.4g} against {theirs:.4g} ms an image",
+        detail=f"{ours:.4g} against {theirs:.4g} ms per image",
     )

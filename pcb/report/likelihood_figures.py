@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter, StrMethodFormatter
 
-from pcb.report.drawn import Drawn
 from pcb.report.nats import Nats
+from pcb.report.plot import Plot
 from pcb.report.rows import Row
 from pcb.report.style import (
     SETTINGS,
@@ -31,22 +31,22 @@ Point = tuple[float, float, float]
 """Steps or blocks, price, standard error."""
 
 
-def draw_likelihood(rows: Sequence[Row]) -> Iterator[Drawn]:
+def plot_likelihood(rows: Sequence[Row]) -> Iterator[Plot]:
     """Yield the figures for which there are results; `rows` are those of `Evidence.schedules`."""
     lines = _lines(rows)
     if not lines:
         return
     worth = _worth([row.nats for own in lines.values() for row in own if row.nats is not None])
-    yield Drawn(
+    yield Plot(
         name="price",
         section="overview",
         title="Price of drawing in parallel against total steps",
         caption="How much less likely held-out images are than if every token were drawn alone, in "
-        "nats per image; a line a ratio, the first point one block per scale. Below zero, they are "
-        f"likelier drawn in parallel than token by token. {worth}",
+        "nats per image; a line per ratio, the first point one block per scale. Below zero, they "
+        f"are likelier drawn in parallel than token by token. {worth}",
         figure=price_figure(lines),
     )
-    yield Drawn(
+    yield Plot(
         name="price-scales",
         section="likelihood",
         title="The same, scale by scale",
@@ -58,7 +58,7 @@ def draw_likelihood(rows: Sequence[Row]) -> Iterator[Drawn]:
 
 @matplotlib.rc_context(SETTINGS)
 def price_figure(lines: dict[str, list[Row]]) -> Figure:
-    """Draw the price of each schedule against its steps, a line a model."""
+    """Draw the price of each schedule against its steps, a line per model."""
     figure, (panel,) = new_figure(5.6, 3.8)
     for own in lines.values():
         points = [
@@ -77,7 +77,7 @@ def price_figure(lines: dict[str, list[Row]]) -> Figure:
 
 @matplotlib.rc_context(SETTINGS)
 def scale_price_figure(lines: dict[str, list[Row]]) -> Figure:
-    """Draw each scale's price against its own blocks, a panel a scale, a line a model."""
+    """Draw each scale's price against its own blocks, a panel per scale, a line per model."""
     sizes = sorted({n for own in lines.values() for n in own[0].schedule.sizes if n > 1})
     figure, panels = panel_grid(len(sizes), 2, 7.0, 2.7)
     for panel, size in zip(panels, sizes, strict=True):
@@ -102,8 +102,8 @@ def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
             found.setdefault(row.model, []).append(row)
     lines: dict[str, list[Row]] = {}
     for model, own in found.items():
-        drawn = {line[0].ratio for line in lines.values()}
-        if own[0].ratio not in drawn and sum(not _serial(row) for row in own) >= FEWEST:
+        plotted = {line[0].ratio for line in lines.values()}
+        if own[0].ratio not in plotted and sum(not _serial(row) for row in own) >= FEWEST:
             lines[model] = sorted(own, key=lambda row: row.steps)
     return lines
 
@@ -161,13 +161,13 @@ def _serial(row: Row) -> bool:
 def _worth(measured: Sequence[Nats]) -> str:
     """Say what a nat is worth, and what the bars are."""
     bits = [1 / nats.tokens / math.log(2) for nats in measured]
-    shares = [100 / nats.serial for nats in measured]
+    parts = [100 / nats.serial for nats in measured]
     totals = [nats.serial for nats in measured]
     return (
-        f"A nat an image is {_range(bits, 3)} bits a token here, and {_range(shares, 1)} % of the "
-        f"{_range(totals, 0)} nats of an image that is drawn token by token. Bars are one standard "
-        f"error over {measured[0].images:,} paired images; what another seed of training would "
-        "give is not in them."
+        f"A nat per image is {_range(bits, 3)} bits per token here, and {_range(parts, 1)} % of "
+        f"the {_range(totals, 0)} nats of an image that is drawn token by token. Bars are one "
+        f"standard error over {measured[0].images:,} paired images; what another seed of training "
+        "would give is not in them."
     )
 
 

@@ -37,7 +37,7 @@ def likelihood_table(rows: Sequence[Row]) -> Table:
 
 
 def price_table(rows: Sequence[Row]) -> Table:
-    """Return the price of drawing in parallel, a line for each step count, a column a model."""
+    """Return the price of drawing in parallel, a line for each step count, a column per model."""
     models = tuple(dict.fromkeys(row.model for row in rows))
     cells = {(row.steps, row.model): _price(row) for row in rows if not _is_serial(row)}
     sources = {

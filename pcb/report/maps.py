@@ -20,7 +20,7 @@ _WHITE, _DARK = "#fefefe", "#0b1a2b"
 
 @matplotlib.rc_context(SETTINGS)
 def fid_map(rows: Sequence[Row]) -> Figure:
-    """Plot FID without guidance as shades, a line a model, a column a step count."""
+    """Plot FID without guidance as shades, a line per model, a column per step count."""
     plain = [row for row in rows if row.was_run and not row.guided]
     models = list(dict.fromkeys(row.model for row in plain))
     steps = sorted({row.steps for row in plain})
@@ -52,7 +52,7 @@ def fid_map(rows: Sequence[Row]) -> Figure:
 
 @matplotlib.rc_context(SETTINGS)
 def guidance_figure(rows: Sequence[Row], steps: int) -> Figure:
-    """Plot FID and IS against the guidance weight, at one step count, a line a model."""
+    """Plot FID and IS against the guidance weight, at one step count, a line per model."""
     figure, panels = new_figure(6.6, 3.2, 1, 2)
     for panel, score in zip(panels, ("fid", "is"), strict=True):
         for (_, start), own in guided_lines(rows, steps).items():
@@ -89,9 +89,9 @@ def guided_lines(rows: Sequence[Row], steps: int) -> dict[tuple[str, int], list[
 
 @matplotlib.rc_context(SETTINGS)
 def usage_figure(usage: Mapping[str, float], perplexity: Mapping[str, float]) -> Figure:
-    """Plot which share of the codebook each scale uses, and the perplexity of its codes."""
+    """Plot which fraction of the codebook each scale uses, and the perplexity of its codes."""
     figure, panels = new_figure(7.6, 2.4, 1, 2)
-    titles = ("Share of the codebook in use", "Perplexity of the codes")
+    titles = ("Fraction of the codebook in use", "Perplexity of the codes")
     for panel, title, values in zip(panels, titles, (usage, perplexity), strict=True):
         sizes = sorted(values, key=int)
         panel.bar([f"{n}×{n}" for n in sizes], [values[n] for n in sizes], color=PALETTE[0])

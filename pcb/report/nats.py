@@ -88,7 +88,7 @@ class Nats:
         return tuple(standard_error(column) for column in self.prices_NS.T)
 
     def share_of_serial(self, values_N: Array) -> Array:
-        """Return nats of each image as shares of the mean at one token per block."""
+        """Return nats of each image as fractions of the mean at one token per block."""
         return values_N / self.serial
 
 

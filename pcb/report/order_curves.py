@@ -44,8 +44,8 @@ def orders_figure(comparisons: Sequence[Comparison]) -> Figure:
         below.set_xlabel("total steps")
     handles: dict[str, Artist] = {}
     for panel in panels:
-        drawn, labels = panel.get_legend_handles_labels()
-        handles |= dict(zip(labels, drawn, strict=True))
+        lines, labels = panel.get_legend_handles_labels()
+        handles |= dict(zip(labels, lines, strict=True))
     figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=4)
     return figure
 

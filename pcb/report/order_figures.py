@@ -38,7 +38,7 @@ _BLOCK_TINTS = (
 
 
 @matplotlib.rc_context(SETTINGS)
-def draw_orders(n: int, path: Path, names: Sequence[str] = (CHECKERBOARD,)) -> None:
+def plot_orders(n: int, path: Path, names: Sequence[str] = (CHECKERBOARD,)) -> None:
     """Write a PNG of n x n orders (`ORDERS`): every cell's rank as a number and as a shade.
 
     Raises UserError if it cannot be written.

@@ -200,7 +200,7 @@ def verdict(comparisons: Sequence[Comparison]) -> str:
         )
         sentences.append(f"{key} by {cells}.")
     return (
-        "What exceeds both errors, in nats an image: "
+        "What exceeds both errors, in nats per image: "
         + " ".join(sentences)
         + f" All else is within them. {chance}"
     )

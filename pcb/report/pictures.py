@@ -39,7 +39,7 @@ def decode_images(
 
 
 @torch.inference_mode()
-def drawing_frames(
+def sampling_frames(
     tokenizer: Tokenizer,
     codes_BT: NDArray[np.int64],
     schedule: Schedule,

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class Plot:
     """A figure, where it stands and what it says."""
 
     name: str

@@ -34,8 +34,8 @@ HEADER = (
     "precision, measured",
     "recall, published",
     "recall, measured",
-    "s an image, published",
-    "s an image, measured",
+    "s per image, published",
+    "s per image, measured",
     "ms, one image alone",
     "images/s, best batch",
     "timed on",
@@ -152,7 +152,7 @@ def timed_name(system: Mapping[str, Any]) -> str:
 
 
 def _timed(name: str, times: Times) -> tuple[str, str, str]:
-    """Return milliseconds of one image alone, images a second, and the machine."""
+    """Return milliseconds of one image alone, images per second, and the machine."""
     one, many = times.milliseconds(name), times.per_second(name)
     return (
         NOT_MEASURED if one is None else f"{one:.1f}",

@@ -45,7 +45,7 @@ def update_readme(report: Path, readme: Path, pictures: Path) -> None:
 
 
 def verdicts(claims: Sequence[Mapping[str, Any]]) -> str:
-    """Return what is shown, what is not and what is undecided, a line a claim, as Markdown.
+    """Return what is shown, what is not and what is undecided, a line per claim, as Markdown.
 
     `claims` are those of `claims.json`. Each reading says what it found and by which numbers.
     """

@@ -48,7 +48,7 @@ def _mean(model: str, own: Sequence[Row]) -> Row:
 def representatives(rows: Sequence[Row]) -> list[Row]:
     """Return the rows of every model's first seed, and of other orders than the checkerboard none.
 
-    For figures with a line a ratio; orders and seeds have figures and tables of their own.
+    For figures with a line per ratio; orders and seeds have figures and tables of their own.
     """
     first = [row for row in rows if not model_and_seed(row.model)[1]]
     return [row for row in first if row.order == CHECKERBOARD] or first

@@ -23,9 +23,9 @@ def strip(images: NDArray[np.uint8]) -> bytes:
 
 def sheet(rows: list[NDArray[np.uint8]]) -> bytes:
     """Return a PNG of rows of images of one size, below each other, with transparent gaps."""
-    drawn = [_row([_shrink(image) for image in images]) for images in rows]
-    gap = np.zeros((GAP, drawn[0].shape[1], 4), np.uint8)
-    parts = [part for row in drawn for part in (row, gap)][:-1]
+    strips = [_row([_shrink(image) for image in images]) for images in rows]
+    gap = np.zeros((GAP, strips[0].shape[1], 4), np.uint8)
+    parts = [part for row in strips for part in (row, gap)][:-1]
     return _png(np.concatenate(parts))
 
 

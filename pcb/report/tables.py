@@ -26,7 +26,7 @@ _HEADINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table of text; `links` are targets on the page, one a row, empty for none."""
+    """A table of text; `links` are targets on the page, one per row, empty for none."""
 
     name: str
     caption: str
@@ -111,7 +111,7 @@ def _result_line(row: Row, scores: Sequence[str]) -> tuple[str, ...]:
 
 
 def models_table(preset: Preset, trained: Mapping[str, Mapping[str, Any] | None]) -> Table:
-    """Return one line a model: its architecture and what its training measured."""
+    """Return one line per model: its architecture and what its training measured."""
     lines = []
     for name, run in preset.models.items():
         model, facts = run.model, trained[name]

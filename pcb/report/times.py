@@ -33,7 +33,7 @@ class Times:
         return None if part is None else float(part["ms"])
 
     def per_second(self, system: str) -> float | None:
-        """Return images a second at the best batch, decoding not included; None if not timed."""
+        """Return images per second at the best batch, decoding not included; None if not timed."""
         rates = [
             1000 * part["images"] / part["ms"]
             for name, part in self.systems.get(system, {}).items()

@@ -14,7 +14,7 @@ Verdict = Literal["holds", "fails", "undecided"]
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One number, as a share (0.25 is 25 %), against one limit."""
+    """One number, as a fraction (0.25 is 25 %), against one limit."""
 
     of: str
     """What was looked at: a model, a step count."""
@@ -206,6 +206,6 @@ def _numbers(spans: Sequence[Span]) -> list[str]:
     ]
 
 
-def percent(share: float) -> str:
-    """Return a share as percent, 0.2534 as `25.3 %`, with a space that does not break."""
-    return f"{round(100 * share, 1):.10g}\N{NO-BREAK SPACE}%"
+def percent(fraction: float) -> str:
+    """Return a fraction as percent, 0.2534 as `25.3 %`, with a space that does not break."""
+    return f"{round(100 * fraction, 1):.10g}\N{NO-BREAK SPACE}%"

@@ -41,7 +41,7 @@ def test_both_layouts_hold_the_same_images_in_the_same_order(tmp_path):
 
 def test_what_is_no_image_is_left_out(tmp_path):
     tree = write_tree(tmp_path, oddities=False)
-    (tmp_path / CLASSES[1] / "README.txt").write_text("an image a line")
+    (tmp_path / CLASSES[1] / "README.txt").write_text("an image per line")
     (tmp_path / CLASSES[1] / "._hidden.JPEG").write_bytes(b"a sidecar of another system")
     (tmp_path / ".cache").mkdir()
     (tmp_path / "words.txt").touch()

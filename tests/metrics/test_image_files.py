@@ -196,7 +196,7 @@ def deep(data):
         (lambda path: Image.fromarray(PIXELS[0]).save(path, format="JPEG"), "a JPEG"),
         (lambda path: header(path, huge), r"2147483647x2147483647 pixels, but 0\.png has 16x16"),
         (lambda path: header(path, flat), "its header is damaged"),
-        (lambda path: header(path, deep), "mode RGB of 16 bits a channel where 8-bit RGB"),
+        (lambda path: header(path, deep), "mode RGB of 16 bits per channel where 8-bit RGB"),
         (lambda path: path.unlink() or path.symlink_to("nowhere"), "no file, or a link to none"),
         (lambda path: path.unlink() or os.mkfifo(path), "no file"),
         (

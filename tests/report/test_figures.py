@@ -1,4 +1,4 @@
-"""Figures: deterministic files, one style a ratio, pictures that show what they claim."""
+"""Figures: deterministic files, one style per ratio, pictures that show what they claim."""
 
 import io
 import os
@@ -17,8 +17,8 @@ from pcb.pipeline.tasks import Pipeline
 from pcb.report.curves import score_figure
 from pcb.report.evidence import Evidence
 from pcb.report.maps import fid_map
-from pcb.report.order_figures import draw_orders, order_figure, steps_figure
-from pcb.report.pictures import decode_images, drawing_frames, split_scales
+from pcb.report.order_figures import order_figure, plot_orders, steps_figure
+from pcb.report.pictures import decode_images, sampling_frames, split_scales
 from pcb.report.rows import Row, make_row
 from pcb.report.strips import sheet, strip
 from pcb.report.style import figure_bytes, inline_svg, ratio_style
@@ -29,9 +29,9 @@ from tests.tasks import ROOT, pipeline_of
 @pytest.mark.parametrize("n", [1, 5, 8])
 def test_the_order_is_drawn_as_png(tmp_path: Path, n: int) -> None:
     path = tmp_path / "order.png"
-    draw_orders(n, path)
+    plot_orders(n, path)
     first = path.read_bytes()
-    draw_orders(n, path)
+    plot_orders(n, path)
     assert path.read_bytes() == first
     assert min(Image.open(path).size) > 200
 
@@ -128,7 +128,7 @@ def test_the_last_frame_is_the_finished_image(mini: Pipeline) -> None:
     tokenizer = Tokenizer(mini.preset.tokenizer.autoencoder).eval().requires_grad_(False)
     schedule = schedule_from_total((1, 3, 8), 9)
     codes = np.random.default_rng(0).integers(0, 32, (2, schedule.tokens))
-    frames = drawing_frames(tokenizer, codes, schedule)
+    frames = sampling_frames(tokenizer, codes, schedule)
     assert len(frames) == 9 and {frame.shape for frame in frames} == {(2, 3, 32, 32)}
     np.testing.assert_array_equal(frames[-1], decode_images(tokenizer, codes, schedule.sizes))
     assert not np.array_equal(frames[-2], frames[-1])

@@ -10,7 +10,7 @@ from pcb.config import Claims, SamplingConfig
 from pcb.pipeline.tasks import Pipeline
 from pcb.report.claims import decide
 from pcb.report.evidence import Evidence
-from pcb.report.likelihood_figures import draw_likelihood
+from pcb.report.likelihood_figures import plot_likelihood
 from pcb.report.likelihood_tables import likelihood_table, price_table
 from pcb.report.nats import Array, Nats, standard_error
 from pcb.report.rows import Row, make_row, row_cells
@@ -146,10 +146,10 @@ def test_every_schedule_has_a_line_and_one_token_per_block_no_price(
     prices = price_table(schedules)
     assert prices.header == ("steps", "ratio2", "ratio3", "ratio4", "ratio2-unmixed")
     assert [row[0] for row in prices.rows] == ["3", "4", "9", "13", "17", "21", "37"]
-    drawn = {figure.name: figure for figure in draw_likelihood(schedules)}
-    assert set(drawn) == {"price", "price-scales"}
-    legend = drawn["price"].figure.axes[0].get_legend()
+    plots = {plot.name: plot for plot in plot_likelihood(schedules)}
+    assert set(plots) == {"price", "price-scales"}
+    legend = plots["price"].figure.axes[0].get_legend()
     assert legend is not None
     lines = [text.get_text() for text in legend.get_texts()]
     assert lines == ["ratio 2", "ratio 3", "ratio 4"]
-    assert "bits a token" in drawn["price"].caption
+    assert "bits per token" in plots["price"].caption

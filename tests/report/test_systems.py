@@ -11,7 +11,7 @@ from pcb.errors import UserError
 from pcb.pipeline.tasks import Pipeline
 from pcb.published.systems import catalog
 from pcb.report.evidence import Evidence
-from pcb.report.figures import draw_figures
+from pcb.report.figures import plot_figures
 from pcb.report.published import HEADER, published_systems, published_table, timed_name
 from pcb.report.system_figures import systems_figure, timed_points
 from pcb.report.system_rows import SystemRow, make_system_row
@@ -59,7 +59,7 @@ def test_measured_stands_beside_published(row: SystemRow, stored: Path) -> None:
     assert (var["FID, published"], var["FID, measured"]) == ("3.30", "3.510")
     assert (var["FID, difference"], var["IS, difference"]) == ("+0.21", "+5.60")
     assert (var["params (M), counted"], var["model calls, counted"]) == ("310.28", "10")
-    assert (var["s an image, published"], var["s an image, measured"]) == ("0.12", "0.0100")
+    assert (var["s per image, published"], var["s per image, measured"]) == ("0.12", "0.0100")
     assert (var["ms, one image alone"], var["images/s, best batch"]) == ("20.0", "400")
     assert (var["timed on"], var["measured on"]) == ("NVIDIA X", "a GPU")
     par = found["PAR-L-4x"]
@@ -116,6 +116,6 @@ def test_only_the_papers_data_has_the_figure(
     params = load_params(ROOT / "params.yaml")
     for name, shown in (("table1", True), ("table1-smoke", False)):
         evidence = Evidence(Pipeline(name, parse_preset(params, name)))
-        names = {d.name for d in draw_figures(evidence, evidence.rows(), read_times(stored))}
+        names = {d.name for d in plot_figures(evidence, evidence.rows(), read_times(stored))}
         assert ("systems" in names) == shown
-        assert "systems" not in {d.name for d in draw_figures(evidence, evidence.rows(), NONE)}
+        assert "systems" not in {d.name for d in plot_figures(evidence, evidence.rows(), NONE)}
