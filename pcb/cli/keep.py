@@ -26,7 +26,7 @@ def add_verbs(verbs: Verbs) -> None:
         ("verify", _verify, "read all results of a preset anew and compare with the manifests"),
         ("restore", _restore, "fetch missing and damaged results from DVC's remote, and verify"),
         ("publish", _publish, "record a finished preset in DVC and git, and push both"),
-        ("readme", _readme, "put the measured table and pictures of a report into README.md"),
+        ("readme", _readme, "put what a report measured into README.md or docs/studies.md"),
     ):
         add_preset(add_verb(verbs, name, run, help, f"pcb {name}"))
 
@@ -114,8 +114,15 @@ def _publish(arguments: argparse.Namespace) -> int:
 
 
 def _readme(arguments: argparse.Namespace) -> int:
-    from pcb.report.readme import update_readme
+    from pcb.pipeline.manifest import read_manifest
+    from pcb.report.readme import STUDIES, update_readme, update_study
 
-    report = pipeline_of(arguments).task("report").artifact
-    update_readme(report, Path("README.md"), Path("docs/images"))
+    pipeline = pipeline_of(arguments)
+    task = pipeline.task("report")
+    if pipeline.name in STUDIES:
+        manifest = read_manifest(task.manifest)
+        said = str(manifest.results.get("orders", "")) if manifest else ""
+        update_study(pipeline.name, task.artifact, Path("docs/studies.md"), said)
+    else:
+        update_readme(task.artifact, Path("README.md"), Path("docs/images"))
     return 0

@@ -1,8 +1,9 @@
-"""The part of README.md that a run measures: a table and two pictures, put there by a command."""
+"""Parts of README.md and of docs/studies.md that a run measures, put there by a command."""
 
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,21 @@ _SAMPLES = (
     "A column is one image. Rows, for each ratio: one block per scale, 17 steps, 17 steps guided."
 )
 PICTURES = ("price.png", "fid.png", "samples.png")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What docs/studies.md shows of a preset's report, by name."""
+
+    tables: tuple[str, ...]
+    figures: tuple[str, ...] = ()
+
+
+STUDIES = {
+    "mini-seeds": Study(tables=("likelihood_seeds", "seeds")),
+    "mini-photos": Study(tables=("price_by_steps", "likelihood_seeds"), figures=("price",)),
+    "mini-orders": Study(tables=("orders", "likelihood_seeds"), figures=("orders",)),
+}
 _LEADS = (("holds", "Shown"), ("fails", "Not shown"), ("undecided", "Undecided"))
 
 
@@ -23,25 +39,54 @@ def update_readme(report: Path, readme: Path, pictures: Path) -> None:
 
     Raises UserError if the report is not there or the README has no place for them.
     """
-    claims_file = report / "claims.json"
-    tables = [
-        report / "tables" / f"{name}.md" for name in ("price_by_steps", "fid_by_steps", "guidance")
-    ]
-    figures = [report / "figures" / name for name in PICTURES]
-    for path in (claims_file, *tables, *figures):
-        if not path.exists():
-            raise UserError(f"{path}: no such file; make the report with `make reproduce`")
-    price, curve, samples = (f"![{path.stem}]({pictures / path.name})" for path in figures)
-    by_price, by_fid, guided = (path.read_text(encoding="utf-8").strip() for path in tables)
+    claims_file = _there(report / "claims.json")
+    price, by_fid, guided = _tables(report, ("price_by_steps", "fid_by_steps", "guidance"))
+    price_curve, fid_curve, samples = _figures(report, PICTURES, readme.parent, pictures)
     claims = json.loads(claims_file.read_text(encoding="utf-8"))
-    body = "\n\n".join(
-        [verdicts(claims), price, by_price, curve, by_fid, guided, samples, _SAMPLES]
+    body = [verdicts(claims), price_curve, price, fid_curve, by_fid, guided, samples, _SAMPLES]
+    put_between(readme, BEGIN, END, "\n\n".join(body))
+
+
+def update_study(preset: str, report: Path, document: Path, said: str) -> None:
+    """Put the tables and figures of a study's report into its place in a document.
+
+    said: the report's verdict in words, empty if it has none. Figures go into the folder `images`
+    beside the document. Raises UserError as `update_readme` does.
+    """
+    study = STUDIES[preset]
+    names = [f"{name}.png" for name in study.figures]
+    figures = _figures(report, names, document.parent, Path("images"))
+    body = [said, *figures, *_tables(report, study.tables)]
+    begin, end = marks_of(preset)
+    put_between(document, begin, end, "\n\n".join(part for part in body if part))
+
+
+def marks_of(preset: str) -> tuple[str, str]:
+    """Return the lines of docs/studies.md between which a preset's part stands."""
+    return (
+        f"<!-- measured: `pcb readme --preset {preset}` writes this -->",
+        f"<!-- end of {preset} -->",
     )
-    put_between(readme, BEGIN, END, body)
-    folder = readme.parent / pictures
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in figures:
-        shutil.copy(path, folder / path.name)
+
+
+def _tables(report: Path, names: Sequence[str]) -> list[str]:
+    paths = [_there(report / "tables" / f"{name}.md") for name in names]
+    return [path.read_text(encoding="utf-8").strip() for path in paths]
+
+
+def _figures(report: Path, names: Sequence[str], root: Path, folder: Path) -> list[str]:
+    """Copy figures into a folder below that of a document; return the lines that show them."""
+    paths = [_there(report / "figures" / name) for name in names]
+    (root / folder).mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        shutil.copy(path, root / folder / path.name)
+    return [f"![{path.stem}]({folder / path.name})" for path in paths]
+
+
+def _there(path: Path) -> Path:
+    if not path.exists():
+        raise UserError(f"{path}: no such file; make the report with `make reproduce`")
+    return path
 
 
 def verdicts(claims: Sequence[Mapping[str, Any]]) -> str:

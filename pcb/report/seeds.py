@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from pcb.config.seeds import model_and_seed
 from pcb.order.names import CHECKERBOARD
+from pcb.order.schedule import Schedule
 from pcb.report.order_study import Measured
 from pcb.report.rows import Row
 from pcb.report.tables import NOTHING, Table
@@ -80,25 +81,22 @@ def likelihood_seeds_table(measured: Sequence[Measured]) -> Table:
 
     The price is taken training by training, so that it varies less than the NLL.
     """
-    nll: dict[str, dict[int, dict[int, float]]] = {}
-    blocks: dict[tuple[str, int], str] = {}
+    nll: dict[str, dict[Schedule, dict[int, float]]] = {}
     for one in measured:
         model, seed = model_and_seed(one.model)
-        steps = one.schedule.steps
-        nll.setdefault(model, {}).setdefault(steps, {})[seed] = float(one.nll_N.mean())
-        blocks[model, steps] = " ".join(map(str, one.schedule.blocks_per_scale))
+        nll.setdefault(model, {}).setdefault(one.schedule, {})[seed] = float(one.nll_N.mean())
     lines = []
-    for model, by_steps in nll.items():
-        serial = by_steps[max(by_steps)]
-        for steps, by_seed in sorted(by_steps.items()):
+    for model, by_schedule in nll.items():
+        finest = max(by_schedule, key=lambda schedule: schedule.steps)
+        serial = by_schedule[finest]
+        for schedule, by_seed in sorted(by_schedule.items(), key=lambda item: item[0].steps):
             if len(by_seed) < 2:
                 continue
             prices = [by_seed[seed] - serial[seed] for seed in by_seed if seed in serial]
-            price = NOTHING if steps == max(by_steps) else _spread(prices)
-            counts = (str(steps), str(len(by_seed)))
-            lines.append(
-                (model, blocks[model, steps], *counts, _spread(list(by_seed.values())), price)
-            )
+            price = NOTHING if schedule == finest else _spread(prices)
+            blocks = " ".join(map(str, schedule.blocks_per_scale))
+            counts = (str(schedule.steps), str(len(by_seed)))
+            lines.append((model, blocks, *counts, _spread(list(by_seed.values())), price))
     return Table(
         name="likelihood_seeds",
         caption="Likelihood over the seeds of training: NLL of held-out images and the price of "

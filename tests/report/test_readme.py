@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pcb.errors import UserError
-from pcb.report.readme import BEGIN, END, PICTURES, update_readme
+from pcb.report.readme import BEGIN, END, PICTURES, STUDIES, marks_of, update_readme, update_study
 from tests.tasks import ROOT
 
 
@@ -39,3 +39,23 @@ def test_a_missing_report_is_named(tmp_path: Path) -> None:
 def test_the_projects_readme_has_the_place() -> None:
     text = (ROOT / "README.md").read_text()
     assert text.count(BEGIN) == text.count(END) == 1
+
+
+def test_a_study_gets_its_own_part_of_the_document(here: Path, tmp_path: Path) -> None:
+    document = tmp_path / "studies.md"
+    begin, end = marks_of("mini-photos")
+    other, its_end = marks_of("mini-seeds")
+    document.write_text(f"{other}\nseeds\n{its_end}\n\n{begin}\nwhat stood here\n{end}\n")
+    report = here / "reports" / "mini"
+    update_study("mini-photos", report, document, "What was found.")
+    text = document.read_text()
+    assert text.startswith(f"{other}\nseeds\n{its_end}\n\n{begin}\n\nWhat was found.\n\n![price]")
+    assert "what stood here" not in text
+    assert (report / "tables" / "price_by_steps.md").read_text().strip() in text
+    assert (tmp_path / "images" / "price.png").stat().st_size
+
+
+def test_the_document_of_studies_has_all_places() -> None:
+    text = (ROOT / "docs" / "studies.md").read_text()
+    for preset in STUDIES:
+        assert all(text.count(mark) == 1 for mark in marks_of(preset))
