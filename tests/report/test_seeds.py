@@ -76,7 +76,32 @@ def test_prices_are_taken_training_by_training():
     )
 
 
-def test_a_line_a_ratio_is_that_of_the_first_seed_and_the_papers_order(rows):
+def test_two_schedules_of_as_many_steps_stay_apart():
+    coarse, fine = ((1, 2, 1), (1, 1, 2))
+    serial = serial_schedule((1, 2, 4))
+    levels = {schedule_from_blocks((1, 2, 4), coarse): 7, schedule_from_blocks((1, 2, 4), fine): 9}
+    measured = [
+        Measured(
+            model=seed_name("a", seed),
+            family="a",
+            order="checkerboard",
+            seed=seed,
+            ratio=2.0,
+            schedule=schedule,
+            nll_N=np.full(2, level + seed),
+        )
+        for seed in (0, 1)
+        for schedule, level in {**levels, serial: 5}.items()
+    ]
+    rows = likelihood_seeds_table(measured).rows
+    assert [(row[1], row[2], row[5]) for row in rows] == [
+        ("1 2 1", "4", "2.00 ± 0.00"),
+        ("1 1 2", "4", "4.00 ± 0.00"),
+        ("1 4 16", "21", "–"),
+    ]
+
+
+def test_a_line_per_ratio_is_that_of_the_first_seed_and_the_papers_order(rows):
     raster = replace(rows[0], model="raster", order="raster")
     assert representatives([raster, *rows]) == [rows[0], rows[3]]
     assert representatives([raster]) == [raster]
