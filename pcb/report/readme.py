@@ -55,7 +55,7 @@ def update_study(preset: str, report: Path, document: Path, said: str) -> None:
     """
     study = STUDIES[preset]
     names = [f"{name}.png" for name in study.figures]
-    figures = _figures(report, names, document.parent, Path("images"))
+    figures = _figures(report, names, document.parent, Path("images"), f"{preset}-")
     body = [said, *figures, *_tables(report, study.tables)]
     begin, end = marks_of(preset)
     put_between(document, begin, end, "\n\n".join(part for part in body if part))
@@ -74,13 +74,15 @@ def _tables(report: Path, names: Sequence[str]) -> list[str]:
     return [path.read_text(encoding="utf-8").strip() for path in paths]
 
 
-def _figures(report: Path, names: Sequence[str], root: Path, folder: Path) -> list[str]:
+def _figures(
+    report: Path, names: Sequence[str], root: Path, folder: Path, prefix: str = ""
+) -> list[str]:
     """Copy figures into a folder below that of a document; return the lines that show them."""
     paths = [_there(report / "figures" / name) for name in names]
     (root / folder).mkdir(parents=True, exist_ok=True)
     for path in paths:
-        shutil.copy(path, root / folder / path.name)
-    return [f"![{path.stem}]({folder / path.name})" for path in paths]
+        shutil.copy(path, root / folder / f"{prefix}{path.name}")
+    return [f"![{path.stem}]({folder / f'{prefix}{path.name}'})" for path in paths]
 
 
 def _there(path: Path) -> Path:

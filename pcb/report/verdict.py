@@ -65,6 +65,11 @@ class Span:
     limit: float
     at_least: bool
 
+    @property
+    def range(self) -> str:
+        """Both ends in percent, `5 % to 44.2 %`, or one where they are printed alike."""
+        return " to ".join(dict.fromkeys([percent(self.low), percent(self.high)]))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
@@ -200,8 +205,8 @@ def _reading(reading: Reading) -> dict[str, Any]:
 def _numbers(spans: Sequence[Span]) -> list[str]:
     """Return the numbers in words: `5 % to 44.2 % of the likelihood lost ... (at least 2 %)`."""
     return [
-        f"{percent(span.low)}{'' if span.high == span.low else f' to {percent(span.high)}'} "
-        f"{span.quantity} ({'at least' if span.at_least else 'at most'} {percent(span.limit)})"
+        f"{span.range} {span.quantity} "
+        f"({'at least' if span.at_least else 'at most'} {percent(span.limit)})"
         for span in spans
     ]
 

@@ -11,7 +11,7 @@ from pcb.report.claims import decide
 from pcb.report.headline import beats_peers
 from pcb.report.rows import Row, make_row
 from pcb.report.times import NONE, Times
-from pcb.report.verdict import Claim, claims_json
+from pcb.report.verdict import Claim, Span, claims_json
 
 CURVE = {3: 1359.0, 4: 754.0, 9: 600.0, 13: 560.0, 17: 500.0, 29: 480.0}
 LIMITS = Claims(equal_steps=(13, 17))
@@ -218,3 +218,12 @@ def test_more_steps_than_a_peer_refute_c5() -> None:
     claim = beats_peers(Claims(peers=("VAR-d16",)), NONE)
     assert claim.verdict == "fails"
     assert "steps saved" in claim.reason
+
+
+def test_ends_that_are_printed_alike_are_printed_once() -> None:
+    def span(low: float, high: float) -> str:
+        spans = Span(quantity="gained", low=low, high=high, limit=0.1, at_least=False)
+        return spans.range.replace("\N{NO-BREAK SPACE}", " ")
+
+    assert span(0.0511, 0.0513) == "5.1 %"
+    assert span(0.0511, 0.0611) == "5.1 % to 6.1 %"

@@ -52,7 +52,8 @@ def test_a_study_gets_its_own_part_of_the_document(here: Path, tmp_path: Path) -
     assert text.startswith(f"{other}\nseeds\n{its_end}\n\n{begin}\n\nWhat was found.\n\n![price]")
     assert "what stood here" not in text
     assert (report / "tables" / "price_by_steps.md").read_text().strip() in text
-    assert (tmp_path / "images" / "price.png").stat().st_size
+    assert "(images/mini-photos-price.png)" in text
+    assert (tmp_path / "images" / "mini-photos-price.png").stat().st_size
 
 
 def test_the_document_of_studies_has_all_places() -> None:
