@@ -46,8 +46,14 @@ bench: $(INSTALLED)  ## time the program's parts, beside what this machine could
 bench-check: $(INSTALLED)  ## time them and compare with the stored ratios
 	$(BIN)/python -m benchmarks --check
 
+# What starts services or Snakemake waits by the clock and has processes of its own: it runs alone.
+ALONE := service or workflow
+
 test: lint  ## check style and types, then run the tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	status=0; \
+	$(BIN)/python -m pytest -m "not ($(ALONE))" -n auto --maxprocesses 4 --dist worksteal || status=$$?; \
+	$(BIN)/python -m pytest -m "$(ALONE)" || status=$$?; \
+	exit $$status
 
 lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .

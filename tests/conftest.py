@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 # Tensors of tests are small: a second thread waits more than it computes, and the more so where
 # tests run beside something else. Read by torch when it is first imported, here and in processes.
@@ -77,15 +76,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the project in which `make smoke` has run. Tests leave it as it is."""
-    # Processes of pytest-xdist have folders side by side; the first to ask makes it for all.
-    own = tmp_path_factory.getbasetemp()
-    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-    output = shared / "finished" / "output.txt"
-    with FileLock(shared / "finished.lock"):
-        if not output.exists():
-            project = copy_project(output.parent)
-            output.write_text(snakemake(project))
-    return output.parent
+    project = copy_project(tmp_path_factory.mktemp("finished"))
+    (project / "output.txt").write_text(snakemake(project))
+    return project
 
 
 @pytest.fixture(scope="session")

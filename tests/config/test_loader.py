@@ -87,7 +87,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
         ("sweep", [{"models": ["ratio2"]}], "a sweep needs `blocks` or `total_steps`"),
         ("data.kind", "cats", r"data\.kind = 'cats': invalid value"),
         ("data.image_size", 33, "expected a multiple of the tokenizer's stride 4"),
-        ("model.heads", 3, "even multiple of the number of heads 3"),
+        ("model.heads", 5, "even multiple of the number of heads 5"),
         ("seeds", 0, r"models\.ratio2\.seeds = 0: expected `int` >= 1"),
         ("models.ratio2.seeds", 0, r"models\.ratio2\.seeds = 0: expected `int` >= 1"),
         ("models.ratio2.seeds", "many", r"models\.ratio2\.seeds = 'many': expected `int . null`"),
@@ -423,7 +423,7 @@ def test_speed_settings_enter_no_key(params):
 
 def test_the_effective_settings_are_plain_data(params):
     settings = plain(parse_preset(params, "smoke"))
-    assert settings["models"]["ratio2"]["training"]["ema"] == 0.99
+    assert settings["models"]["ratio2"]["training"]["ema"] == 0.995
 
 
 def test_what_a_snakefile_imports_loads_neither_torch_nor_numpy():
