@@ -182,7 +182,7 @@ def change_settings(project: Path, **settings: dict[str, object]) -> None:
     path.write_text(yaml.safe_dump(params, sort_keys=False))
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 300) -> None:
     """Wait until a condition holds."""
     limit = time.monotonic() + seconds
     while not condition():
