@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from msgspec.structs import replace
+from torch.backends.cpu import get_cpu_capability
 
 import pcb
 from pcb.config import Settings
@@ -83,7 +84,7 @@ def measure_machine(device: torch.device, precisions: Iterable[str]) -> Machine:
     copy = partial(torch.empty_like(source).copy_, source)
     return Machine(
         kind=device.type,
-        name=torch.cuda.get_device_name(device) if gpu else processor_name(),
+        name=torch.cuda.get_device_name(device) if gpu else _cpu_name(),
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         versions=package_versions(),
@@ -93,6 +94,11 @@ def measure_machine(device: torch.device, precisions: Iterable[str]) -> Machine:
         convolution={name: _best_rate(_convolutions, device, name) for name in names},
         bandwidth=2 * source.nbytes / _fastest(copy, device),
     )
+
+
+def _cpu_name() -> str:
+    """Return the processor, and its widest instructions: hosts may hide which of a series it is."""
+    return f"{processor_name()} ({get_cpu_capability()})"
 
 
 Problem = tuple[float, Callable[[], object]]
