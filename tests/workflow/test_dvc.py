@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -68,28 +69,54 @@ def make_repository(project: Path) -> Path:
     return project
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a repository in which everything was made and nothing was recorded."""
-    (tmp_path / "project").mkdir()
-    project = make_repository(copy_project(tmp_path / "project"))
-    monkeypatch.chdir(project)
-    make_all(pipeline_of())
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a repository in which everything was made and nothing was recorded."""
+    team = tmp_path_factory.mktemp("made")
+    project = make_repository(copy_project(team / "project"))
+    with chdir(project):
+        make_all(pipeline_of())
     pcb(project, "settings")
-    return project
+    return team
+
+
+@pytest.fixture(scope="module")
+def shared(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a repository whose results and manifests are in remotes beside it."""
+    team = copy_of(made, tmp_path_factory.mktemp("shared"))
+    project = team / "project"
+    make_hub(project)
+    dvc(project, "remote", "add", "--local", "--default", "team", "../remote")
+    (project / PINS).write_text("{}")
+    pcb(project, "publish")
+    return team
+
+
+def copy_of(team: Path, folder: Path) -> Path:
+    """Copy a folder of repositories, hard links between their files as such, into an empty one."""
+    run(folder, "cp", "-a", f"{team}/.", ".")
+    return folder
+
+
+def make_hub(project: Path) -> None:
+    """Give a repository's manifests a bare repository beside it to go to."""
+    run(project.parent, "git", "init", "--quiet", "--bare", "hub.git")
+    run(project, "git", "remote", "add", "origin", "../hub.git")
+    run(project, "git", "push", "--quiet", "--set-upstream", "origin", "main")
 
 
 @pytest.fixture
-def published(project: Path) -> Path:
-    """Return a repository whose results are in a remote, and whose manifests are in another."""
-    team = project.parent
-    run(team, "git", "init", "--quiet", "--bare", "hub.git")
-    run(project, "git", "remote", "add", "origin", str(team / "hub.git"))
-    run(project, "git", "push", "--quiet", "--set-upstream", "origin", "main")
-    dvc(project, "remote", "add", "--local", "--default", "team", str(team / "remote"))
-    PINS.write_text("{}")
-    pcb(project, "publish")
-    return project
+def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the repository in which nothing was recorded."""
+    monkeypatch.chdir(copy_of(made, tmp_path) / "project")
+    return Path.cwd()
+
+
+@pytest.fixture
+def published(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the repository that was published, with its remotes."""
+    monkeypatch.chdir(copy_of(shared, tmp_path) / "project")
+    return Path.cwd()
 
 
 def clone_of(published: Path) -> Path:
@@ -233,9 +260,7 @@ def outputs(project: Path) -> dict[str, str]:
 
 def test_killed_publish_goes_on_with_the_same_command(project: Path) -> None:
     team = project.parent
-    run(team, "git", "init", "--quiet", "--bare", "hub.git")
-    run(project, "git", "remote", "add", "origin", str(team / "hub.git"))
-    run(project, "git", "push", "--quiet", "--set-upstream", "origin", "main")
+    make_hub(project)
     dvc(project, "remote", "add", "--local", "--default", "team", str(project / "remote"))
     (project / ".git" / "info" / "exclude").write_text("remote/\n")
     kill_when(project, "remote/files/md5/*/*", sys.executable, "-m", "pcb", "publish")
