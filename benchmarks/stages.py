@@ -9,16 +9,18 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from PIL import Image
 from torch import Tensor
 
 from benchmarks.machine import Phase, Precision
 from benchmarks.measure import BASELINE, FAST, Case, Part, Scope, single
-from pcb.config import Autoencoder, ImageNet, Preset
+from pcb.config import Autoencoder, Compute, Files, Preset
 from pcb.config.images import TEN_CROPS
 from pcb.config.loader import load_preset
 from pcb.data.arrays import save_array, to_uint8
@@ -32,6 +34,9 @@ from pcb.preflight.rates import Kind
 from pcb.runtime.device import DTYPES
 from pcb.tokenizer.cache import LABELS, TokenCache, token_shard
 from pcb.tokenizer.vq import Tokenizer
+
+if TYPE_CHECKING:
+    from pcb.metrics.inception import Inception
 
 _DECODED_BATCHES = 4
 """Batches that are decoded and seen in a row: the first has nothing to be made beside."""
@@ -181,14 +186,11 @@ def _feature_parts(scope: Scope) -> Iterator[Part]:
 
 def _extract(batch: int, device: torch.device) -> Case:
     """Extract the features of random images with random weights."""
-    from pcb.metrics.inception import Inception
-
-    network = _untrained_inception().to(device)
+    inception = _untrained_inception(device)
     pixels = torch.randint(256, (batch, 3, 256, 256), dtype=torch.uint8, device=device)
-    weights = sum(weight.numel() for weight in network.parameters())
+    weights = sum(weight.numel() for weight in inception.network.parameters())
     phase = Phase(flops=batch * flops.INCEPTION, bytes=4 * (weights + pixels.numel()))
-    features = torch.inference_mode()(partial(Inception(network), pixels))
-    return single(features, batch, [phase])
+    return single(torch.inference_mode()(partial(inception, pixels)), batch, [phase])
 
 
 def _decode_and_extract(name: str, batch: int, precision: Precision, device: torch.device) -> Case:
@@ -220,30 +222,25 @@ def _decode_and_extract(name: str, batch: int, precision: Precision, device: tor
 def random_extractor(settings: Preset, device: torch.device) -> Extractor:
     """Return a preset's extractor with random weights."""
     from pcb.metrics.classifier import Classifier
-    from pcb.metrics.inception import Inception
 
-    torch.manual_seed(0)
     if settings.classifier is None:
-        return Inception(_untrained_inception().to(device))
+        return _untrained_inception(device)
+    torch.manual_seed(0)
     classifier = Classifier(settings.data.num_classes, settings.classifier.features)
     classifier = classifier.to(device).eval().requires_grad_(False)
     return lambda pixels_B3HW: Layers(*classifier(pixels_B3HW))
 
 
-def _untrained_inception() -> torch.nn.Module:
+def _untrained_inception(device: torch.device) -> "Inception":
     """Return torch-fidelity's network as it is made, before weights are read into it."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3 as Network
 
-    from pcb.metrics.inception import LAYERS, NETWORK
-
-    class Untrained(FeatureExtractorInceptionV3):
-        def load_state_dict(self, *_: Any, **__: Any) -> Any:
-            """Read nothing."""
+    from pcb.metrics.inception import LAYERS, NETWORK, Inception
 
     torch.manual_seed(0)
-    with tempfile.NamedTemporaryFile(prefix="pcb-bench-") as file:
-        torch.save({}, file.name)
-        return Untrained(NETWORK, LAYERS, feature_extractor_weights_path=file.name).eval()
+    with patch("torch.load"), patch.object(Network, "load_state_dict"):
+        network = Network(NETWORK, LAYERS, feature_extractor_weights_path="none")
+    return Inception(network.to(device))
 
 
 class RandomCache(TokenCache):
@@ -277,21 +274,19 @@ def read_tokens(images: int, _: torch.device) -> Case:
 
 def _read_jpegs(images: int, workers: int, _: torch.device) -> Case:
     """Decode images of ImageNet's size and cut their ten crops, with so many threads."""
-    from pcb.data.imagenet import FileImages
-    from pcb.data.index import COLUMNS, read_index, write_rows
+    from pcb.data.images import TRAIN_INDEX, open_images
+    from pcb.data.index import COLUMNS, write_rows
     from pcb.data.survey import examine
     from pcb.data.tree import File
 
     folder, random = tempfile.TemporaryDirectory(prefix="pcb-bench-"), np.random.default_rng(0)
-    root, index = Path(folder.name), Path(folder.name) / "index.csv"
+    root = Path(folder.name)
     found = [File(path=f"{image}.JPEG", label=0) for image in range(images)]
     for file in found:
         _grainy(random).save(root / file.path, quality=90)
-    write_rows(index, COLUMNS, (examine(root, file)[:-1] for file in found))
-    data = load_preset("paper").data
-    assert isinstance(data, ImageNet)
-    size = {"side": data.side, "size": data.image_size, "crops": TEN_CROPS}
-    files = FileImages(root, read_index(index), workers=workers, **size)
+    write_rows(root / TRAIN_INDEX, COLUMNS, (examine(root, file)[:-1] for file in found))
+    here, compute = Files(imagenet=folder.name), Compute(workers=workers)
+    files = open_images(root, replace(load_preset("paper"), files=here, compute=compute), "train")
 
     def decode(kept: object = folder) -> object:
         """Take all crops of all images; `kept` keeps the folder while this can be called."""
