@@ -7,8 +7,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -29,9 +31,8 @@ from benchmarks.machine import (
 from pcb.config import Settings
 from pcb.preflight.rates import Kind
 
-Scope = Literal["quick", "short", "full"]
-"""`quick` shows in seconds that it runs; `short` is what two CPU cores carry in minutes; `full` is
-for GPUs."""
+Scope = Literal["quick", "short", "full", "growth"]
+"""Which parts: `benchmarks.__main__` says what each is for."""
 FAST, BASELINE = "fast", "baseline"
 """The variants that most parts have: the program as it is, and without any optimization."""
 
@@ -154,20 +155,23 @@ def measure(
     parts: Sequence[Part],
     device: torch.device,
     rounds: int,
+    *,
+    apart: bool = False,
     budget: float,
     keep: Callable[[Results], object] = lambda results: None,
 ) -> Results:
     """Measure parts one after the other, and the machine before, between and after them.
 
-    Each gets `rounds` rounds, three if they take longer than `budget` seconds. `keep` is called
-    after every part with all that is known. The machine's rates are the best that were seen: what
-    it can do shows when nobody disturbs it.
+    `apart`: each in a process of its own. Each gets `rounds` rounds, three if they take longer than
+    `budget` seconds. `keep` is called after every part with all that is known. The machine's rates
+    are the best that were seen: what it can do shows when nobody disturbs it.
     """
+    one = _measure_apart if apart else measure_part
     precisions = sorted({part.precision for part in parts} | {"float32"})
     results = Results(machine=measure_machine(device, precisions), parts=())
     for number, part in enumerate(parts, 1):
         print(f"benchmarks: {part.name}", file=sys.stderr, flush=True)
-        found = (*results.parts, measure_part(part, device, rounds, budget))
+        found = (*results.parts, one(part, device, rounds, budget))
         machine = results.machine
         if number % _MACHINE_EVERY == 0 or number == len(parts):
             machine = machine.best(measure_machine(device, precisions))
@@ -175,6 +179,13 @@ def measure(
         results = Results(machine=machine, parts=tuple(bounded))
         keep(results)
     return results
+def _measure_apart(part: Part, device: torch.device, rounds: int, budget: float) -> Measured:
+    """Measure a part in a new process: what one has held before, it may seem to hold still."""
+    threads = (torch.get_num_threads(),)
+    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, threads) as fresh:
+        return fresh.submit(measure_part, part, device, rounds, budget).result()
+
+
 
 
 def measure_part(part: Part, device: torch.device, rounds: int, budget: float) -> Measured:
