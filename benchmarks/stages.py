@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
@@ -44,8 +44,6 @@ _JPEG_SIZE, _JPEG_GRAIN = (500, 375), 24.0
 """Width and height of many of ImageNet's files, and the grain that gives a file their length."""
 READ, _CACHE_SHARDS = 64, 4
 """Images whose codes are read at once, and shards that they are read from."""
-_MODEL = {"mini": "ratio2", "paper": "l-2x"}
-"""The model of ratio 2 whose scales are encoded."""
 _EXACT: tuple[Precision, ...] = ("float32", "tf32")
 _HALF: tuple[Precision, ...] = ("bfloat16", "float16")
 
@@ -80,35 +78,40 @@ def _tokenizer_parts(scope: Scope) -> Iterator[Part]:
 
     `tf32` is of all convolutions; 16 bits are of the decoder alone.
     """
-    one: tuple[Precision, ...] = ("float32",)
-    chosen: dict[Scope, list[tuple[str, int, tuple[Precision, ...], tuple[Precision, ...]]]] = {
+    one, two = _EXACT[:1], (*_EXACT[:1], *_HALF[:1])
+    chosen: dict[Scope, list[tuple[str, int, Sequence[Precision], Sequence[Precision]]]] = {
         # preset, batch, precisions of the encoder, and of the decoder
-        "quick": [("mini", 2, (), (*one, "bfloat16"))],
-        "short": [("mini", 16, one, one), ("paper", 1, one, (*one, "bfloat16"))],
+        "quick": [("mini", 2, (), two)],
+        "short": [("mini", 16, one, one), ("paper", 1, one, two)],
         "full": [("paper", batch, _EXACT, (*_EXACT, *_HALF)) for batch in (64, 256)],
     }
-    encoder: tuple[str, Kind, Callable[..., Case]] = ("encode", "encoding", _encode)
-    decoder: tuple[str, Kind, Callable[..., Case]] = ("decode", "decoding", _decode)
     for preset, batch, encoded, decoded in chosen[scope]:
-        for (what, kind, make), precisions in ((encoder, encoded), (decoder, decoded)):
-            for precision in precisions:
-                yield Part(
-                    name=f"tokenizer/{what}/{preset}/b{batch}{_suffix(precision)}",
-                    make=partial(make, preset, batch, precision),
-                    precision=precision,
-                    kind=kind,
-                )
+        encode, decode = partial(_encode, preset, batch), partial(_decode, preset, batch)
+        yield from _in_each(encoded, f"tokenizer/encode/{preset}/b{batch}", encode, "encoding")
+        yield from _in_each(decoded, f"tokenizer/decode/{preset}/b{batch}", decode, "decoding")
 
 
-def _encode(name: str, batch: int, _: Precision, device: torch.device) -> Case:
+def _in_each(
+    precisions: Iterable[Precision], name: str, make: Callable[..., Case], kind: Kind | None = None
+) -> Iterator[Part]:
+    """Yield a part for each precision, which `make` takes before the device."""
+    for precision in precisions:
+        yield Part(
+            name=name if precision == "float32" else f"{name}-{precision}",
+            make=partial(make, precision),
+            precision=precision,
+            kind=kind,
+        )
+
+
+def _encode(name: str, batch: int, precision: Precision, device: torch.device) -> Case:
     """Encode images at all scales of a 2x model."""
     preset = load_preset(name)
-    settings, sizes = preset.tokenizer.autoencoder, preset.sizes(_MODEL[name])
-    tokenizer = random_tokenizer(settings, device)
-    pixels = sizes[-1] * settings.stride
+    settings, sizes = preset.tokenizer.autoencoder, scale_sizes(preset.grid, 2.0)
+    tokenizer, pixels = random_tokenizer(settings, device), preset.grid * settings.stride
     images = torch.rand(batch, 3, pixels, pixels, device=device) * 2 - 1
     encode = torch.inference_mode()(lambda: tokenizer.codes(images, sizes))
-    phases = [_phase(settings, size, flops.encode(settings, size), 4, batch) for size in sizes]
+    phases = [phase_of(flops.encode, settings, size, batch, precision) for size in sizes]
     return single(encode, batch, phases)
 
 
@@ -130,7 +133,7 @@ def _decode(name: str, batch: int, precision: Precision, device: torch.device) -
     return Case(
         variants={FAST: pixels(precision), **exact},
         items=batch,
-        phases=[decoding_phase(settings, size, precision, batch)],
+        phases=[phase_of(flops.decode, settings, size, batch, precision)],
         compare=compare,
     )
 
@@ -149,26 +152,19 @@ def random_tokenizer(
     return tokenizer
 
 
-def decoding_phase(settings: Autoencoder, size: int, precision: Precision, batch: int) -> Phase:
-    """Return the phase of decoding a batch of `size` x `size` codes."""
-    operations = flops.decode(settings, size)
-    return _phase(settings, size, operations, 2 if precision in _HALF else 4, batch)
-
-
-def _phase(
-    settings: Autoencoder, size: int, operations: int, value_bytes: int, batch: int
+def phase_of(
+    work: Callable[..., int], settings: Autoencoder, size: int, batch: int, precision: Precision
 ) -> Phase:
-    """Return the phase of an encoder or decoder that reads weights, images and code vectors once.
+    """Return the phase of `flops.encode` or `flops.decode` for a batch of `size` x `size` codes.
 
-    What passes between its layers is not counted: a bound that no program reaches.
+    Weights, images and code vectors are read once. What passes between layers is not counted: a
+    bound that no program reaches.
     """
     weights = flops.autoencoder_weights(settings) // 2
     values = 3 * (size * settings.stride) ** 2 + size * size * settings.code_dim
-    return Phase(flops=batch * operations, bytes=value_bytes * (weights + batch * values))
-
-
-def _suffix(precision: Precision) -> str:
-    return "" if precision == "float32" else f"-{precision}"
+    value_bytes = 2 if precision in _HALF else 4
+    moved = value_bytes * (weights + batch * values)
+    return Phase(flops=batch * work(settings, size), bytes=moved)
 
 
 def _feature_parts(scope: Scope) -> Iterator[Part]:
@@ -177,11 +173,9 @@ def _feature_parts(scope: Scope) -> Iterator[Part]:
         make = partial(_extract, batch)
         yield Part(name=f"features/inception/b{batch}", make=make, kind="features")
     preset, batch = {"quick": ("mini", 8), "short": ("mini", 250), "full": ("paper", 64)}[scope]
-    all_of: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
-    for precision in all_of if scope == "full" else all_of[:1]:
-        name = f"features/decoded/{preset}/b{batch}{_suffix(precision)}"
-        make = partial(_decode_and_extract, preset, batch, precision)
-        yield Part(name=name, make=make, precision=precision)
+    precisions = (*_EXACT, *_HALF[:1]) if scope == "full" else _EXACT[:1]
+    score = partial(_decode_and_extract, preset, batch)
+    yield from _in_each(precisions, f"features/decoded/{preset}/b{batch}", score)
 
 
 def _extract(batch: int, device: torch.device) -> Case:
