@@ -3,13 +3,13 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import msgspec
 import torch
 
-from benchmarks import pages, sampling, stages, systems, training
-from benchmarks.growth import measure_growth
+from benchmarks import growth, pages, sampling, stages, systems, training
 from benchmarks.measure import Part, Results, Scope, measure
 from pcb.cli.main import Parser, run
 from pcb.cli.verb import Formatter
@@ -19,12 +19,13 @@ from pcb.runtime.atomic import write_atomic
 from pcb.runtime.device import pick_device
 
 _MODULES = (sampling, stages, training, systems)
-_SCOPES = {
+_SCOPES: dict[Scope, str] = {
     "quick": "the smallest parts, few rounds: shows that it runs",
     "short": "what two CPU cores carry in minutes; the default on a CPU",
     "full": "the paper's sizes; the default on a GPU",
+    "growth": "how time and memory grow, each point in a process of its own; NAME is a curve's",
 }
-_ROUNDS: dict[Scope, tuple[int, float]] = {"quick": (2, 0.0), "short": (7, 15.0), "full": (7, 15.0)}
+_ROUNDS = {"quick": (2, 0.0), "short": (7, 15.0), "full": (7, 15.0), "growth": (5, 20.0)}
 """Rounds of a part, and seconds after which fewer must do."""
 _TRIES = 3
 """Measurements of a part before a loss is believed: a busy machine can fake one."""
@@ -45,8 +46,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("names", nargs="*", metavar="NAME", help="parts that begin so, default all")
     for name, help in _SCOPES.items():
         scope.add_argument(f"--{name}", dest="scope", action="store_const", const=name, help=help)
-    grow = "how time and memory grow, each point in a process of its own; NAME is a curve's"
-    scope.add_argument("--growth", action="store_true", help=grow)
     read = "measure nothing: take what --json has left, here or on another machine"
     add("--from", dest="measured", type=Path, metavar="FILE", help=read)
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -62,33 +61,30 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _bench(arguments: argparse.Namespace) -> int:
     """Measure, or read, what is asked for, and print it; return 1 if a part failed."""
+    device = pick_device(Compute(device=arguments.device))
+    torch.set_num_threads(arguments.threads)
+    # What is asked for, else what the machine can carry.
+    scope: Scope = arguments.scope or ("full" if device.type == "cuda" else "short")
+    grown = scope == "growth"
 
     def keep(results: Results) -> None:
         if arguments.json is not None:
             text = msgspec.json.format(msgspec.json.encode(results)).decode()
             write_atomic(arguments.json, text + "\n")
-        if arguments.record and not arguments.growth:
+        if arguments.record and not grown:
             for store in (pages.store_ratios, pages.store_rates, pages.store_systems):
                 store(results)
 
-    device = pick_device(Compute(device=arguments.device))
-    torch.set_num_threads(arguments.threads)
-    # What is asked for, else what the machine can carry.
-    scope: Scope = arguments.scope or ("full" if device.type == "cuda" else "short")
     if arguments.check:
         return check(chosen_parts(scope, arguments.names), device, scope)
     if arguments.measured is not None:
-        results = _read(arguments.measured)
-    elif arguments.growth:
-        results = measure_growth(arguments.names, device, arguments.threads)
+        keep(results := _read(arguments.measured))
     else:
         parts = chosen_parts(scope, arguments.names)
-        results = measure(parts, device, *_ROUNDS[scope], keep=keep)
-    keep(results)
-    lines = pages.growth_lines if arguments.growth else pages.table_lines
-    print("\n".join(lines(results)), flush=True)
-    if arguments.record and not arguments.names and arguments.scope is None:
-        (pages.store_growth if arguments.growth else pages.store_page)(results)
+        results = measure(parts, device, *_ROUNDS[scope], keep=keep, apart=grown)
+    print("\n".join((pages.growth_lines if grown else pages.table_lines)(results)), flush=True)
+    if arguments.record and not arguments.names and arguments.scope in (None, "growth"):
+        (pages.store_growth if grown else pages.store_page)(results)
     return int(any(part.failure for part in results.parts))
 
 
@@ -115,7 +111,8 @@ def chosen_parts(scope: Scope, names: Sequence[str] = ()) -> list[Part]:
 
     Raises UserError for a name with which no part begins.
     """
-    parts = [part for module in _MODULES for part in module.parts(scope)]
+    of_modules = [module.parts(scope) for module in _MODULES]
+    parts = list(growth.parts()) if scope == "growth" else list(chain(*of_modules))
     for name in names:
         if not any(part.name.startswith(name) for part in parts):
             known = ", ".join(part.name for part in parts)

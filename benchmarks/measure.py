@@ -7,8 +7,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -24,14 +26,12 @@ from benchmarks.machine import (
     convolutions_in,
     measure_machine,
     seconds_of,
-    synchronize,
 )
 from pcb.config import Settings
 from pcb.preflight.rates import Kind
 
-Scope = Literal["quick", "short", "full"]
-"""`quick` shows in seconds that it runs; `short` is what two CPU cores carry in minutes; `full` is
-for GPUs."""
+Scope = Literal["quick", "short", "full", "growth"]
+"""Which parts: `benchmarks.__main__` says what each is for."""
 FAST, BASELINE = "fast", "baseline"
 """The variants that most parts have: the program as it is, and without any optimization."""
 
@@ -47,14 +47,15 @@ class Case:
 
     variants: name -> a call that handles `items` items; the first is the program as it is, and
     ratios are those of the others' time to its. phases: its least work, empty where no bound is
-    known. facts: further numbers about it. compare: how far a result is from the first variant's.
-    outputs: name -> what makes the results that are compared, where the variants' own do not do.
-    graphed: its memory is in CUDA graphs.
+    known. width: of the transformer. facts: further numbers about it. compare: how far a result is
+    from the first variant's. outputs: name -> what makes the results that are compared, where the
+    variants' own do not do. graphed: its memory is in CUDA graphs.
     """
 
     variants: Mapping[str, Callable[[], Any]]
     items: int
     phases: Sequence[Phase] = ()
+    width: int | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
     compare: Callable[[Any, Any], dict[str, float]] | None = None
     outputs: Mapping[str, Callable[[], Any]] | None = None
@@ -78,8 +79,7 @@ def single(run: Callable[[], Any], items: int = 1, phases: Sequence[Phase] = ())
 class Part:
     """A part by name, `area/what/size`: what an item of it is, and how it is made ready.
 
-    kind: what `pcb plan` takes its rate for; None for what no plan counts. width: of the
-    transformer.
+    kind: what `pcb plan` takes its rate for; None for what no plan counts.
     """
 
     name: str
@@ -87,7 +87,6 @@ class Part:
     item: str = "images"
     precision: Precision = "float32"
     kind: Kind | None = None
-    width: int | None = None
 
 
 class Measured(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -156,18 +155,21 @@ def measure(
     rounds: int,
     budget: float,
     keep: Callable[[Results], object] = lambda results: None,
+    *,
+    apart: bool = False,
 ) -> Results:
     """Measure parts one after the other, and the machine before, between and after them.
 
-    Each gets `rounds` rounds, three if they take longer than `budget` seconds. `keep` is called
-    after every part with all that is known. The machine's rates are the best that were seen: what
-    it can do shows when nobody disturbs it.
+    `apart`: each in a process of its own. Each gets `rounds` rounds, three if they take longer than
+    `budget` seconds. `keep` is called after every part with all that is known. The machine's rates
+    are the best that were seen: what it can do shows when nobody disturbs it.
     """
     precisions = sorted({part.precision for part in parts} | {"float32"})
     results = Results(machine=measure_machine(device, precisions), parts=())
+    one = _measure_apart if apart else measure_part
     for number, part in enumerate(parts, 1):
         print(f"benchmarks: {part.name}", file=sys.stderr, flush=True)
-        found = (*results.parts, measure_part(part, device, rounds, budget))
+        found = (*results.parts, one(part, device, rounds, budget))
         machine = results.machine
         if number % _MACHINE_EVERY == 0 or number == len(parts):
             machine = machine.best(measure_machine(device, precisions))
@@ -177,11 +179,16 @@ def measure(
     return results
 
 
+def _measure_apart(part: Part, device: torch.device, rounds: int, budget: float) -> Measured:
+    """Measure a part in a new process: what one has held before, it may seem to hold still."""
+    threads = (torch.get_num_threads(),)
+    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, threads) as fresh:
+        return fresh.submit(measure_part, part, device, rounds, budget).result()
+
+
 def measure_part(part: Part, device: torch.device, rounds: int, budget: float) -> Measured:
     """Measure all of a part but its bound. A part that fails says so and costs no other part."""
-    found = Measured(
-        name=part.name, item=part.item, precision=part.precision, kind=part.kind, width=part.width
-    )
+    found = Measured(name=part.name, item=part.item, precision=part.precision, kind=part.kind)
     try:
         with convolutions_in(part.precision):
             case = part.make(device)
@@ -190,6 +197,7 @@ def measure_part(part: Part, device: torch.device, rounds: int, budget: float) -
             held, memory = peak_memory(run, device, graphed=case.graphed)
             found = replace(
                 found,
+                width=case.width,
                 items=case.items,
                 seconds=interleaved(case.variants, device, rounds, budget),
                 differences=case.differences(),
@@ -203,7 +211,11 @@ def measure_part(part: Part, device: torch.device, rounds: int, budget: float) -
     except Exception as error:  # Running out of a GPU's memory among them.
         reason = (str(error).splitlines() or [""])[0]
         found = replace(found, failure=f"{type(error).__name__}: {reason}"[:200])
-    give_back_memory()  # Before the next part's is counted.
+    # Before the next part's is counted, memory goes back as far as its allocators can be told to.
+    gc.collect()
+    torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):  # Only glibc has it.
+        ctypes.CDLL(None).malloc_trim(0)
     return found
 
 
@@ -239,10 +251,9 @@ def peak_memory(
     tell (Linux can).
     """
     if device.type == "cuda":
-        synchronize(device)
+        torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-        run()
-        synchronize(device)
+        seconds_of(run, device)
         if graphed:
             return "reserved", torch.cuda.max_memory_reserved(device)
         return "allocated", torch.cuda.max_memory_allocated(device)
@@ -267,12 +278,3 @@ def operator_fraction(run: Callable[[], object], device: torch.device) -> float 
         seconds = seconds_of(run, device)
     inside = sum(event.self_cpu_time_total for event in recorded.key_averages())
     return inside / 1e6 / seconds
-
-
-def give_back_memory() -> None:
-    """Return to the system what is no longer used, as far as its allocators can be told to."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    with suppress(OSError, AttributeError):  # Only glibc has it.
-        ctypes.CDLL(None).malloc_trim(0)

@@ -7,7 +7,6 @@ machine of a kind, the latter on the same processor.
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -116,8 +115,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     marks = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     for name, *numbers in (rows[0], marks, *rows[1:]):
-        cells = [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)]
-        yield f"| {' | '.join([name.ljust(widths[0]), *cells])} |"
+        cells = (name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:]))
+        yield f"| {' | '.join(cells)} |"
 
 
 def losses(stored: Mapping[str, Mapping[str, Any]], results: Results) -> Iterator[tuple[str, str]]:
@@ -191,12 +190,12 @@ def store_systems(results: Results, path: Path = TIMES) -> None:
     """Put the times of whole systems on a GPU among the stored ones, for the report's Table 1."""
     machine = results.machine
     # A third part of a name is a step.
-    whole = [(p, re.fullmatch("systems/([^/]+)/([^/]+)", p.name)) for p in results.parts]
-    found = [(p, name.groups()) for p, name in whole if name and not p.failure]
-    if machine.kind != "cuda" or not found:
+    found = [(p, p.name.split("/")[1:]) for p in results.parts if p.name.startswith("systems/")]
+    whole = [(p, name) for p, name in found if len(name) == 2 and not p.failure]
+    if machine.kind != "cuda" or not whole:
         return
     with _stored(path, machine.name) as own:
-        for part, (system, batch) in found:
+        for part, (system, batch) in whole:
             own.setdefault(system, {})[batch] = {
                 "ms": round(1000 * part.median, 4),
                 "images": part.items,

@@ -3,9 +3,9 @@
 Weights are random: time does not depend on them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.machine import Phase, Precision
 from benchmarks.measure import BASELINE, FAST, Case, Part, Scope, single
-from benchmarks.stages import decoding_phase, random_tokenizer
+from benchmarks.stages import phase_of, random_tokenizer
 from pcb.config import Autoencoder, Preset, Speed
 from pcb.config.loader import load_preset
 from pcb.config.speed import BASELINE as NO_SPEED
@@ -27,7 +27,7 @@ from pcb.runtime.device import DTYPES
 from pcb.sample.decoder import Block
 from pcb.sample.guidance import OFF, Guidance
 from pcb.sample.pyramid import sampler_for
-from pcb.sample.sampler import Measured, Sampler
+from pcb.sample.sampler import Measured, Sampler, sample_measured
 from pcb.sample.uniforms import labels, uniforms
 from pcb.tokenizer.quantize import normalize
 
@@ -102,8 +102,7 @@ class Sampling:
             name=f"sampling/{self.run}/b{self.batch}{guided}{decoded}{step}",
             make=self.make,
             precision=self.precision,
-            kind="sampling" if self.step is None and not self.decoded else None,
-            width=width_of(self.run),
+            kind=None if decoded or step else "sampling",
         )
 
     def make(self, device: torch.device) -> Case:
@@ -115,7 +114,7 @@ class Sampling:
         phases = self._phases(model, codes, schedule)
         if self.decoded:
             tokenizer = random_tokenizer(codes, device, self.precision)
-            phases.append(decoding_phase(codes, grid, self.precision, self.batch))
+            phases.append(phase_of(flops.decode, codes, grid, self.batch, self.precision))
 
         @torch.inference_mode()
         def sample(sampler: Sampler) -> Tensor:
@@ -138,6 +137,7 @@ class Sampling:
             variants={name: call(make(speed=speed)) for name, speed in speeds.items()},
             items=self.batch,
             phases=phases,
+            width=model.settings.width,
             facts={"model calls": schedule.steps} if self.as_system else {},
             compare=apart if self.step is None and not self.as_system else None,
             outputs={name: partial(output, speed) for name, speed in speeds.items()},
@@ -158,46 +158,36 @@ class Sampling:
         for call in flops.sampling_calls(schedule, guided_from):
             values = 2 * settings.layers * width * call.attended + call.tokens * codebook
             bytes_ = value_bytes * (weights + call.classes * self.batch * values)
-            operations = flops.tokens_forward(
-                settings, codes, call.tokens, call.attended, classes=call.classes
-            )
-            phases.append(Phase(flops=self.batch * operations, bytes=bytes_))
+            operations = self.batch * flops.call_forward(settings, codes, call)
+            phases.append(Phase(flops=operations, bytes=bytes_))
         if self.step is None:
             return phases
         return [phases[self.step + (guided_from is not None and self.step > guided_from)]]
 
 
-@cache
-def width_of(run: str) -> int:
-    """Return the width of the transformer of one of `RUNS`."""
-    preset, model, _ = RUNS[run]
-    return load_preset(preset).models[model].model.width
+def random_model(run: str, grid: int = 0) -> tuple[Preset, Transformer]:
+    """Return one of `RUNS`: its preset, and its model with random weights, the head's too.
+
+    `grid` tokens a side at the finest scale, the preset's own if 0.
+    """
+    name, model_name, _ = RUNS[run]
+    preset = load_preset(name)
+    settings, codes = preset.models[model_name].model, preset.tokenizer.autoencoder
+    torch.manual_seed(0)
+    codebook = normalize(torch.randn(codes.codebook_size, codes.code_dim), dim=-1)
+    sizes = settings.sizes(grid or preset.grid)
+    model = Transformer(settings, sizes, preset.data.num_classes, codebook)
+    torch.nn.init.normal_(model.head.weight, std=settings.width**-0.5)
+    return preset, model
 
 
 def model_and_schedule(
-    run: str, device: torch.device, precision: str = "float32", *, grid: int | None = None
+    run: str, device: torch.device, precision: str = "float32", grid: int = 0
 ) -> tuple[Preset, Transformer, Schedule]:
-    """Return one of `RUNS` ready to sample: its preset, its model rounded, its schedule.
-
-    `grid` tokens a side at the finest scale, the preset's own if None.
-    """
-    name, model_name, blocks = RUNS[run]
-    preset = load_preset(name)
-    sizes = preset.models[model_name].model.sizes(grid or preset.grid)
-    schedule = schedule_from_blocks(sizes, blocks)
-    model = random_model(preset, model_name, sizes).to(device)
-    model.eval().requires_grad_(False).round_to(DTYPES[precision])
-    return preset, model, schedule
-
-
-def random_model(preset: Preset, name: str, sizes: Sequence[int]) -> Transformer:
-    """Return one of a preset's models with random weights, the head's too, on the CPU."""
-    settings, codes = preset.models[name].model, preset.tokenizer.autoencoder
-    torch.manual_seed(0)
-    codebook = normalize(torch.randn(codes.codebook_size, codes.code_dim), dim=-1)
-    model = Transformer(settings, sizes, preset.data.num_classes, codebook)
-    torch.nn.init.normal_(model.head.weight, std=settings.width**-0.5)
-    return model
+    """Return what `random_model` does, rounded and ready to sample, and the run's schedule."""
+    preset, model = random_model(run, grid)
+    model.to(device).eval().requires_grad_(False).round_to(DTYPES[precision])
+    return preset, model, schedule_from_blocks(model.sizes, RUNS[run][2])
 
 
 def drawn(model: Transformer, images: int) -> tuple[Tensor, Tensor]:
@@ -226,12 +216,7 @@ def codes_and_logits(block: Block) -> Measured:
 
 def observed(sampler: Sampler, classes_B: Tensor, uniforms_BT: Tensor) -> Observed:
     """Sample a batch; return what was seen of it by a sampler that measures `codes_and_logits`."""
-    steps: list[Measured] = []
-
-    def observe(_: int, measured: Measured) -> None:
-        steps.append(tuple(part.clone() for part in measured))
-
-    sampler.sample(classes_B, uniforms_BT, observe=observe)
+    _, steps = sample_measured(sampler, classes_B, uniforms_BT)
     return tuple(torch.cat(parts, dim=1) for parts in zip(*steps, strict=True))
 
 

@@ -4,22 +4,23 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from PIL import Image
 from torch import Tensor
 from torch.backends.cpu import get_cpu_capability
 
 from benchmarks.machine import Phase, Precision
 from benchmarks.measure import BASELINE, FAST, Case, Part, Scope, single
-from pcb.config import Autoencoder, ImageNet, Preset
+from pcb.config import Autoencoder, Compute, Files, Preset
 from pcb.config.images import TEN_CROPS
 from pcb.config.loader import load_preset
 from pcb.data.arrays import save_array, to_uint8
@@ -34,14 +35,15 @@ from pcb.runtime.device import DTYPES
 from pcb.tokenizer.cache import LABELS, TokenCache, token_shard
 from pcb.tokenizer.vq import Tokenizer
 
+if TYPE_CHECKING:
+    from pcb.metrics.inception import Inception
+
 _DECODED_BATCHES = 4
 """Batches that are decoded and seen in a row: the first has nothing to be made beside."""
 _JPEG_SIZE, _JPEG_GRAIN = (500, 375), 24.0
 """Width and height of many of ImageNet's files, and the grain that gives a file their length."""
 READ, _CACHE_SHARDS = 64, 4
 """Images whose codes are read at once, and shards that they are read from."""
-_MODEL = {"mini": "ratio2", "paper": "l-2x"}
-"""The model of ratio 2 whose scales are encoded."""
 _EXACT: tuple[Precision, ...] = ("float32", "tf32")
 _HALF: tuple[Precision, ...] = ("bfloat16", "float16")
 
@@ -76,37 +78,42 @@ def _tokenizer_parts(scope: Scope) -> Iterator[Part]:
 
     `tf32` is of all convolutions; 16 bits are of the decoder alone.
     """
-    one: tuple[Precision, ...] = ("float32",)
+    one, two = _EXACT[:1], (*_EXACT[:1], *_HALF[:1])
     # Narrower CPUs emulate 16 bits: an image takes minutes.
-    half: tuple[Precision, ...] = ("bfloat16",) if "AVX512" in get_cpu_capability() else ()
-    chosen: dict[Scope, list[tuple[str, int, tuple[Precision, ...], tuple[Precision, ...]]]] = {
+    feasible = two if "AVX512" in get_cpu_capability() else one
+    chosen: dict[Scope, list[tuple[str, int, Sequence[Precision], Sequence[Precision]]]] = {
         # preset, batch, precisions of the encoder, and of the decoder
-        "quick": [("mini", 2, (), (*one, "bfloat16"))],
-        "short": [("mini", 16, one, one), ("paper", 1, one, (*one, *half))],
+        "quick": [("mini", 2, (), two)],
+        "short": [("mini", 16, one, one), ("paper", 1, one, feasible)],
         "full": [("paper", batch, _EXACT, (*_EXACT, *_HALF)) for batch in (64, 256)],
     }
-    encoder: tuple[str, Kind, Callable[..., Case]] = ("encode", "encoding", _encode)
-    decoder: tuple[str, Kind, Callable[..., Case]] = ("decode", "decoding", _decode)
     for preset, batch, encoded, decoded in chosen[scope]:
-        for (what, kind, make), precisions in ((encoder, encoded), (decoder, decoded)):
-            for precision in precisions:
-                yield Part(
-                    name=f"tokenizer/{what}/{preset}/b{batch}{_suffix(precision)}",
-                    make=partial(make, preset, batch, precision),
-                    precision=precision,
-                    kind=kind,
-                )
+        encode, decode = partial(_encode, preset, batch), partial(_decode, preset, batch)
+        yield from _in_each(encoded, f"tokenizer/encode/{preset}/b{batch}", encode, "encoding")
+        yield from _in_each(decoded, f"tokenizer/decode/{preset}/b{batch}", decode, "decoding")
 
 
-def _encode(name: str, batch: int, _: Precision, device: torch.device) -> Case:
+def _in_each(
+    precisions: Iterable[Precision], name: str, make: Callable[..., Case], kind: Kind | None = None
+) -> Iterator[Part]:
+    """Yield a part for each precision, which `make` takes before the device."""
+    for precision in precisions:
+        yield Part(
+            name=name if precision == "float32" else f"{name}-{precision}",
+            make=partial(make, precision),
+            precision=precision,
+            kind=kind,
+        )
+
+
+def _encode(name: str, batch: int, precision: Precision, device: torch.device) -> Case:
     """Encode images at all scales of a 2x model."""
     preset = load_preset(name)
-    settings, sizes = preset.tokenizer.autoencoder, preset.sizes(_MODEL[name])
-    tokenizer = random_tokenizer(settings, device)
-    pixels = sizes[-1] * settings.stride
+    settings, sizes = preset.tokenizer.autoencoder, scale_sizes(preset.grid, 2.0)
+    tokenizer, pixels = random_tokenizer(settings, device), preset.grid * settings.stride
     images = torch.rand(batch, 3, pixels, pixels, device=device) * 2 - 1
     encode = torch.inference_mode()(lambda: tokenizer.codes(images, sizes))
-    phases = [_phase(settings, size, flops.encode(settings, size), 4, batch) for size in sizes]
+    phases = [phase_of(flops.encode, settings, size, batch, precision) for size in sizes]
     return single(encode, batch, phases)
 
 
@@ -128,7 +135,7 @@ def _decode(name: str, batch: int, precision: Precision, device: torch.device) -
     return Case(
         variants={FAST: pixels(precision), **exact},
         items=batch,
-        phases=[decoding_phase(settings, size, precision, batch)],
+        phases=[phase_of(flops.decode, settings, size, batch, precision)],
         compare=compare,
     )
 
@@ -147,26 +154,19 @@ def random_tokenizer(
     return tokenizer
 
 
-def decoding_phase(settings: Autoencoder, size: int, precision: Precision, batch: int) -> Phase:
-    """Return the phase of decoding a batch of `size` x `size` codes."""
-    operations = flops.decode(settings, size)
-    return _phase(settings, size, operations, 2 if precision in _HALF else 4, batch)
-
-
-def _phase(
-    settings: Autoencoder, size: int, operations: int, value_bytes: int, batch: int
+def phase_of(
+    work: Callable[..., int], settings: Autoencoder, size: int, batch: int, precision: Precision
 ) -> Phase:
-    """Return the phase of an encoder or decoder that reads weights, images and code vectors once.
+    """Return the phase of `flops.encode` or `flops.decode` for a batch of `size` x `size` codes.
 
-    What passes between its layers is not counted: a bound that no program reaches.
+    Weights, images and code vectors are read once. What passes between layers is not counted: a
+    bound that no program reaches.
     """
     weights = flops.autoencoder_weights(settings) // 2
     values = 3 * (size * settings.stride) ** 2 + size * size * settings.code_dim
-    return Phase(flops=batch * operations, bytes=value_bytes * (weights + batch * values))
-
-
-def _suffix(precision: Precision) -> str:
-    return "" if precision == "float32" else f"-{precision}"
+    value_bytes = 2 if precision in _HALF else 4
+    moved = value_bytes * (weights + batch * values)
+    return Phase(flops=batch * work(settings, size), bytes=moved)
 
 
 def _feature_parts(scope: Scope) -> Iterator[Part]:
@@ -175,23 +175,18 @@ def _feature_parts(scope: Scope) -> Iterator[Part]:
         make = partial(_extract, batch)
         yield Part(name=f"features/inception/b{batch}", make=make, kind="features")
     preset, batch = {"quick": ("mini", 8), "short": ("mini", 250), "full": ("paper", 64)}[scope]
-    all_of: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
-    for precision in all_of if scope == "full" else all_of[:1]:
-        name = f"features/decoded/{preset}/b{batch}{_suffix(precision)}"
-        make = partial(_decode_and_extract, preset, batch, precision)
-        yield Part(name=name, make=make, precision=precision)
+    precisions = (*_EXACT, *_HALF[:1]) if scope == "full" else _EXACT[:1]
+    score = partial(_decode_and_extract, preset, batch)
+    yield from _in_each(precisions, f"features/decoded/{preset}/b{batch}", score)
 
 
 def _extract(batch: int, device: torch.device) -> Case:
     """Extract the features of random images with random weights."""
-    from pcb.metrics.inception import Inception
-
-    network = _untrained_inception().to(device)
+    inception = _untrained_inception(device)
     pixels = torch.randint(256, (batch, 3, 256, 256), dtype=torch.uint8, device=device)
-    weights = sum(weight.numel() for weight in network.parameters())
+    weights = sum(weight.numel() for weight in inception.network.parameters())
     phase = Phase(flops=batch * flops.INCEPTION, bytes=4 * (weights + pixels.numel()))
-    features = torch.inference_mode()(partial(Inception(network), pixels))
-    return single(features, batch, [phase])
+    return single(torch.inference_mode()(partial(inception, pixels)), batch, [phase])
 
 
 def _decode_and_extract(name: str, batch: int, precision: Precision, device: torch.device) -> Case:
@@ -223,21 +218,20 @@ def _decode_and_extract(name: str, batch: int, precision: Precision, device: tor
 def random_extractor(settings: Preset, device: torch.device) -> Extractor:
     """Return a preset's extractor with random weights."""
     from pcb.metrics.classifier import Classifier
-    from pcb.metrics.inception import Inception
 
-    torch.manual_seed(0)
     if settings.classifier is None:
-        return Inception(_untrained_inception().to(device))
+        return _untrained_inception(device)
+    torch.manual_seed(0)
     classifier = Classifier(settings.data.num_classes, settings.classifier.features)
     classifier = classifier.to(device).eval().requires_grad_(False)
     return lambda pixels_B3HW: Layers(*classifier(pixels_B3HW))
 
 
-def _untrained_inception() -> torch.nn.Module:
+def _untrained_inception(device: torch.device) -> "Inception":
     """Return torch-fidelity's network as it is made, before weights are read into it."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    from pcb.metrics.inception import LAYERS, NETWORK
+    from pcb.metrics.inception import LAYERS, NETWORK, Inception
 
     class Untrained(FeatureExtractorInceptionV3):
         def load_state_dict(self, *_: Any, **__: Any) -> Any:
@@ -246,7 +240,8 @@ def _untrained_inception() -> torch.nn.Module:
     torch.manual_seed(0)
     with tempfile.NamedTemporaryFile(prefix="pcb-bench-") as file:
         torch.save({}, file.name)
-        return Untrained(NETWORK, LAYERS, feature_extractor_weights_path=file.name).eval()
+        network = Untrained(NETWORK, LAYERS, feature_extractor_weights_path=file.name)
+    return Inception(network.to(device).eval())
 
 
 class RandomCache(TokenCache):
@@ -280,21 +275,19 @@ def read_tokens(images: int, _: torch.device) -> Case:
 
 def _read_jpegs(images: int, workers: int, _: torch.device) -> Case:
     """Decode images of ImageNet's size and cut their ten crops, with so many threads."""
-    from pcb.data.imagenet import FileImages
-    from pcb.data.index import COLUMNS, read_index, write_rows
+    from pcb.data.images import TRAIN_INDEX, open_images
+    from pcb.data.index import COLUMNS, write_rows
     from pcb.data.survey import examine
     from pcb.data.tree import File
 
     folder, random = tempfile.TemporaryDirectory(prefix="pcb-bench-"), np.random.default_rng(0)
-    root, index = Path(folder.name), Path(folder.name) / "index.csv"
+    root = Path(folder.name)
     found = [File(path=f"{image}.JPEG", label=0) for image in range(images)]
     for file in found:
         _grainy(random).save(root / file.path, quality=90)
-    write_rows(index, COLUMNS, (examine(root, file)[:-1] for file in found))
-    data = load_preset("paper").data
-    assert isinstance(data, ImageNet)
-    size = {"side": data.side, "size": data.image_size, "crops": TEN_CROPS}
-    files = FileImages(root, read_index(index), workers=workers, **size)
+    write_rows(root / TRAIN_INDEX, COLUMNS, (examine(root, file)[:-1] for file in found))
+    here, compute = Files(imagenet=folder.name), Compute(workers=workers)
+    files = open_images(root, replace(load_preset("paper"), files=here, compute=compute), "train")
 
     def decode(kept: object = folder) -> object:
         """Take all crops of all images; `kept` keeps the folder while this can be called."""

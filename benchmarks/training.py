@@ -15,21 +15,22 @@ from torch.nn.utils import get_total_norm
 
 from benchmarks.machine import Phase, Precision
 from benchmarks.measure import BASELINE, FAST, Case, Part, Scope, peak_memory
-from benchmarks.sampling import RUNS, random_model, width_of
+from benchmarks.sampling import RUNS, random_model
 from benchmarks.stages import RandomCache
 from pcb.config import Autoencoder, Compute
 from pcb.config.loader import load_preset
 from pcb.model.transformer import Transformer
 from pcb.preflight import flops
 from pcb.preflight.rates import Kind
-from pcb.preflight.size import num_parameters
 from pcb.runtime.pool import in_order
-from pcb.runtime.ranks import Ranks, join_ranks
+from pcb.runtime.ranks import join_ranks
 from pcb.runtime.rendezvous import variables_of_ranks
-from pcb.train.batches import Batch, Batches
-from pcb.train.transformer import TransformerObjective
+from pcb.train.batches import Batch
+from pcb.train.transformer import TransformerObjective, objective_of
 
 _IMAGES, _CROPS = 1024, 2
+Found = tuple[Tensor, list[Tensor]]
+"""Losses of a batch's tokens, (T,), and the gradients of all parameters."""
 
 
 def ways(batch: int, *, gpu: bool) -> dict[str, Compute]:
@@ -64,30 +65,31 @@ def parts(scope: Scope) -> Iterator[Part]:
 
 
 def step_part(
-    run: str,
-    batch: int,
-    precision: Precision = "float32",
-    *,
-    grid: int | None = None,
-    kind: Kind | None = None,
+    run: str, batch: int, precision: Precision = "float32", grid: int = 0, kind: Kind | None = None
 ) -> Part:
     """Return the part of a run's steps in every way; `grid` tokens a side at the finest scale."""
 
     def make(device: torch.device) -> Case:
         torch._dynamo.reset()  # Graphs of other parts count against the same limit.
-        objective = random_objective(run, batch, device, precision, grid=grid)
+        objective = random_objective(run, batch, device, precision, grid)
         some, computed = objective.batch(0).to(device), ways(batch, gpu=objective.loss.tiled)
-        codes = load_preset(RUNS[run][0]).tokenizer.autoencoder
+
+        def output(way: Compute) -> tuple[Found, int | None]:
+            """Return what `results_of` does, and the peak memory of doing it again."""
+            again = partial(results_of, objective, way, some)
+            return again(), peak_memory(again, device)[1]
+
         return Case(
             variants={name: _steps(objective, way) for name, way in computed.items()},
             items=batch,
-            phases=_phases(objective.model, codes, batch),
+            phases=_phases(objective.model, load_preset(RUNS[run][0]).tokenizer.autoencoder, batch),
+            width=objective.model.settings.width,
             compare=_compare,
-            outputs={n: partial(_results, objective, way, some) for n, way in computed.items()},
+            outputs={name: partial(output, way) for name, way in computed.items()},
         )
 
     name = f"training/{run}{f'-{grid}x{grid}' if grid else ''}/b{batch}"
-    return Part(name=name, make=make, precision=precision, kind=kind, width=width_of(run))
+    return Part(name=name, make=make, precision=precision, kind=kind)
 
 
 def _phases(model: Transformer, codes: Autoencoder, batch: int) -> list[Phase]:
@@ -96,43 +98,27 @@ def _phases(model: Transformer, codes: Autoencoder, batch: int) -> list[Phase]:
     Attention counts as dense. AdamW reads weights, gradients and both moments, and writes all but
     the gradients, in float32.
     """
-    settings, sizes = model.settings, model.sizes
-    parameters = num_parameters(settings, sizes, model.num_classes, codes)
-    products = Phase(flops=batch * flops.training_step(settings, codes, sizes), bytes=0)
-    return [products, Phase(flops=0, bytes=7 * 4 * parameters)]
+    products = batch * flops.training_step(model.settings, codes, model.sizes)
+    moved = 7 * 4 * model.num_parameters()
+    return [Phase(flops=products, bytes=0), Phase(flops=0, bytes=moved)]
 
 
 def random_objective(
-    run: str,
-    batch: int,
-    device: torch.device,
-    precision: Precision = "float32",
-    *,
-    grid: int | None = None,
-    ranks: Ranks | None = None,
+    run: str, batch: int, device: torch.device, precision: Precision = "float32", grid: int = 0
 ) -> TransformerObjective:
     """Return the objective of a model with random weights on random codes.
 
-    run: one of `RUNS`. batch: images of all ranks. grid: tokens a side at the finest scale, the
-    preset's own if None.
+    run: one of `RUNS`. batch: images of all ranks, which the environment names. grid: tokens a side
+    at the finest scale, the preset's own if 0.
     """
-    ranks = ranks or Ranks()
-    preset_name, name, _ = RUNS[run]
-    preset = load_preset(preset_name)
-    sizes = preset.models[name].model.sizes(grid or preset.grid)
-    training, codes = preset.models[name].training, preset.tokenizer.autoencoder.codebook_size
+    preset, model = random_model(run, grid)
+    training, codes = preset.models[RUNS[run][1]].training, len(model.codebook_VC)
     assert training is not None
     # As many images a schedule as in the run itself.
     schedules = max(1, round(training.schedules * batch / training.batch_size))
     settings = replace(training, batch_size=batch, schedules=schedules, precision=precision)
-    cache, classes = RandomCache(sizes, _IMAGES, _CROPS, codes), preset.data.num_classes
-    return TransformerObjective(
-        model=random_model(preset, name, sizes).to(device),
-        batches=Batches(cache, settings, num_classes=classes, codebook_size=codes, own=ranks.own),
-        settings=settings,
-        compute=Compute(),
-        ranks=ranks,
-    )
+    cache, ranks = RandomCache(model.sizes, _IMAGES, _CROPS, codes), join_ranks(device, batch)
+    return objective_of(model.to(device), cache, settings, Compute(), ranks)
 
 
 def _steps(objective: TransformerObjective, way: Compute) -> Callable[[], None]:
@@ -162,24 +148,12 @@ def taken(way: Compute, objective: TransformerObjective) -> Iterator[None]:
         objective.loss.tiled = tiled
 
 
-Found = tuple[Tensor, list[Tensor]]
-"""Losses of a batch's tokens, (T,), and the gradients of all parameters."""
-
-
 def results_of(objective: TransformerObjective, way: Compute, batch: Batch) -> Found:
     """Return losses and gradients of a batch, computed in one way."""
     objective.optimizer.zero_grad(set_to_none=True)
     with taken(way, objective):
         losses_T = objective.backward(batch)
     return losses_T, [p.grad for p in objective.model.parameters() if p.grad is not None]
-
-
-def _results(
-    objective: TransformerObjective, way: Compute, batch: Batch
-) -> tuple[Found, int | None]:
-    """Return what `results_of` does, and the peak memory of doing it again."""
-    again = partial(results_of, objective, way, batch)
-    return again(), peak_memory(again, objective.device)[1]
 
 
 def _compare(first: tuple[Found, int | None], other: tuple[Found, int | None]) -> dict[str, float]:
@@ -219,6 +193,4 @@ def _steps_of_rank(variables: Mapping[str, str], batch: int) -> Callable[[], Non
     """Return a call that takes this rank's next step, once all ranks have met."""
     os.environ.update(variables)
     torch.set_num_threads(1)
-    device = torch.device("cpu")
-    objective = random_objective("mini", batch, device, ranks=join_ranks(device, batch))
-    return _steps(objective, Compute(prefetch=0))
+    return _steps(random_objective("mini", batch, torch.device("cpu")), Compute(prefetch=0))

@@ -78,16 +78,18 @@ def sampling_calls(schedule: Schedule, guided_from: int | None = None) -> Iterat
             sampled, step = sampled + size, step + 1
 
 
+def call_forward(model: Model, codes: Autoencoder, call: Call) -> int:
+    """Return one image's operations in a call, without modulation."""
+    return tokens_forward(model, codes, call.tokens, call.attended, classes=call.classes)
+
+
 def sampling(
     model: Model, codes: Autoencoder, schedule: Schedule, guided_from: int | None = None
 ) -> int:
     """Return the operations of sampling one image, without decoding it."""
     calls = list(sampling_calls(schedule, guided_from))
     classes = max(call.classes for call in calls)
-    total = sum(
-        tokens_forward(model, codes, call.tokens, call.attended, classes=call.classes)
-        for call in calls
-    )
+    total = sum(call_forward(model, codes, call) for call in calls)
     return total + classes * modulation(model)
 
 

@@ -110,6 +110,18 @@ class Sampler:
         )
 
 
+def sample_measured(
+    sampler: Sampler, labels_B: Tensor, uniforms_BT: Tensor, orders_BT: Tensor | None = None
+) -> tuple[Tensor, list[Measured]]:
+    """Return the (B, T) codes of one batch, and what the sampler measures at every step."""
+    steps: list[Measured] = []
+
+    def observe(_: int, measured: Measured) -> None:
+        steps.append(tuple(part.clone() for part in measured))
+
+    return sampler.sample(labels_B, uniforms_BT, orders_BT, observe), steps
+
+
 def sample_with_logits(
     decoder: Decoder,
     labels_B: Tensor,
@@ -118,12 +130,6 @@ def sample_with_logits(
     filter: Filter = EVERYTHING,
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the (B, T) codes of one batch, and the (B, n, V) logits of every step."""
-    logits: list[Tensor] = []
     sampler = Sampler(decoder, filter=filter, graphs=False, measure=lambda b: (b.logits_BnV,))
-    codes_BT = sampler.sample(
-        labels_B,
-        uniforms_BT,
-        orders_BT,
-        observe=lambda _, measured: logits.append(measured[0].clone()),
-    )
-    return codes_BT, logits
+    codes_BT, steps = sample_measured(sampler, labels_B, uniforms_BT, orders_BT)
+    return codes_BT, [logits_BnV for (logits_BnV,) in steps]

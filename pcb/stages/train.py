@@ -22,9 +22,8 @@ from pcb.runtime.weights import save_weights
 from pcb.tokenizer.cache import Codes, TokenCache
 from pcb.tokenizer.load import load_tokenizer
 from pcb.tokenizer.stream import TokenStream
-from pcb.train.batches import Batches
 from pcb.train.loop import Loop
-from pcb.train.transformer import TransformerObjective
+from pcb.train.transformer import objective_of
 
 LOG = "log.csv"
 # Losses of the last tenth of a run, or at least one row, make the loss that is reported.
@@ -64,21 +63,8 @@ def train(
     # The initial weights come from the CPU's generator on any device.
     torch.manual_seed(settings.seed)
     model = build_model(preset, name, inputs["tokenizer"]).to(device)
-    batches = Batches(
-        open_codes(preset, name, inputs, device),
-        settings,
-        num_classes=preset.data.num_classes,
-        codebook_size=len(model.codebook_VC),
-        order=model.settings.order,
-        own=ranks.own,
-    )
-    objective = TransformerObjective(
-        model=model,
-        batches=batches,
-        settings=settings,
-        compute=compute,
-        ranks=ranks,
-    )
+    codes = open_codes(preset, name, inputs, device)
+    objective = objective_of(model, codes, settings, compute, ranks)
     loop = Loop(
         objective=objective,
         folder=folder,
@@ -87,7 +73,7 @@ def train(
         ranks=ranks,
     )
     loop.resume()
-    with progress("iterations", batches.iterations) as counter:
+    with progress("iterations", objective.iterations) as counter:
         loop.run(counter)
     loop.part()
     if not ranks.first:
@@ -99,7 +85,7 @@ def train(
     return {
         "parameters": model.num_parameters(),
         "iterations": loop.iteration,
-        "images_seen": loop.iteration * batches.batch_size,
+        "images_seen": loop.iteration * objective.batches.batch_size,
         "loss": final_loss(loop.log),
     }
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from pcb.config import Compute, Training
 from pcb.model.transformer import Transformer
 from pcb.runtime.ranks import Ranks
+from pcb.tokenizer.cache import Codes
 from pcb.train.batches import Batch, Batches, model_inputs
 from pcb.train.loop import Objective
 from pcb.train.model_loss import ModelLoss
@@ -132,3 +133,20 @@ class TransformerObjective(Objective[Batch]):
     def _autocast(self) -> Any:
         dtype = AUTOCAST.get(self.settings.precision)
         return torch.autocast(self.device.type, dtype) if dtype else nullcontext()
+
+
+def objective_of(
+    model: Transformer, codes: Codes, settings: Training, compute: Compute, ranks: Ranks
+) -> TransformerObjective:
+    """Return the objective of a model, where it is, on this rank's share of batches of codes."""
+    batches = Batches(
+        codes,
+        settings,
+        num_classes=model.num_classes,
+        codebook_size=len(model.codebook_VC),
+        order=model.settings.order,
+        own=ranks.own,
+    )
+    return TransformerObjective(
+        model=model, batches=batches, settings=settings, compute=compute, ranks=ranks
+    )

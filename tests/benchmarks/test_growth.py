@@ -11,9 +11,9 @@ import torch
 from msgspec.structs import replace
 
 from benchmarks import pages as module
-from benchmarks.__main__ import build_parser
-from benchmarks.growth import CURVES, measure_growth, measure_point, measured_curves
-from benchmarks.measure import FAST, Measured, Results
+from benchmarks.__main__ import build_parser, chosen_parts
+from benchmarks.growth import CURVES, measured_curves
+from benchmarks.measure import FAST, Measured, Results, measure, measure_part
 from benchmarks.pages import END, RECORD_GROWTH, begin_of, growth_lines, orders
 from pcb.cli.main import run
 from pcb.errors import UserError
@@ -85,7 +85,8 @@ def test_the_page_takes_table_and_picture(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_point_is_measured() -> None:
-    found = measure_point("tokens", 1024, CPU, torch.get_num_threads())
+    (part,) = chosen_parts("growth", ["tokens/1024"])
+    found = measure_part(part, CPU, 5, 20.0)
     assert found.items == 64
     assert 0 < found.median < 1
     assert found.memory is not None and found.memory > 2**20
@@ -94,7 +95,7 @@ def test_a_point_is_measured() -> None:
 def test_ranks_step_together_and_end_with_the_first(capfd: pytest.CaptureFixture[str]) -> None:
     """Points are measured in processes of their own, whose ranks are processes again."""
     before = multiprocessing_children()
-    found = measure_growth(["ranks"], CPU, 1)
+    found = measure(chosen_parts("growth", ["ranks"]), CPU, 5, 20.0, apart=True)
     ((curve, points),) = measured_curves(found)
     assert curve.name == "ranks" and [number for number, _ in points] == [1, 2]
     assert all(part.median > 0 for _, part in points)
@@ -107,10 +108,12 @@ def test_ranks_step_together_and_end_with_the_first(capfd: pytest.CaptureFixture
 
 
 def test_a_curve_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match="no such curve; there are training, sampling"):
-        measure_growth(["nonsense"], CPU, 1)
+    with pytest.raises(UserError, match="no part begins so; there are training/85, training/341"):
+        chosen_parts("growth", ["nonsense"])
     assert run(build_parser(), ["--growth", "nonsense"]) == 1
-    assert "benchmarks --growth nonsense" in capsys.readouterr().err
+    assert (
+        "benchmarks nonsense: no part begins so; there are training/85" in capsys.readouterr().err
+    )
 
 
 def test_growth_survives_json() -> None:

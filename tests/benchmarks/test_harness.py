@@ -63,10 +63,9 @@ def slept() -> Results:
         compare=lambda one, other: {"codes": other - one},
         outputs={FAST: lambda: 0.5, BASELINE: lambda: 0.75},
         facts={"model calls": 17},
+        width=64,
     )
-    part = Part(
-        name="sleeping/soundly", item="naps", make=lambda device: case, kind="sampling", width=64
-    )
+    part = Part(name="sleeping/soundly", item="naps", make=lambda device: case, kind="sampling")
     return measure([part], CPU, rounds=3, budget=10)
 
 
