@@ -24,7 +24,7 @@ from pcb.report.page import FigureView, Page, TaskView, render
 from pcb.report.plot import Plot
 from pcb.report.published import published_table
 from pcb.report.rows import Row, scores_json
-from pcb.report.seeds import likelihood_seeds_table, over_seeds, representatives, seeds_table
+from pcb.report.seeds import likelihood_seeds_table, over_seeds, seeds_table
 from pcb.report.style import KINDS, figure_bytes, inline_svg
 from pcb.report.tables import (
     Table,
@@ -80,7 +80,7 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
     for name in WRITTEN:
         _write_table(tables[name], folder / "tables")
     drawings = (
-        *plot_likelihood(representatives(schedules)),
+        *plot_likelihood(schedules),
         *plot_figures(evidence, shown, times),
         *plot_order_study(orders),
     )

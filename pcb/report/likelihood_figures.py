@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter, StrMethodFormatter
 
+from pcb.config.seeds import model_and_seed
+from pcb.order.names import CHECKERBOARD
+from pcb.order.schedule import Schedule
 from pcb.report.nats import Nats
 from pcb.report.plot import Plot
 from pcb.report.rows import Row
@@ -28,7 +33,23 @@ LINEAR = 1.0
 _TICKS = (-30, -10, -3, -1, -0.5, 0, 0.5, 1, 3, 10, 30, 100, 300, 1000)
 
 Point = tuple[float, float, float]
-"""Steps or blocks, price, standard error."""
+"""Steps or blocks, price, length of the bar."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """What a model pays under each of its schedules, by rising steps, in each of its trainings.
+
+    A step count has one schedule, the first that the sweep lists.
+    """
+
+    ratio: float | None
+    trainings: dict[Schedule, list[Nats]]
+
+    @property
+    def parallel(self) -> dict[Schedule, list[Nats]]:
+        """Those that draw several tokens at a time."""
+        return {one: nats for one, nats in self.trainings.items() if one.steps < one.tokens}
 
 
 def plot_likelihood(rows: Sequence[Row]) -> Iterator[Plot]:
@@ -36,7 +57,7 @@ def plot_likelihood(rows: Sequence[Row]) -> Iterator[Plot]:
     lines = _lines(rows)
     if not lines:
         return
-    worth = _worth([row.nats for own in lines.values() for row in own if row.nats is not None])
+    worth = _worth([nats for line in lines for nats in line.trainings.values()])
     yield Plot(
         name="price",
         section="overview",
@@ -57,34 +78,33 @@ def plot_likelihood(rows: Sequence[Row]) -> Iterator[Plot]:
 
 
 @matplotlib.rc_context(SETTINGS)
-def price_figure(lines: dict[str, list[Row]]) -> Figure:
-    """Draw the price of each schedule against its steps, a line per model."""
+def price_figure(lines: Sequence[Line]) -> Figure:
+    """Draw the price of each schedule against its steps, a line per ratio."""
     figure, (panel,) = new_figure(5.6, 3.8)
-    for own in lines.values():
+    for line in lines:
         points = [
-            (row.steps, row.nats.price, row.nats.price_se)
-            for row in own
-            if row.nats is not None and row.steps < row.nats.tokens
+            (schedule.steps, *_with_bar([(one.price, one.price_se) for one in nats]))
+            for schedule, nats in line.parallel.items()
         ]
-        _line(panel, points, ratio_style(own[0].ratio), ratio_label(own[0].ratio))
+        _plot(panel, points, ratio_style(line.ratio), ratio_label(line.ratio))
     panel.set_title("Price, nats per image (lower is better)")
     panel.set_xlabel("total steps")
     _price_axis(panel)
-    _steps_axis(panel, [row.steps for own in lines.values() for row in own if not _serial(row)])
+    _steps_axis(panel, [schedule.steps for line in lines for schedule in line.parallel])
     panel.legend(loc="upper right")
     return figure
 
 
 @matplotlib.rc_context(SETTINGS)
-def scale_price_figure(lines: dict[str, list[Row]]) -> Figure:
-    """Draw each scale's price against its own blocks, a panel per scale, a line per model."""
-    sizes = sorted({n for own in lines.values() for n in own[0].schedule.sizes if n > 1})
+def scale_price_figure(lines: Sequence[Line]) -> Figure:
+    """Draw each scale's price against its own blocks, a panel per scale, a line per ratio."""
+    sizes = sorted({n for line in lines for n in next(iter(line.trainings)).sizes if n > 1})
     figure, panels = panel_grid(len(sizes), 2, 7.0, 2.7)
     for panel, size in zip(panels, sizes, strict=True):
-        for own in lines.values():
-            points = _scale_points(own, size)
+        for line in lines:
+            points = _scale_points(line, size)
             if points:
-                _line(panel, points, ratio_style(own[0].ratio), ratio_label(own[0].ratio))
+                _plot(panel, points, ratio_style(line.ratio), ratio_label(line.ratio))
         panel.set_title(f"Scale {size}×{size}: price, nats per image")
         panel.set_xlabel("blocks of this scale")
         panel.set_xscale("log", base=2)
@@ -94,33 +114,51 @@ def scale_price_figure(lines: dict[str, list[Row]]) -> Figure:
     return figure
 
 
-def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return measured rows by rising step count, of the first model of each ratio with enough."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.nats is not None:
-            found.setdefault(row.model, []).append(row)
-    lines: dict[str, list[Row]] = {}
-    for model, own in found.items():
-        plotted = {line[0].ratio for line in lines.values()}
-        if own[0].ratio not in plotted and sum(not _serial(row) for row in own) >= FEWEST:
-            lines[model] = sorted(own, key=lambda row: row.steps)
+def _lines(rows: Sequence[Row]) -> list[Line]:
+    """Return the lines of the first model of each ratio that has enough points.
+
+    Models of the paper's order alone, where there are some; orders have figures of their own.
+    """
+    ordered = [row for row in rows if row.order == CHECKERBOARD] or rows
+    models: dict[str, dict[Schedule, list[Nats]]] = {}
+    ratios: dict[str, float | None] = {}
+    for row in ordered:
+        model, _ = model_and_seed(row.model)
+        own = models.setdefault(model, {})
+        twice = any(one.steps == row.steps and one != row.schedule for one in own)
+        if row.nats is not None and not twice:
+            own.setdefault(row.schedule, []).append(row.nats)
+            ratios.setdefault(model, row.ratio)
+    lines: list[Line] = []
+    for model, ratio in ratios.items():
+        by_steps = sorted(models[model].items(), key=lambda item: item[0].steps)
+        line = Line(ratio=ratio, trainings=dict(by_steps))
+        if ratio not in (one.ratio for one in lines) and len(line.parallel) >= FEWEST:
+            lines.append(line)
     return lines
 
 
-def _scale_points(rows: Sequence[Row], size: int) -> list[Point]:
+def _scale_points(line: Line, size: int) -> list[Point]:
     """Return a scale's price by its number of blocks, each number once."""
     found: dict[int, Point] = {}
-    for row in rows:
-        if size in row.schedule.sizes and row.nats is not None:
-            k = row.schedule.sizes.index(size)
-            blocks = row.schedule.blocks_per_scale[k]
-            point = (blocks, row.nats.scale_prices[k], row.nats.scale_errors[k])
-            found.setdefault(blocks, point)
+    for schedule, nats in line.trainings.items():
+        if size in schedule.sizes:
+            k = schedule.sizes.index(size)
+            prices = [(one.scale_prices[k], one.scale_errors[k]) for one in nats]
+            blocks = schedule.blocks_per_scale[k]
+            found.setdefault(blocks, (blocks, *_with_bar(prices)))
     return [found[blocks] for blocks in sorted(found)]
 
 
-def _line(panel: Axes, points: Sequence[Point], style: LineStyle, label: str) -> None:
+def _with_bar(trainings: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return a training's price and standard error; of several mean and standard deviation."""
+    if len(trainings) == 1:
+        return trainings[0]
+    prices = [price for price, _ in trainings]
+    return float(np.mean(prices)), float(np.std(prices, ddof=1))
+
+
+def _plot(panel: Axes, points: Sequence[Point], style: LineStyle, label: str) -> None:
     x, y, error = zip(*points, strict=True)
     panel.errorbar(
         x,
@@ -154,20 +192,22 @@ def _steps_axis(panel: Axes, steps: Sequence[int]) -> None:
         panel.set_xlim(left=0)
 
 
-def _serial(row: Row) -> bool:
-    return row.steps == row.schedule.tokens
-
-
-def _worth(measured: Sequence[Nats]) -> str:
-    """Say what a nat is worth, and what the bars are."""
-    bits = [1 / nats.tokens / math.log(2) for nats in measured]
-    parts = [100 / nats.serial for nats in measured]
-    totals = [nats.serial for nats in measured]
+def _worth(measured: Sequence[Sequence[Nats]]) -> str:
+    """Say what a nat is worth, and what the bars are; `measured` has all trainings of schedules."""
+    every = [nats for trainings in measured for nats in trainings]
+    bits = [1 / nats.tokens / math.log(2) for nats in every]
+    parts = [100 / nats.serial for nats in every]
+    totals = [nats.serial for nats in every]
+    trainings = max(map(len, measured))
+    bars = (
+        f"Points are means over {trainings} trainings, bars their standard deviation."
+        if trainings > 1
+        else f"Bars are one standard error over {every[0].images:,} paired images; what another "
+        "seed of training would give is not in them."
+    )
     return (
         f"A nat per image is {_range(bits, 3)} bits per token here, and {_range(parts, 1)} % of "
-        f"the {_range(totals, 0)} nats of an image that is drawn token by token. Bars are one "
-        f"standard error over {measured[0].images:,} paired images; what another seed of training "
-        "would give is not in them."
+        f"the {_range(totals, 0)} nats of an image that is drawn token by token. {bars}"
     )
 
 

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcb.config.seeds import model_and_seed
-from pcb.order.names import CHECKERBOARD
 from pcb.order.schedule import Schedule
 from pcb.report.order_study import Measured
 from pcb.report.rows import Row
@@ -44,15 +43,6 @@ def _mean(model: str, own: Sequence[Row]) -> Row:
     seconds = [row.sampling_seconds for row in run if row.sampling_seconds is not None]
     mean_seconds = float(np.mean(seconds)) if seconds else None
     return replace(own[0], model=model, scores=scores, sampling_seconds=mean_seconds)
-
-
-def representatives(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows of every model's first seed, and of other orders than the checkerboard none.
-
-    For figures with a line per ratio; orders and seeds have figures and tables of their own.
-    """
-    first = [row for row in rows if not model_and_seed(row.model)[1]]
-    return [row for row in first if row.order == CHECKERBOARD] or first
 
 
 def seeds_table(rows: Sequence[Row]) -> Table:

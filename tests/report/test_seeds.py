@@ -5,11 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pcb.config import SamplingConfig
 from pcb.config.seeds import seed_name
 from pcb.order.schedule import schedule_from_blocks, serial_schedule
+from pcb.report.likelihood_figures import plot_likelihood
+from pcb.report.nats import Nats
 from pcb.report.order_study import Measured
-from pcb.report.rows import make_row
-from pcb.report.seeds import likelihood_seeds_table, over_seeds, representatives, seeds_table
+from pcb.report.rows import Row, make_row
+from pcb.report.seeds import likelihood_seeds_table, over_seeds, seeds_table
 from tests.report.results import mini_pipeline
 
 FIDS = {"ratio2": (4.0, 5.0, 9.0), "ratio3": (7.0,)}
@@ -101,7 +104,30 @@ def test_two_schedules_of_as_many_steps_stay_apart():
     ]
 
 
-def test_a_line_per_ratio_is_that_of_the_first_seed_and_the_papers_order(rows):
-    raster = replace(rows[0], model="raster", order="raster")
-    assert representatives([raster, *rows]) == [rows[0], rows[3]]
-    assert representatives([raster]) == [raster]
+def test_a_line_of_prices_has_means_over_seeds_of_the_papers_order():
+    """Bars are the seeds' deviation; of two schedules of one total the first stands there."""
+    preset = mini_pipeline().preset
+    sizes = preset.models["ratio2"].model.sizes(preset.grid)
+    blocks = ([1, 1, 1, 1], [1, 2, 2, 4], [1, 4, 4, 8], [1, 4, 6, 6])
+    serial = np.full((2, len(sizes)), 10.0)
+
+    def schedules(model: str, level: float) -> list[Row]:
+        found = []
+        for number, own in enumerate(blocks):
+            row = make_row(preset, "ratio2", SamplingConfig(blocks=tuple(own)))
+            nats = serial + np.array([0, 0, 0, level + number])
+            nats = Nats(nats_NS=nats, serial_NS=serial, sizes=tuple(sizes))
+            found.append(replace(row, model=model, nats=nats))
+        return found
+
+    raster = [replace(row, order="raster") for row in schedules("raster", 100)]
+    rows = [*raster, *schedules("ratio2", 0), *schedules(seed_name("ratio2", 1), 2)]
+    plots = {plot.name: plot for plot in plot_likelihood(rows)}
+    (drawn,) = plots["price"].figure.axes[0].containers
+    line, _, (bars,) = drawn
+    assert line.get_xydata().tolist() == [[4, 1], [9, 2], [17, 3]]
+    spans = [float(high - low) for (_, low), (_, high) in bars.get_segments()]
+    assert spans == pytest.approx(3 * [2 * 2**0.5])
+    finest = plots["price-scales"].figure.axes[2].containers[0][0]
+    assert finest.get_xydata().tolist() == [[1, 1], [4, 2], [8, 3]]
+    assert "means over 2 trainings" in plots["price"].caption
