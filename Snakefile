@@ -42,6 +42,9 @@ for stage in PLAN.stages:
 
 onstart:
     hold_workflow()
+    # Its limit of jobs per second starts a timer at every pass of the scheduler, which makes another
+    # pass a second later: after two hundred jobs these take a core.
+    workflow.scheduler.job_rate_limiter = None
     if PLAN.submits_jobs():
         # Only here: who computes on this machine needs no submitit.
         from pcb.launch.terminal import show_jobs
