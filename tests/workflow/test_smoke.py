@@ -114,6 +114,20 @@ def test_report_can_be_made_again(finished: Path, tmp_path: Path) -> None:
     assert contents(project) == contents(finished)
 
 
+def test_scheduler_sleeps_while_a_job_runs_and_another_waits(
+    finished: Path, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(finished, project, symlinks=True)
+    tasks = [pipeline_of().task("likelihood", f"{model}/k1") for model in ("ratio2", "ratio4")]
+    for task in tasks:
+        (project / task.manifest).unlink()
+    targets = (str(task.manifest) for task in tasks)
+    out = snakemake(project, "--cores", "1", "--verbose", *targets)
+    # One pass for each job, where there would be one a second.
+    assert out.count("Selected jobs: ") == len(tasks)
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     limit = time.monotonic() + seconds
     while not condition():
