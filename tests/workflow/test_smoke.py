@@ -119,9 +119,10 @@ def test_scheduler_sleeps_while_a_job_runs_and_another_waits(
 ) -> None:
     project = tmp_path / "project"
     shutil.copytree(finished, project, symlinks=True)
-    tasks = [pipeline_of().task("likelihood", f"{model}/k1") for model in ("ratio2", "ratio4")]
+    tasks = [pipeline_of().task("train", model) for model in ("ratio2", "ratio4")]
     for task in tasks:
         (project / task.manifest).unlink()
+        shutil.rmtree(project / task.artifact)
     targets = (str(task.manifest) for task in tasks)
     out = snakemake(project, "--cores", "1", "--verbose", *targets)
     # One pass for each job, where there would be one a second.
