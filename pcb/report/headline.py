@@ -3,7 +3,7 @@
 C4 needs rows of ImageNet 256x256; a miniature's leave it open. C5 needs times of whole systems.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pcb.config import Claims
@@ -47,14 +47,20 @@ def beats_peers(limits: Claims, times: Times) -> Claim:
     peers = [s for s in published_systems() if s["system"] in limits.peers]
     own = {timed_name(system): system for system in _own_systems()}
     pairs = [(name, system, peer) for name, system in own.items() for peer in peers]
-    checks = [_steps_saved(name, system, peer) for name, system, peer in pairs]
-    checks += [found for name, _, peer in pairs for found in _time_saved(name, peer, times)]
-    untimed = [
-        name
-        for name in (*own, *(str(peer["system"]) for peer in peers))
-        if times.milliseconds(name) is None
+    milliseconds = {
+        name: times.milliseconds(name) for name in (*own, *(str(p["system"]) for p in peers))
+    }
+    checks = [
+        _saved(name, peer, "steps", int(system["run"]["steps"]), _calls(peer), "model calls")
+        for name, system, peer in pairs
     ]
-    if untimed:
+    checks += [
+        _saved(name, peer, "time", ours, theirs, "ms per image")
+        for name, _, peer in pairs
+        if (ours := milliseconds[name]) is not None
+        and (theirs := milliseconds[str(peer["system"])]) is not None
+    ]
+    if untimed := [name for name, ms in milliseconds.items() if ms is None]:
         checks.append(_untimed(untimed))
     published = ", ".join(
         f"{name} {system['time_s']:g}"
@@ -106,16 +112,17 @@ def _near(system: Mapping[str, Any], row: Row | None, score: str, name: str, lim
     )
 
 
-def _steps_saved(name: str, own: Mapping[str, Any], peer: Mapping[str, Any]) -> Check:
-    """Check what fraction of a peer's model calls is saved."""
-    ours, theirs = int(own["run"]["steps"]), _calls(peer)
+def _saved(
+    name: str, peer: Mapping[str, Any], what: str, ours: float, theirs: float, unit: str
+) -> Check:
+    """Check what fraction of a peer's steps or time is saved."""
     return Check(
         of=f"{name} against {peer['system']}",
-        quantity="steps saved",
+        quantity=f"{what} saved",
         value=1 - ours / theirs,
         limit=0.0,
         at_least=True,
-        detail=f"{ours} against {theirs} model calls",
+        detail=f"{ours:.4g} against {theirs:.4g} {unit}",
     )
 
 
@@ -123,21 +130,6 @@ def _calls(peer: Mapping[str, Any]) -> int:
     """Return a system's model calls: counted where it runs here, else as published."""
     system = catalog().get(peer["system"])
     return int(peer["steps"]) if system is None else system.steps
-
-
-def _time_saved(name: str, peer: Mapping[str, Any], times: Times) -> Iterator[Check]:
-    """Check what fraction of a peer's time is saved, if both were measured on one machine."""
-    theirs_name = str(peer["system"])
-    ours, theirs = times.milliseconds(name), times.milliseconds(theirs_name)
-    if ours is not None and theirs is not None:
-        yield Check(
-            of=f"{name} against {theirs_name}",
-            quantity="time saved",
-            value=1 - ours / theirs,
-            limit=0.0,
-            at_least=True,
-            detail=f"{ours:.4g} against {theirs:.4g} ms per image",
-        )
 
 
 def _untimed(names: Sequence[str]) -> Check:

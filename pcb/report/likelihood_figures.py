@@ -119,23 +119,27 @@ def _lines(rows: Sequence[Row]) -> list[Line]:
 
     Models of the paper's order alone, where there are some; orders have figures of their own.
     """
-    ordered = [row for row in rows if row.order == CHECKERBOARD] or rows
-    models: dict[str, dict[Schedule, list[Nats]]] = {}
-    ratios: dict[str, float | None] = {}
-    for row in ordered:
-        model, _ = model_and_seed(row.model)
-        own = models.setdefault(model, {})
-        twice = any(one.steps == row.steps and one != row.schedule for one in own)
-        if row.nats is not None and not twice:
-            own.setdefault(row.schedule, []).append(row.nats)
-            ratios.setdefault(model, row.ratio)
-    lines: list[Line] = []
-    for model, ratio in ratios.items():
-        by_steps = sorted(models[model].items(), key=lambda item: item[0].steps)
-        line = Line(ratio=ratio, trainings=dict(by_steps))
-        if ratio not in (one.ratio for one in lines) and len(line.parallel) >= FEWEST:
-            lines.append(line)
-    return lines
+    models: dict[str, list[Row]] = {}
+    for row in [row for row in rows if row.order == CHECKERBOARD] or rows:
+        if row.nats is not None:
+            models.setdefault(model_and_seed(row.model)[0], []).append(row)
+    lines: dict[float | None, Line] = {}
+    for own in models.values():
+        line = Line(ratio=own[0].ratio, trainings=_by_schedule(own))
+        if len(line.parallel) >= FEWEST:
+            lines.setdefault(line.ratio, line)
+    return list(lines.values())
+
+
+def _by_schedule(rows: Sequence[Row]) -> dict[Schedule, list[Nats]]:
+    """Return the nats of all trainings, by the first schedule of each step count."""
+    first: dict[int, Schedule] = {}
+    for row in rows:
+        first.setdefault(row.steps, row.schedule)
+    return {
+        schedule: [row.nats for row in rows if row.schedule == schedule and row.nats is not None]
+        for _, schedule in sorted(first.items())
+    }
 
 
 def _scale_points(line: Line, size: int) -> list[Point]:
