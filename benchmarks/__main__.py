@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -27,6 +26,7 @@ _SCOPES: dict[Scope, str] = {
 }
 _ROUNDS = {"quick": (2, 0.0), "short": (7, 15.0), "full": (7, 15.0), "growth": (5, 20.0)}
 """Rounds of a part, and seconds after which fewer must do."""
+_CPU = torch.device("cpu")
 _TRIES = 3
 """Measurements of a part before a loss is believed: a busy machine can fake one."""
 
@@ -76,11 +76,11 @@ def _bench(arguments: argparse.Namespace) -> int:
                 store(results)
 
     if arguments.check:
-        return check(chosen_parts(scope, arguments.names), device, scope)
+        return check(chosen_parts(scope, arguments.names, device), device, scope)
     if arguments.measured is not None:
         keep(results := _read(arguments.measured))
     else:
-        parts = chosen_parts(scope, arguments.names)
+        parts = chosen_parts(scope, arguments.names, device)
         results = measure(parts, device, *_ROUNDS[scope], keep=keep, apart=grown)
     print("\n".join((pages.growth_lines if grown else pages.table_lines)(results)), flush=True)
     if arguments.record and not arguments.names and arguments.scope in (None, "growth"):
@@ -91,10 +91,12 @@ def _bench(arguments: argparse.Namespace) -> int:
 def check(parts: Sequence[Part], device: torch.device, scope: Scope) -> int:
     """Compare with the stored ratios; return 1 if one is lost in each of several measurements.
 
-    Raises UserError where none are stored for this kind of machine.
+    Raises UserError where none are stored for this kind of machine, or for none of these parts.
     """
     stored = pages.read_ratios(device.type)
     parts = [part for part in parts if part.name in stored]
+    if not parts:
+        raise UserError(f"{pages.RATIOS}: holds no ratios of these parts, so none can be compared")
     for attempt in range(1, _TRIES + 1):
         lost = list(pages.losses(stored, measure(parts, device, *_ROUNDS[scope])))
         for name, text in lost:
@@ -106,13 +108,18 @@ def check(parts: Sequence[Part], device: torch.device, scope: Scope) -> int:
     return 1
 
 
-def chosen_parts(scope: Scope, names: Sequence[str] = ()) -> list[Part]:
+def chosen_parts(
+    scope: Scope, names: Sequence[str] = (), device: torch.device = _CPU
+) -> list[Part]:
     """Return the parts of a scope whose names begin as one of `names` does, all if there is none.
 
+    device: what will be measured; only curves depend on it.
     Raises UserError for a name with which no part begins.
     """
-    of_modules = [module.parts(scope) for module in _MODULES]
-    parts = list(growth.parts()) if scope == "growth" else list(chain(*of_modules))
+    if scope == "growth":
+        parts = list(growth.parts(device))
+    else:
+        parts = [part for module in _MODULES for part in module.parts(scope)]
     for name in names:
         if not any(part.name.startswith(name) for part in parts):
             known = ", ".join(part.name for part in parts)

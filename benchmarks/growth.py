@@ -91,11 +91,12 @@ Points = list[tuple[int, Measured]]
 """The points of a curve: the number, and what was measured there."""
 
 
-def parts() -> Iterator[Part]:
-    """Yield the points of all curves, named `curve/number`."""
+def parts(device: torch.device) -> Iterator[Part]:
+    """Yield the points of all curves that a device has, named `curve/number`."""
     for curve in CURVES:
-        # Ranks share the cores of a CPU.
-        for number in () if curve.name == "ranks" and torch.cuda.is_available() else curve.numbers:
+        if curve.name == "ranks" and device.type != "cpu":
+            continue  # They share the cores of a CPU.
+        for number in curve.numbers:
             make = partial(curve.make, number)
             yield Part(name=f"{curve.name}/{number}", item="calls", make=make)
 

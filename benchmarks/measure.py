@@ -26,6 +26,7 @@ from benchmarks.machine import (
     convolutions_in,
     measure_machine,
     seconds_of,
+    synchronize,
 )
 from pcb.config import Settings
 from pcb.preflight.rates import Kind
@@ -251,9 +252,10 @@ def peak_memory(
     tell (Linux can).
     """
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-        seconds_of(run, device)
+        run()
+        synchronize(device)
         if graphed:
             return "reserved", torch.cuda.max_memory_reserved(device)
         return "allocated", torch.cuda.max_memory_allocated(device)

@@ -116,6 +116,17 @@ def test_a_curve_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]
     )
 
 
+def test_ranks_are_curves_of_a_cpu_and_no_curve_has_a_stored_ratio(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = [
+        {part.name for part in chosen_parts("growth", (), torch.device(d))} for d in ("cpu", "cuda")
+    ]
+    assert names[0] - names[1] == {"ranks/1", "ranks/2"} and not names[1] - names[0]
+    assert run(build_parser(), ["--growth", "--check", "--device", "cpu"]) == 1
+    assert "no ratios of these parts" in capsys.readouterr().err
+
+
 def test_growth_survives_json() -> None:
     found = growth(1, 2)
     assert msgspec.json.decode(msgspec.json.encode(found), type=Results) == found
