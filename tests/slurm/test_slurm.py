@@ -19,7 +19,15 @@ import pytest
 from pcb.pipeline.tasks import Task
 from pcb.train.checkpoint import CHECKPOINT
 from tests.slurm.cluster import MiniSlurm
-from tests.slurm.conftest import TRAIN, Login, change_settings, log_in, same_files, wait_for
+from tests.slurm.conftest import (
+    NEAR_THE_LIMIT,
+    TRAIN,
+    Login,
+    change_settings,
+    log_in,
+    same_files,
+    wait_for,
+)
 from tests.tasks import pipeline_of
 from tests.workflow.snakemake import NOTHING, copy_project
 
@@ -161,17 +169,15 @@ def unbroken(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, unbroken: Path) -> None:
-    """A minute's limit, told to save half a minute before it; stopped, so that it gets there."""
+    """Told to save two minutes before the limit; stopped until then."""
     login.change(**LONG)
-    login.cluster("{poll_seconds: 0.5, signal_seconds: 30, stages: {train: {hours: 0.0167}}}")
+    login.cluster(f"{{{NEAR_THE_LIMIT}}}")
     controller = login.start("train", "ratio2")
     wait_for(login.ids)
     (job,) = login.ids()
     checkpoint = login.project / TRAIN.artifact / CHECKPOINT
     wait_for(lambda: checkpoint.exists() and login.process(job))
-    login.send(job, signal.SIGSTOP)
-    wait_for(lambda: login.was_told(job, signal.SIGUSR2))
-    login.send(job, signal.SIGCONT)
+    login.bring_to_its_limit(job)
     out, _ = controller.communicate(timeout=300)
     assert controller.returncode == 0, out
     assert f"Requeued job {job}" in login.log(job), login.log(job)
@@ -180,19 +186,14 @@ def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, unbro
 
 
 def test_array_element_at_its_time_limit_is_requeued_alone(login: Login, finished: Path) -> None:
-    login.cluster(
-        "{poll_seconds: 0.5, signal_seconds: 30, stages: {sample: {array: 2, hours: 0.0167}}}"
-    )
+    login.cluster(f"{{{NEAR_THE_LIMIT}, stages: {{sample: {{array: 2}}}}}}")
     task, controller, late = start_second_group(login)
-    login.send(late, signal.SIGSTOP)
-    wait_for(lambda: login.was_told(late, signal.SIGUSR2))
-    login.send(late, signal.SIGCONT)
+    login.bring_to_its_limit(late)
     out, _ = controller.communicate(timeout=300)
     assert controller.returncode == 0, out
     assert "trying again" not in out, out
-    # A slow machine may need more than one of these minutes; what counts is that the element is
-    # requeued by itself, with no job beside the two and no try spent. Before them came the
-    # training's job; after them one makes the set of their shards.
+    # The element is requeued by itself, with no job beside the two and no try spent. Before them
+    # came the training's job; after them one makes the set of their shards.
     assert f"Requeued job {late}" in login.log(late), login.log(late)
     assert len(login.jobs()) == 4
     assert same_files(login.project, finished, task)
