@@ -69,21 +69,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(
-        self,
-        x_BLD: Tensor,
-        query_phases: Tensor,
-        key_phases: Tensor,
-        context: AttentionContext,
-        i: int,
-    ) -> Tensor:
-        """Return (B, L, D); `i` is the layer's number, its place in the cache."""
+    def forward(self, x_BLD: Tensor, phases: Tensor, context: AttentionContext, i: int) -> Tensor:
+        """Return (B, L, D); `phases` are those of layer `i`, its number in the cache."""
         B, L, D = x_BLD.shape
         qkv = self.qkv(x_BLD).view(B, L, 3, self.heads, D // self.heads)
-        q_BLNH, k_BLNH, v_BLNH = qkv.unbind(2)
-        q_BNLH = rotate(q_BLNH, query_phases).transpose(1, 2)
-        k_BNMH = rotate(k_BLNH, key_phases).transpose(1, 2)
-        v_BNMH = v_BLNH.transpose(1, 2)
+        qk_BL2NH, v_BL1NH = qkv.split((2, 1), dim=2)
+        q_BNLH, k_BNMH = rotate(qk_BL2NH, phases).transpose(1, 3).unbind(2)
+        v_BNMH = v_BL1NH.squeeze(2).transpose(1, 2)
         if context.cache is not None:
             k_BNMH, v_BNMH = context.cache.update(i, context.start, k_BNMH, v_BNMH)
         out = attend(q_BNLH, k_BNMH, v_BNMH, context.mask)
@@ -118,15 +110,14 @@ class Layer(nn.Module):
         self,
         x_BLD: Tensor,
         modulations: Modulations,
-        query_phases: Tensor,
-        key_phases: Tensor,
+        phases: Tensor,
         context: AttentionContext,
         i: int,
     ) -> Tensor:
         """Return (B, L, D); the other arguments are those of `Attention.forward`."""
         first, second = modulations
         h = self.attention_norm(x_BLD, first)
-        x_BLD = x_BLD + self.attention(h, query_phases, key_phases, context, i)
+        x_BLD = x_BLD + self.attention(h, phases, context, i)
         return x_BLD + self.mlp(self.mlp_norm(x_BLD, second))
 
     def modulations(self, condition_BD: Tensor) -> Modulations:

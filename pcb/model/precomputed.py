@@ -98,8 +98,8 @@ def in_float32(linear: nn.Linear, x: Tensor) -> Tensor:
 def phases_of(model: "Transformer", sequence: Sequence) -> Phases:
     """Return the phases of all positions, stored with all cosines contiguous, and all sines."""
 
-    def apart(phases_LNH2: Tensor) -> Tensor:
-        return phases_LNH2.movedim(-1, 0).contiguous().movedim(0, -1)
+    def apart(phases: Tensor) -> Tensor:
+        return phases.movedim(-1, 0).contiguous().movedim(0, -1)
 
     phases = model.rotary(sequence.rows_L, sequence.previous_rows_L)
-    return Phases(queries=apart(phases.queries), mixed_keys=tuple(map(apart, phases.mixed_keys)))
+    return Phases(mixing=tuple(map(apart, phases.mixing)), shared=apart(phases.shared))

@@ -14,25 +14,23 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True)
 class Phases:
-    """Rotary phases of L positions.
+    """Rotary phases of L positions, of queries and keys side by side: one call turns both.
 
-    queries: (L, 1, H, 2). mixed_keys: those of the keys of each mixing layer, which every head
-    has of its own: (L, N, H, 2). The keys of later layers have those of the queries.
+    mixing: those of each mixing layer, whose keys every head has of its own: (L, 2, N, H, 2).
+    shared: those of later layers, where both have the same: (L, 1, 1, H, 2).
     """
 
-    queries: Tensor
-    mixed_keys: tuple[Tensor, ...]
+    mixing: tuple[Tensor, ...]
+    shared: Tensor
 
-    def keys(self, layer: int) -> Tensor:
-        """Return the phases of a layer's keys."""
-        return self.mixed_keys[layer] if layer < len(self.mixed_keys) else self.queries
+    def of(self, layer: int) -> Tensor:
+        """Return the phases of a layer."""
+        return self.mixing[layer] if layer < len(self.mixing) else self.shared
 
     def at(self, positions: slice) -> "Phases":
         """Return those of some of the positions."""
-        return Phases(
-            queries=self.queries[positions],
-            mixed_keys=tuple(keys[positions] for keys in self.mixed_keys),
-        )
+        mixing = tuple(phases[positions] for phases in self.mixing)
+        return Phases(mixing=mixing, shared=self.shared[positions])
 
 
 class RotaryPhases(nn.Module):
@@ -52,25 +50,29 @@ class RotaryPhases(nn.Module):
     def forward(self, rows_L: Tensor, previous_rows_L: Tensor) -> Phases:
         """Return the phases of tokens with these rows, and with these of previous-block tokens."""
         unit_RH2 = F.normalize(self.phases, dim=-1)
-        here = unit_RH2[rows_L][:, None]
+        shared = unit_RH2[rows_L][:, None, None]
         if not len(self.mixing):
-            return Phases(queries=here, mixed_keys=())
+            return Phases(mixing=(), shared=shared)
+        here = shared[:, 0]
         previous = unit_RH2[previous_rows_L][:, None]
         fractions = torch.sigmoid(self.mixing)[:, None, :, None, None]
-        mixed = tuple(own * here + (1 - own) * previous for own in fractions)
-        return Phases(queries=here, mixed_keys=mixed)
+        keys = [own * here + (1 - own) * previous for own in fractions]
+        mixing = tuple(torch.stack([here.expand_as(mixed), mixed], dim=1) for mixed in keys)
+        return Phases(mixing=mixing, shared=shared)
 
 
-def rotate(x_BLNH: Tensor, phases: Tensor) -> Tensor:
+def rotate(x: Tensor, phases: Tensor) -> Tensor:
     """Return x * cos + rotate_half(x) * sin; the two halves of a head have phases of their own.
+
+    x ends in heads of dim H, phases in (H, 2): cosines and sines. The other dims are broadcast.
 
     Since they differ, this is no pure rotation once they are learned (method section 4). Products
     and sum have the phases' type, float32; the result is rounded to that of x.
     """
     cos, sin = phases.unbind(-1)
-    first, second = x_BLNH.chunk(2, dim=-1)
-    turned = torch.addcmul(x_BLNH * cos, torch.cat([-second, first], dim=-1), sin)
-    return turned.to(x_BLNH.dtype)
+    first, second = x.chunk(2, dim=-1)
+    turned = torch.addcmul(x * cos, torch.cat([-second, first], dim=-1), sin)
+    return turned.to(x.dtype)
 
 
 def initial_angles(sizes: Items[int], head_dim: int) -> Tensor:

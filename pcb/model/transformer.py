@@ -183,7 +183,7 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Return (B, L, D): `x_BLD` after all layers."""
         for i, (layer, modulation) in enumerate(zip(self.layers, modulations, strict=True)):
-            call = (x_BLD, modulation, phases.queries, phases.keys(i), context, i)
+            call = (x_BLD, modulation, phases.of(i), context, i)
             x_BLD = _call_again_for_gradients(layer, *call) if self.recompute else layer(*call)
         return x_BLD
 

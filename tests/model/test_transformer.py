@@ -148,10 +148,12 @@ def test_mixed_keys_start_half_way_and_phases_have_unit_modulus():
         rotary.phases.mul_(3.0)
     rows, before = torch.tensor([1, 2]), torch.tensor([0, 1])
     phases = rotary(rows, before)
-    here, there = phases.queries, rotary(before, before).queries
+    here, there = phases.shared[:, 0], rotary(before, before).shared[:, 0]
     torch.testing.assert_close(here.norm(dim=-1), torch.ones_like(here[..., 0]))
-    torch.testing.assert_close(phases.keys(0), ((here + there) / 2).expand(-1, 2, -1, -1))
-    assert phases.keys(1) is here, "no mixing layer"
+    queries, keys = phases.of(0).unbind(1)
+    torch.testing.assert_close(queries, here.expand(-1, 2, -1, -1))
+    torch.testing.assert_close(keys, ((here + there) / 2).expand(-1, 2, -1, -1))
+    assert phases.of(1) is phases.shared, "no mixing layer"
 
 
 def test_models_of_two_orders_begin_with_the_same_weights():

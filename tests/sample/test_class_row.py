@@ -39,7 +39,7 @@ def test_the_class_tokens_key_has_the_phase_of_its_query():
     """It mixes its own row with itself, whatever the mixing weights are."""
     model = trained_model(mixing_layers=2)
     phases = phases_of(model, sequence_of(schedule_from_blocks(model.sizes, 2)))
-    assert len(phases.mixed_keys) == 2
-    for keys in phases.mixed_keys:
-        torch.testing.assert_close(keys[0], phases.queries[0].expand_as(keys[0]))
-        assert not torch.allclose(keys[1], phases.queries[1].expand_as(keys[1]), atol=0.1)
+    assert len(phases.mixing) == 2
+    for queries, keys in (mixing.unbind(1) for mixing in phases.mixing):
+        torch.testing.assert_close(keys[0], queries[0])
+        assert not torch.allclose(keys[1], queries[1], atol=0.1)
