@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-PART_LOGITS = 2**24
-"""Most logits at a time: 64 MiB in float32, and a few times that while they become gradients."""
+PART_LOGITS = {"cpu": 2**24, "cuda": 2**27}
+"""Most logits at a time by kind of device: 64 MiB in float32, on a GPU 512 MiB, and a few times
+that while they become gradients. A GPU is through with a small part before Python calls the next.
+"""
 
 Losses = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -25,7 +27,7 @@ def token_losses(
     compiled). A part keeps none of its logits; they are computed again for its gradients, which
     costs one more product with the head's weight.
     """
-    most = max(1, PART_LOGITS // len(weight_VD))
+    most = max(1, PART_LOGITS[hidden_ND.device.type] // len(weight_VD))
     if len(codes_N) <= most:
         return part(hidden_ND, weight_VD, bias_V, codes_N)
     losses = [

@@ -28,7 +28,7 @@ def losses_and_gradients(inputs):
 @pytest.mark.parametrize("logits", [1, 7 * CODES, 25 * CODES])
 def test_parts_add_up_to_the_whole(inputs, logits, monkeypatch):
     whole = losses_and_gradients(inputs)
-    monkeypatch.setattr(loss, "PART_LOGITS", logits)
+    monkeypatch.setattr(loss, "PART_LOGITS", {"cpu": logits})
     torch.testing.assert_close(losses_and_gradients(inputs), whole, atol=1e-5, rtol=1e-5)
 
 
@@ -40,11 +40,11 @@ def test_few_tokens_go_through_in_one_part_to_the_bit(inputs):
 
 
 def test_no_tensor_of_all_logits_is_kept_or_made(inputs, monkeypatch):
-    monkeypatch.setattr(loss, "PART_LOGITS", 10 * CODES)
+    monkeypatch.setattr(loss, "PART_LOGITS", {"cpu": 10 * CODES})
     with Largest() as largest:
         losses_and_gradients(inputs)
     assert largest.numel == 10 * CODES
-    monkeypatch.setattr(loss, "PART_LOGITS", TOKENS * CODES)
+    monkeypatch.setattr(loss, "PART_LOGITS", {"cpu": TOKENS * CODES})
     with Largest() as largest:
         losses_and_gradients(inputs)
     assert largest.numel == TOKENS * CODES, "the measure sees them where they are made"

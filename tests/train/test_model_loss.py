@@ -104,7 +104,7 @@ def test_a_graph_too_many_is_an_error_and_not_computed_uncompiled(monkeypatch):
 
 
 def test_compiled_parts_keep_their_names_and_can_be_recomputed(monkeypatch):
-    monkeypatch.setattr(loss, "PART_LOGITS", 500)
+    monkeypatch.setattr(loss, "PART_LOGITS", {"cpu": 500})
     plain, compiled = model_loss_of(), model_loss_of(recompute=True)
     compiled.compile_parts("aot_eager")
     assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
