@@ -5,9 +5,11 @@ Symbols: C width, F hidden width, V codes, T tokens. A block multiplies each pos
 attends to.
 """
 
+from collections.abc import Iterable
 from itertools import accumulate
 
 from pcb.config import SystemRun
+from pcb.order.random import cosine_blocks
 from pcb.published.system import System
 
 
@@ -48,8 +50,9 @@ def _multiplications(system: System) -> int:
             return _number(system, "blocks") * (T * gated + seen) + T * V * C
         case "NAR":  # One block and one head more.
             return (_number(system, "blocks") + 1) * (T * gated + seen) + 2 * T * V * C
-        case "RandAR":  # An instruction and a token each, and what was drawn is fed again.
-            return _number(system, "blocks") * (2 * T * gated + 4 * seen) + T * V * C
+        case "RandAR":
+            fed, pairs = _instructed(cosine_blocks(T, system.schedule_steps))
+            return _number(system, "blocks") * (fed * gated + pairs * 2 * C) + T * V * C
         case "ARPG":  # Cross blocks have no keys and values of their own; those are shared.
             cross = T * (2 * C * C + 3 * C * F) + seen
             own = _number(system, "self_blocks") * (T * gated + seen) + 2 * T * C * C
@@ -60,6 +63,21 @@ def _multiplications(system: System) -> int:
             counts = [side * side for side in system.sides]
             scales = sum(n * end for n, end in zip(counts, accumulate(counts), strict=True))
             return _number(system, "blocks") * (T * plain + 2 * C * scales + 6 * C * C) + T * V * C
+
+
+def _instructed(blocks: Iterable[int]) -> tuple[int, int]:
+    """Return RandAR's positions, and the pairs of one and another that it attends to.
+
+    A call has the block before, each code behind its instruction but for the first's, which the
+    cache still has, and a block's instructions; the class token is in the first.
+    """
+    fed = pairs = drawn = before = 0
+    for block in blocks:
+        positions = max(1, 2 * before - 1) + block
+        fed += positions
+        pairs += positions * (1 + 2 * drawn + block)
+        drawn, before = drawn + block, block
+    return fed, pairs
 
 
 def _number(system: System, name: str) -> int:
