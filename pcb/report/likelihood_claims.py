@@ -28,9 +28,10 @@ def few_steps_cost(rows: Sequence[Row], limits: Claims) -> Reading:
         for fine in [row for row in own if row.steps > steps]:
             checks.append(_gain(model, base, fine, steps, limits.flat_price))
     test = (
-        f"For every model: one block per scale loses at least {percent(limits.few_steps_price)} of "
-        f"the likelihood that one token per block has, and more than {steps} steps, one token per "
-        f"block included, gain at most {percent(limits.flat_price)} on {steps} steps."
+        f"For every model in checkerboard order: one block per scale loses at least "
+        f"{percent(limits.few_steps_price)} of the likelihood that one token per block has, and "
+        f"more than {steps} steps, one token per block included, gain at most "
+        f"{percent(limits.flat_price)} on {steps} steps."
     )
     return Reading(name=NAME, test=test, checks=tuple(checks), missing=_missing(checks))
 

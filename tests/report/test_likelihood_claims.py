@@ -153,3 +153,16 @@ def test_every_schedule_has_a_line_and_one_token_per_block_no_price(
     lines = [text.get_text() for text in legend.get_texts()]
     assert lines == ["ratio 2", "ratio 3", "ratio 4"]
     assert "bits per token" in plots["price"].caption
+
+
+def test_models_of_other_orders_decide_none_of_the_papers_claims(mini: Pipeline) -> None:
+    """One that would fail C1, beside the paper's own that hold it."""
+    rows = make_rows(mini)
+    failing = make_rows(mini, {("ratio2", 4): 1.0, ("ratio2", 37): -2.0, ("ratio4", 13): 4.5})
+    rasters = [
+        replace(row, order="raster", model=f"{row.model}-raster", architecture="raster")
+        for row in failing
+    ]
+    assert readings([*rasters, *rows]) == readings(rows)
+    named = [replace(row, order="checkerboard") for row in rasters]
+    assert readings([*named, *rows]) != readings(rows)
