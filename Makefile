@@ -46,13 +46,14 @@ bench: $(INSTALLED)  ## time the program's parts, beside what this machine could
 bench-check: $(INSTALLED)  ## time them and compare with the stored ratios
 	$(BIN)/python -m benchmarks --check
 
-# What starts services or Snakemake waits by the clock and has processes of its own: it runs alone.
-ALONE := service or workflow
+# What starts services or Snakemake has processes of its own and waits by the clock: no more than two
+# at a time, and the tests of a file, which share what they started, one after another.
+STARTERS := service or workflow
 
 test: lint  ## check style and types, then run the tests
 	status=0; \
-	$(BIN)/python -m pytest -m "not ($(ALONE))" -n auto --maxprocesses 4 --dist worksteal || status=$$?; \
-	$(BIN)/python -m pytest -m "$(ALONE)" || status=$$?; \
+	$(BIN)/python -m pytest -m "not ($(STARTERS))" -n auto --maxprocesses 4 --dist worksteal || status=$$?; \
+	$(BIN)/python -m pytest -m "$(STARTERS)" -n 2 --dist loadfile || status=$$?; \
 	exit $$status
 
 lint: $(INSTALLED)  ## check style and types
