@@ -23,8 +23,6 @@ from tests.slurm.cluster import MiniSlurm, why_not
 from tests.tasks import pipeline_of
 
 TRAIN = pipeline_of().task("train", "ratio2")
-NEAR_THE_LIMIT = "poll_seconds: 0.5, signal_seconds: 120"
-"""Facts of a cluster on which `Login.bring_to_its_limit` need not wait for long."""
 
 
 def run_slurm(running: MiniSlurm) -> Iterator[MiniSlurm]:
@@ -157,9 +155,10 @@ class Login:
     def bring_to_its_limit(self, job: str) -> None:
         """Stop a job that is under way until Slurm tells it that its time is nearly over.
 
-        Needs `NEAR_THE_LIMIT`. Slurm looks at limits every half minute, and tells up to a minute
-        early: a job with so short a limit from the start may be told before Python has begun to
-        listen. So the limit comes once it is under way, and goes when it has done its work.
+        It was submitted with `signal_seconds: 120`. Slurm looks at limits every half minute, and
+        tells up to a minute early: a job with so short a limit from the start may be told before
+        Python has begun to listen. So the limit comes once it is under way, and goes when it has
+        done its work.
         """
         self.send(job, signal.SIGSTOP)
         limit = self.slurm.run("squeue", "-h", "-r", "-o", "%l", "-j", job).strip()

@@ -19,15 +19,7 @@ import pytest
 from pcb.pipeline.tasks import Task
 from pcb.train.checkpoint import CHECKPOINT
 from tests.slurm.cluster import MiniSlurm
-from tests.slurm.conftest import (
-    NEAR_THE_LIMIT,
-    TRAIN,
-    Login,
-    change_settings,
-    log_in,
-    same_files,
-    wait_for,
-)
+from tests.slurm.conftest import TRAIN, Login, change_settings, log_in, same_files, wait_for
 from tests.tasks import pipeline_of
 from tests.workflow.snakemake import NOTHING, copy_project
 
@@ -171,7 +163,7 @@ def unbroken(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, unbroken: Path) -> None:
     """Told to save two minutes before the limit; stopped until then."""
     login.change(**LONG)
-    login.cluster(f"{{{NEAR_THE_LIMIT}}}")
+    login.cluster("{poll_seconds: 0.5, signal_seconds: 120}")
     controller = login.start("train", "ratio2")
     wait_for(login.ids)
     (job,) = login.ids()
@@ -186,7 +178,7 @@ def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, unbro
 
 
 def test_array_element_at_its_time_limit_is_requeued_alone(login: Login, finished: Path) -> None:
-    login.cluster(f"{{{NEAR_THE_LIMIT}, stages: {{sample: {{array: 2}}}}}}")
+    login.cluster("{poll_seconds: 0.5, signal_seconds: 120, stages: {sample: {array: 2}}}")
     task, controller, late = start_second_group(login)
     login.bring_to_its_limit(late)
     out, _ = controller.communicate(timeout=300)
