@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pcb.cli.show import read_blocks
+from pcb.cli.show import cut_of
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
 from pcb.config import Sampling
 from pcb.config.sweep import GUIDANCE_START
@@ -87,7 +87,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     )
     cut.add_argument(
         "--blocks",
-        type=read_blocks,
+        type=cut_of,
         metavar="K",
         help="instead: blocks per scale, or a list such as 1,4,4,4,4",
     )

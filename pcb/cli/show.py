@@ -6,6 +6,7 @@ from pathlib import Path
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
 from pcb.errors import UserError
 from pcb.order.allocation import schedule_from_total, untrained_warning
+from pcb.order.blocks_text import Cut, read_blocks, sizes_text
 from pcb.order.names import ORDER_NAMES
 from pcb.order.schedule import Schedule, block_kind, scale_sizes, schedule_from_blocks
 
@@ -67,7 +68,10 @@ def add_verbs(verbs: Verbs) -> None:
     )
     cut = schedule.add_mutually_exclusive_group(required=True)
     cut.add_argument(
-        "--blocks", type=read_blocks, metavar="K", help="blocks per scale, or a list: 1,4,4,4,4"
+        "--blocks",
+        type=cut_of,
+        metavar="K",
+        help="blocks per scale, or of each: 1,4,4,4,4; sizes: 1,4,4x11+2x10",
     )
     cut.add_argument("--total-steps", type=int, metavar="T", help="steps over all scales")
     schedule.add_argument(
@@ -80,7 +84,10 @@ def schedule_lines(schedule: Schedule) -> list[str]:
     lines = ["scale    tokens  blocks  known as   sizes of the blocks"]
     for size, blocks in zip(schedule.sizes, schedule.blocks, strict=True):
         grid, kind = f"{size}x{size}", block_kind(size, blocks)
-        lines.append(f"{grid:<7}{size * size:>8}{len(blocks):>8}  {kind:<10} {_runs(blocks)}")
+        lines.append(
+            f"{grid:<7}{size * size:>8}{len(blocks):>8}  {kind:<10} "
+            f"{sizes_text(blocks, ', ', ' x ')}"
+        )
     scales = f"{len(schedule.sizes)} scales" if len(schedule.sizes) > 1 else "1 scale"
     lines.append(f"{scales}, {schedule.tokens} tokens, {schedule.steps} steps")
     warning = untrained_warning(schedule)
@@ -141,21 +148,11 @@ def _ratio(text: str) -> float | None:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor `single`") from None
 
 
-def read_blocks(text: str) -> int | tuple[int, ...]:
-    """Read K, or the numbers of blocks of the scales, coarse to fine."""
+def cut_of(text: str) -> int | tuple[Cut, ...]:
+    """Read the option `--blocks`."""
     try:
-        numbers = tuple(int(number) for number in text.split(","))
+        return read_blocks(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither K nor a list of numbers") from None
-    return numbers if "," in text else numbers[0]
-
-
-def _runs(blocks: tuple[int, ...]) -> str:
-    """Return block sizes with equal neighbors counted: `3 x 6, 1 x 5`."""
-    runs: list[list[int]] = []
-    for size in blocks:
-        if runs and runs[-1][1] == size:
-            runs[-1][0] += 1
-        else:
-            runs.append([1, size])
-    return ", ".join(f"{count} x {size}" for count, size in runs)
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither K nor a list such as 1,4,8 or 1,4,4x11+2x10"
+        ) from None

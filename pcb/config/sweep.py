@@ -6,13 +6,14 @@ import msgspec
 
 from pcb.config.base import Count, NonNegativeFloat, Positive, Settings
 from pcb.order.allocation import schedule_from_total
+from pcb.order.blocks_text import sizes_text
 from pcb.order.schedule import Schedule, schedule_from_blocks, serial_schedule
 
 GUIDANCE_START = 5
 """First guided step unless a setting says otherwise (method section 6)."""
 SERIAL: Final = "serial"
-Blocks = Positive | tuple[Positive, ...] | Literal["serial"]
-"""K of the paper, the number of blocks for each scale, or one token per block."""
+Blocks = Positive | tuple[Positive | tuple[Positive, ...], ...] | Literal["serial"]
+"""K of the paper; for each scale the number of its blocks or their sizes; one token per block."""
 
 
 class Sampling(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,11 +50,15 @@ class SamplingConfig(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def name(self) -> str:
-        """Name of the setting: `t17`, `k4`, `k1-4-4`, `serial`; guided: `t17-cfg1.5-start5`."""
+        """Name of the setting: `t17`, `k4`, `k1-4-4`, `serial`; guided: `t17-cfg1.5-start5`.
+
+        Where the sizes of blocks are given, they are in it: `k1-4-4x3.2x2`.
+        """
         if self.total_steps is not None:
             name = f"t{self.total_steps}"
         elif isinstance(self.blocks, tuple):
-            name = "k" + "-".join(map(str, self.blocks))
+            cuts = (str(n) if isinstance(n, int) else sizes_text(n, ".") for n in self.blocks)
+            name = "k" + "-".join(cuts)
         else:
             name = f"k{self.blocks}" if isinstance(self.blocks, int) else SERIAL
         return f"{name}-cfg{self.cfg:g}-start{self.cfg_start_step}" if self.cfg else name

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pcb.config.sweep import GUIDANCE_START
 from pcb.errors import UserError
 from pcb.order.allocation import schedule_from_total
+from pcb.order.blocks_text import Cut, blocks_text
 from pcb.order.schedule import Schedule, num_tokens, schedule_from_blocks
 
 STEPS = 17
@@ -23,8 +24,9 @@ class Options:
     steps: int | None = None
     """Serial steps over all scales, shared out as `pcb.order.allocation` does; instead of `blocks`.
     With neither it is 17, or the nearest number that the model's scales allow."""
-    blocks: int | Sequence[int] | None = None
-    """K of the paper, at least 1, or the number of blocks of each scale, coarse to fine."""
+    blocks: int | Sequence[Cut] | None = None
+    """K of the paper, at least 1, or for each scale, coarse to fine, the number of its blocks or
+    their sizes."""
     guidance: float | None = None
     """Weight g >= 0 of cond + g (cond - uncond); other papers print g + 1. 0 is off; None is what a
     system of the table was published with, and off for the paper's own models."""
@@ -69,9 +71,8 @@ class Options:
         return schedule_from_total(sizes, steps)
 
 
-def _schedule_of_blocks(sizes: Sequence[int], blocks: int | Sequence[int]) -> Schedule:
+def _schedule_of_blocks(sizes: Sequence[int], blocks: int | Sequence[Cut]) -> Schedule:
     try:
         return schedule_from_blocks(sizes, blocks)
     except ValueError as error:
-        said = blocks if isinstance(blocks, int) else ",".join(map(str, blocks))
-        raise UserError(f"blocks {said}: {error}") from None
+        raise UserError(f"blocks {blocks_text(blocks)}: {error}") from None

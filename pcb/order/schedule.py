@@ -87,10 +87,13 @@ def blocks_of(tokens: int, count: int) -> tuple[int, ...]:
     return (size,) * full + ((rest,) if rest else ())
 
 
-def schedule_from_blocks(sizes: Sequence[int], blocks: int | Sequence[int]) -> Schedule:
-    """Schedule with K blocks per scale (the paper's rule), or with a number for each scale.
+def schedule_from_blocks(
+    sizes: Sequence[int], blocks: int | Sequence[int | Sequence[int]]
+) -> Schedule:
+    """Schedule with K blocks per scale (the paper's rule), or as it is said for each scale.
 
-    A single K follows `blocks_of` and may take more steps than K; a list is hit exactly.
+    A single K follows `blocks_of` and may take more steps than K. For a scale there may be the
+    number of its blocks, which is hit exactly, or their sizes.
     """
     if isinstance(blocks, int):
         cut = tuple(blocks_of(size * size, blocks) for size in sizes)
@@ -100,7 +103,10 @@ def schedule_from_blocks(sizes: Sequence[int], blocks: int | Sequence[int]) -> S
             f"blocks per scale has {len(blocks)} entries for {len(sizes)} scales "
             f"({' '.join(map(str, sizes))})"
         )
-    cut = tuple(exact_blocks(size, n) for size, n in zip(sizes, blocks, strict=True))
+    cut = tuple(
+        exact_blocks(size, own) if isinstance(own, int) else tuple(own)
+        for size, own in zip(sizes, blocks, strict=True)
+    )
     return Schedule(sizes=tuple(sizes), blocks=cut)
 
 

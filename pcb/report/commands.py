@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pcb.config import Preset, SamplingConfig
 from pcb.config.sweep import GUIDANCE_START
 from pcb.order.allocation import schedule_from_total
+from pcb.order.blocks_text import blocks_text
 from pcb.report.rows import Row
 
 
@@ -52,7 +53,8 @@ def _blocks(preset: Preset, row: Row) -> str:
     )
     if isinstance(point.blocks, int):
         return f"--blocks {point.blocks}"
-    return "--blocks " + ",".join(map(str, row.schedule.blocks_per_scale))
+    assert isinstance(point.blocks, tuple)
+    return f"--blocks {blocks_text(point.blocks)}"
 
 
 def _guidance(row: Row) -> str:
