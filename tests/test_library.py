@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.recorded import REFERENCE
 from tests.tasks import ROOT
 
 TOUR = ROOT / "docs" / "library.md"
@@ -34,7 +35,7 @@ def test_the_tour_runs_as_it_is_printed(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_tour_needs_none_of_the_packages_around_it(tmp_path: Path) -> None:
     """Nor a certain working directory; and it writes nothing there."""
-    page = tour().replace("tests/reference", str(ROOT / "tests" / "reference"))
+    page = tour().replace("tests/reference", str(REFERENCE))
     code = "\n".join(
         (
             "import doctest, sys",

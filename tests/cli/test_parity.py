@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from pcb.cli.main import main
 from tests.cli.test_cli import error_of
+from tests.recorded import PEERS
 
-PEERS = Path(__file__).parents[1] / "data" / "peers"
 SYSTEMS = ("arpg", "llamagen", "lpd", "nar", "par", "randar", "var")
 
 

@@ -1,14 +1,14 @@
 """Squares and ten crops of recorded image files, by the hashes of torchvision's `TenCrop`."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pcb.data.crops import center_square, crop, decode_rgb
+from tests.recorded import REFERENCE
 
-RECORDED = Path(__file__).parents[1] / "reference" / "training" / "crops.npz"
+RECORDED = REFERENCE / "training" / "crops.npz"
 SIDE, SIZE = 281, 256
 
 

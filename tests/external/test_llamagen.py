@@ -12,8 +12,9 @@ from pcb.external.llamagen import CODES, llamagen_tensors, load_llamagen
 from pcb.tokenizer.vq import Tokenizer
 from tests.llamagen import write_llamagen
 from tests.models import TINY_AUTOENCODER
+from tests.recorded import REFERENCE
 
-LISTED = Path(__file__).parents[1] / "reference" / "llamagen_vq16.json"
+LISTED = REFERENCE / "llamagen_vq16.json"
 """Every tensor of `vq_ds16_c2i.pt` and its shape."""
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from pcb.external.autoencoder import read_checkpoint
 from pcb.external.parity import compare, main
 from pcb.external.released import load_released
 from pcb.external.tensor_names import TRANSFORMER_NAMES
+from tests.recorded import REFERENCE
 
-REFERENCE = Path(__file__).parents[1] / "reference"
 FOLDERS = ["tiny-2x", "tiny-3x", "class-row-2x"]
 
 

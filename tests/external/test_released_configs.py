@@ -15,9 +15,8 @@ from pcb.external.parity import compare
 from pcb.external.released import CHECKPOINT, CONFIG, ReleasedConfig, load_released
 from pcb.train.batches import model_inputs
 from pcb.train.model_loss import ModelLoss
+from tests.recorded import REFERENCE
 from tests.train.recorded import FOLDER, arrays_of, batch_of
-
-REFERENCE = Path(__file__).parents[1] / "reference"
 
 
 def copied(source: Path, target: Path, **changes: Any) -> Path:

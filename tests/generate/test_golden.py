@@ -5,10 +5,7 @@ import pytest
 
 import pcb
 from pcb.generate.options import Options
-from tests.systems.golden import FOLDER
-from tests.tasks import ROOT
-
-REFERENCE = ROOT / "tests" / "reference"
+from tests.recorded import PEERS, REFERENCE
 
 
 @pytest.mark.parametrize("folder", ["tiny-2x", "tiny-3x"])
@@ -34,8 +31,8 @@ def test_the_papers_own_model_at_temperature_0(folder: str, cfg: float) -> None:
 
 
 def test_var_at_temperature_0() -> None:
-    model = pcb.load(FOLDER / "var", device="cpu")
-    with np.load(FOLDER / "var" / "expected.npz") as file:
+    model = pcb.load(PEERS / "var", device="cpu")
+    with np.load(PEERS / "var" / "expected.npz") as file:
         expected = dict(file)
     codes = model.codes(expected["labels"], Options(temperature=0))
     assert np.array_equal(codes, expected["gen_off_codes"])

@@ -24,9 +24,9 @@ from pcb.systems.parity.recording import read_recording
 from pcb.tokenizer.load import TOKENIZER_FILE
 from pcb.tokenizer.vq import Tokenizer
 from tests.generate.models import codes_of
-from tests.tasks import ROOT
+from tests.recorded import REFERENCE
 
-TINY = ROOT / "tests" / "reference" / "tiny-2x"
+TINY = REFERENCE / "tiny-2x"
 LABELS = [3, 3, 7, 0, 3]
 
 

@@ -12,6 +12,7 @@ from pcb.cli.main import main
 from pcb.generate.grid import Row, gif, grid
 from pcb.pipeline.tasks import Pipeline
 from tests.generate.models import codes_of
+from tests.recorded import REFERENCE
 from tests.tasks import ROOT
 
 
@@ -74,7 +75,7 @@ def test_step_counts_are_rows_and_each_has_an_animation(inside: Pipeline, tmp_pa
 
 def test_a_folder_needs_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = ROOT / "tests" / "reference" / "tiny-2x"
+    folder = REFERENCE / "tiny-2x"
     assert main(["generate", str(folder), "--classes", "1", "--count", "1", "--blocks", "2"]) == 0
     assert (tmp_path / "generated" / "tiny-2x" / "grid.png").exists()
     assert (tmp_path / "generated" / "tiny-2x" / "7-steps" / "000001-class-1.png").exists()

@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,8 +14,7 @@ from pcb.model.rotary import RotaryPhases, initial_angles, rotate
 from pcb.model.transformer import Transformer
 from pcb.order.schedule import scale_sizes
 from tests.models import random_inputs, tiny_model
-
-REFERENCE = Path(__file__).parents[1] / "reference"
+from tests.recorded import REFERENCE
 
 
 def meta_model(settings, sizes=(1, 2, 4, 8, 16)):

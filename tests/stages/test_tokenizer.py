@@ -29,9 +29,10 @@ from pcb.train import latents
 from pcb.train.loop import Loop
 from tests.llamagen import write_llamagen
 from tests.models import TINY_AUTOENCODER
+from tests.recorded import REFERENCE
 from tests.tasks import ROOT
 
-RELEASED = ROOT / "tests" / "reference" / "tiny-2x"
+RELEASED = REFERENCE / "tiny-2x"
 SMALL = {**plain(TINY_AUTOENCODER), "codebook_size": 64}
 TINY = {
     "channels": 32,

@@ -1,13 +1,10 @@
-"""Tiny models of LlamaGen's family with random weights, and where recorded ones lie."""
-
-from pathlib import Path
+"""Tiny models of LlamaGen's family with random weights; folders of recorded ones."""
 
 import torch
 
 from pcb.systems.family import FAMILY
 from pcb.systems.weights import read_config
 
-PEERS = Path(__file__).parent.parent / "data" / "peers"
 FOLDERS = {"LlamaGen": "llamagen", "PAR": "par", "RandAR": "randar", "NAR": "nar"}
 
 

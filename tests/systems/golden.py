@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pcb.errors import UserError
+from tests.recorded import PEERS
 
-FOLDER = Path(__file__).parents[1] / "data" / "peers"
 TOLERANCE = 1e-4
 """Of logits in float32 on a CPU."""
 
@@ -22,7 +22,7 @@ class Golden:
     """A system's folder; arrays come as tensors, integers as int64."""
 
     def __init__(self, name: str) -> None:
-        self.folder = FOLDER / name
+        self.folder = PEERS / name
 
     @cached_property
     def config(self) -> dict:

@@ -13,7 +13,8 @@ from pcb.sample.filter import GREEDY, Filter
 from pcb.sample.sampler import sample_with_logits
 from pcb.systems.family import FAMILY, empty_model
 from pcb.systems.parity.compare import compare
-from tests.systems.family import FOLDERS, PEERS, decoder_of, orders_of, tiny
+from tests.recorded import PEERS
+from tests.systems.family import FOLDERS, decoder_of, orders_of, tiny
 
 SYSTEMS = tuple(FAMILY)
 PARAMETERS = {

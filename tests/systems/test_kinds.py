@@ -15,7 +15,7 @@ from pcb.sample.sampler import Sampler, sample_with_logits
 from pcb.systems.kinds import KINDS
 from pcb.systems.var_quantizer import VARTokenizerConfig
 from pcb.systems.var_tokenizer import VARTokenizer
-from tests.systems.golden import FOLDER
+from tests.recorded import PEERS
 
 TOY = {
     "width": 16, "hidden_width": 32, "heads": 2, "blocks": 1, "codes": 12, "classes": 3,
@@ -155,7 +155,7 @@ def test_sizes_that_no_model_has_are_refused(kind, change, message):
 @pytest.mark.parametrize("kind", PARALLEL)
 def test_settings_of_the_catalog_are_the_recorded_ones(kind):
     system = SEVEN[kind]
-    recorded = json.loads((FOLDER / kind.lower() / "config.json").read_text())["published"]
+    recorded = json.loads((PEERS / kind.lower() / "config.json").read_text())["published"]
     assert system.name == recorded["name"]
     for key, value in system.description.items():
         if key != "curve":

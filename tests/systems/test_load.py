@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from pcb.errors import UserError
 from pcb.systems.family import FAMILY, empty_model, load_model
-from tests.systems.family import FOLDERS, PEERS
+from tests.recorded import PEERS
+from tests.systems.family import FOLDERS
 
 SYSTEMS = tuple(FAMILY)
 

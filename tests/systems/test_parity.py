@@ -13,7 +13,8 @@ from pcb.systems.family import FAMILY
 from pcb.systems.parity import family as family_parity
 from pcb.systems.parity.compare import compare
 from pcb.systems.parity.recording import read_recording
-from tests.systems.family import FOLDERS, PEERS, orders_of, tiny
+from tests.recorded import PEERS
+from tests.systems.family import FOLDERS, orders_of, tiny
 
 SYSTEMS = tuple(FAMILY)
 

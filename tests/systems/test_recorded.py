@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from pcb.errors import UserError
 from pcb.systems.parity.compare import compare
-from tests.systems.golden import FOLDER
+from tests.recorded import PEERS
 
 SYSTEMS = ("arpg", "lpd", "var")
 
@@ -17,7 +17,7 @@ SYSTEMS = ("arpg", "lpd", "var")
 @pytest.fixture
 def copy(request, tmp_path):
     """A copy of a recorded folder that a test may spoil."""
-    return shutil.copytree(FOLDER / request.param, tmp_path / request.param)
+    return shutil.copytree(PEERS / request.param, tmp_path / request.param)
 
 
 def out(folder):
@@ -54,7 +54,7 @@ def test_a_quantity_that_nobody_can_compute_is_out(copy):
 def test_a_folder_without_recorded_values_must_load(copy):
     (copy / "expected.npz").unlink()
     assert compare(copy) == []
-    shutil.copy(FOLDER / "var" / "vae.safetensors", copy / "weights.safetensors")
+    shutil.copy(PEERS / "var" / "vae.safetensors", copy / "weights.safetensors")
     with pytest.raises(UserError, match=r"tensors do not fit"):
         compare(copy)
 

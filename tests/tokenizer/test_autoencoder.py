@@ -13,8 +13,8 @@ from pcb.external.autoencoder import from_released_state
 from pcb.tokenizer.load import load_tokenizer, tokenizer_from_state
 from pcb.tokenizer.pyramid import conditioning
 from pcb.tokenizer.vq import Tokenizer
+from tests.recorded import REFERENCE
 
-REFERENCE = Path(__file__).parents[1] / "reference"
 TINY = Autoencoder(
     channels=32,
     channel_multipliers=(1, 1, 1),

@@ -1,7 +1,5 @@
 """The recorded training of the released code: models, batches and names (tests/reference)."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
@@ -10,8 +8,9 @@ from pcb.external.tensor_names import rename
 from pcb.model.sequence import sequence_of
 from pcb.order.schedule import Schedule
 from pcb.train.batches import Batch
+from tests.recorded import REFERENCE
 
-FOLDER = Path(__file__).parents[1] / "reference" / "training"
+FOLDER = REFERENCE / "training"
 
 
 def arrays_of(path: str) -> dict[str, np.ndarray]:

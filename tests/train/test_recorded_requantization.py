@@ -1,7 +1,6 @@
 """Requantization step by step against the released code's recorded codebooks."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +9,9 @@ import torch
 from pcb.config import Requantization
 from pcb.tokenizer.quantize import normalize, rows_of
 from pcb.train.requantize import CodebookObjective, gaussian_codes
+from tests.recorded import REFERENCE
 
-RECORDED = Path(__file__).parents[1] / "reference" / "training" / "requantize.npz"
+RECORDED = REFERENCE / "training" / "requantize.npz"
 COMMITMENT = 1.001
 """The recorded loss holds a thousandth of itself that has no gradient."""
 

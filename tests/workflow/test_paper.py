@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from pcb.config.loader import load_params
+from tests.external.test_released import TINY
 from tests.imagenet import odd_file, write_tree, write_validation
 from tests.inception import random_images, write_adm_reference, write_inception
+from tests.recorded import REFERENCE
 from tests.tasks import ROOT
-from tests.train.test_released import REFERENCE, TINY
 from tests.workflow.snakemake import NOTHING, copy_project, snakemake
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pcb.launch.record import all_records, read_record
-from tests.slurm.cluster import MiniSlurm
-from tests.slurm.conftest import TRAIN, Login, log_in, same_files, wait_for
+from tests.launch.login import TRAIN, Login, log_in, same_files, wait_for
+from tests.launch.slurm import MiniSlurm
 from tests.tasks import pipeline_of
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]

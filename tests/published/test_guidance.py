@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
 
 from pcb.published.guidance import OFF, Constant, Interval, Linear, Ramp
-from pcb.sample.guidance import mix
 
 SIZES = (1, 3, 4)
 
@@ -44,12 +42,3 @@ def test_every_token_has_a_scale(guidance, expected):
 def test_what_is_off_needs_no_logits_without_a_class(guidance):
     assert not guidance.on
     assert (guidance.scales(SIZES) == 1).all()
-
-
-def test_a_scale_of_one_leaves_the_class_and_one_of_zero_none():
-    conditional, unconditional = torch.randn(2, 3, 5), torch.randn(2, 3, 5)
-    mixed = mix(conditional, unconditional, torch.tensor([0.0, 1.0, 3.0]))
-    assert torch.equal(mixed[:, 0], unconditional[:, 0])
-    torch.testing.assert_close(mixed[:, 1], conditional[:, 1])
-    expected = 3 * conditional[:, 2] - 2 * unconditional[:, 2]
-    torch.testing.assert_close(mixed[:, 2], expected)

@@ -18,8 +18,8 @@ import pytest
 
 from pcb.pipeline.tasks import Task
 from pcb.train.checkpoint import CHECKPOINT
-from tests.slurm.cluster import MiniSlurm
-from tests.slurm.conftest import TRAIN, Login, change_settings, log_in, same_files, wait_for
+from tests.launch.login import TRAIN, Login, change_settings, log_in, same_files, wait_for
+from tests.launch.slurm import MiniSlurm
 from tests.tasks import pipeline_of
 from tests.workflow.snakemake import NOTHING, copy_project
 

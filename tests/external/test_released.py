@@ -24,9 +24,9 @@ from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.hashing import record_file
 from pcb.tokenizer.load import tokenizer_from_state
 from tests.models import random_inputs
+from tests.recorded import REFERENCE
 from tests.tasks import ROOT
 
-REFERENCE = ROOT / "tests" / "reference"
 RATIOS = {"tiny-2x": 2, "tiny-3x": 3}
 TINY: dict[str, Any] = {
     "description": "The recorded folders of tests/reference",

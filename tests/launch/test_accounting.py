@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pcb.launch.squeue import GONE, job_named, job_states
-from tests.slurm.cluster import MiniSlurm
-from tests.slurm.conftest import TRAIN, Login, log_in, same_files, wait_for
+from tests.launch.login import TRAIN, Login, log_in, same_files, wait_for
+from tests.launch.slurm import MiniSlurm
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 

@@ -1,4 +1,4 @@
-"""A Slurm for all tests of this folder, and projects that talk to it."""
+"""Projects on the login node of a Slurm, and what is asked of them."""
 
 import os
 import re
@@ -7,47 +7,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import yaml
 
 from pcb.config.loader import merge
 from pcb.launch.record import Record, read_record
 from pcb.pipeline.manifest import result_files
 from pcb.pipeline.tasks import Task
-from tests.slurm.cluster import MiniSlurm, why_not
+from tests.launch.slurm import MiniSlurm
 from tests.tasks import pipeline_of
 
 TRAIN = pipeline_of().task("train", "ratio2")
-
-
-def run_slurm(running: MiniSlurm) -> Iterator[MiniSlurm]:
-    """Yield a Slurm while it runs; skip where there can be none."""
-    why = why_not(accounting=running.accounting)
-    if why is not None:
-        pytest.skip(why)
-    try:
-        running.start()
-        yield running
-    finally:
-        running.stop()
-
-
-@pytest.fixture(scope="session")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniSlurm]:
-    """Return a running Slurm without accounting."""
-    yield from run_slurm(MiniSlurm(folder=tmp_path_factory.mktemp("slurm") / "cluster"))
-
-
-@pytest.fixture(scope="session")
-def accounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniSlurm]:
-    """Return a running Slurm with accounting, whose slurmctld soon forgets what has ended."""
-    folder = tmp_path_factory.mktemp("slurm") / "accounted"
-    yield from run_slurm(MiniSlurm(folder=folder, accounting=True, remembers=2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,12 +146,6 @@ class Login:
         out = self.slurm.run("squeue", "-h", "-r", "-t", "all", "-o", "%i|%Z")
         lines = [line.split("|") for line in out.splitlines()]
         return [job for job, folder in lines if Path(folder) == self.project.resolve()]
-
-
-@pytest.fixture
-def login(prepared: Path, slurm: MiniSlurm, tmp_path: Path) -> Login:
-    """Return a copy of the prepared project on the cluster."""
-    return log_in(prepared, slurm, tmp_path)
 
 
 def log_in(source: Path, slurm: MiniSlurm, folder: Path) -> Login:

@@ -11,7 +11,8 @@ from pcb.published.guidance import OFF, Constant, Linear
 from pcb.published.systems import catalog
 from pcb.sample.filter import Filter
 from pcb.systems.family import FAMILY, empty_model
-from tests.systems.family import FOLDERS, PEERS
+from tests.recorded import PEERS
+from tests.systems.family import FOLDERS
 from tests.tasks import ROOT
 
 OF_FAMILY = [system for system in catalog().values() if system.kind in FAMILY]

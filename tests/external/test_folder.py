@@ -15,7 +15,8 @@ from pcb.external.released import CHECKPOINT, load_released, read_checkpoint
 from pcb.model.weights import build_model, load_weights
 from pcb.pipeline.manifest import read_manifest
 from pcb.pipeline.tasks import Pipeline
-from tests.train.test_released import REFERENCE, TINY
+from tests.external.test_released import TINY
+from tests.recorded import REFERENCE
 
 
 @pytest.fixture

@@ -1,0 +1,6 @@
+"""Where recorded values lie; `tests/reference/README.md` says what they are."""
+
+from tests.tasks import ROOT
+
+REFERENCE = ROOT / "tests" / "reference"
+PEERS = REFERENCE / "peers"
