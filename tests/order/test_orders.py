@@ -1,5 +1,6 @@
 """Orders by name: each a permutation of any grid, a function of the side alone, as defined."""
 
+import hashlib
 import itertools
 
 import numpy as np
@@ -28,6 +29,26 @@ def test_an_order_is_a_function_of_the_side(name):
     np.random.default_rng().random(7)
     order_of(name, 5)
     assert (order_of(name, 8) == before).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "recorded"),
+    [
+        ("random", 8, "e48273f5d5ba5a34ab2b6004cfaceca2e2a98eab2f7ddc31bd027e512f11670f"),
+        ("random", 16, "f9747c4a2fca52952fdefe717081358c4c706e0f952bede02ffbcfcb34c45ebd"),
+        ("halton", 8, "97576e4ebb858d9bedc1afeb3908e0a2138e9210ad54e29b2b5ee4daa097c891"),
+        ("halton", 16, "fdb93ae080b00909f02082c0c9a8cdb1fc5c4516e9f9f67d3bb199e33edfdd62"),
+        ("locality", 8, "636e6662d304499ca1ca013e424ea1e23182c5e0a30d0368a470969cca67386b"),
+        ("locality", 16, "d70e7394d0020698bbcdb5766283b2a483850b6542532b933a04760f8e5c1e68"),
+    ],
+)
+def test_an_order_stays_what_it_was(name, n, recorded):
+    """A guard against a silent change, not evidence that an order is right.
+
+    A key names the order alone, so that equal keys mean equal results as long as it stays. The
+    hash is of the cells as little-endian 16-bit numbers.
+    """
+    assert hashlib.sha256(order_of(name, n).astype("<u2").tobytes()).hexdigest() == recorded
 
 
 def test_names_for_settings_are_those_of_the_orders():
