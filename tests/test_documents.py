@@ -1,5 +1,6 @@
 """What documents point to exists, and the commands that they print are ones that there are."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -10,8 +11,9 @@ from pcb.cli.main import build_parser
 from pcb.published.page import page_lines
 from tests.tasks import ROOT
 
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)[^)]*\)")
+PLACE = re.compile(r"`((?:pcb|tests|benchmarks|docs|workflow)/[\w./-]*)`")
 COMMAND = re.compile(r"^\s*(?:\S+=\S+ )*pcb ([^#`\n]+)|`pcb ([^`\n]+)`", re.MULTILINE)
 TARGET = re.compile(r"\bmake ([a-z-]+)(?=[ `]|$)", re.MULTILINE)
 
@@ -27,6 +29,14 @@ def test_links_lead_somewhere(document: Path) -> None:
         for link in LINK.findall(document.read_text(encoding="utf-8"))
         if not (document.parent / link).exists()
     ]
+    assert not missing
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
+def test_places_in_the_repository_are_there(document: Path) -> None:
+    """`NAME` in one stands for what a reader chooses."""
+    named = PLACE.findall(document.read_text(encoding="utf-8"))
+    missing = [place for place in named if "NAME" not in place and not (ROOT / place).exists()]
     assert not missing
 
 
@@ -72,6 +82,38 @@ def test_sections_of_the_method_that_code_cites_exist() -> None:
     }
     assert len(cited) > 20
     assert not [(path, number) for path, number in cited if number not in there]
+
+
+DOTTED = re.compile(r"(?<![\w./-])pcb(?:\.[A-Za-z_]\w*)+")
+
+
+def resolves(name: str) -> bool:
+    """Say whether a dotted name is a module, or something in one, or a field of that."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:count]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[count:]:
+            if part in getattr(found, "__annotations__", {}):
+                return True
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+def test_dotted_names_in_code_and_documents_are_ones_that_there_are() -> None:
+    files = [*DOCUMENTS, ROOT / "params.yaml", ROOT / "Snakefile"]
+    for folder in ("pcb", "benchmarks", "tests", "workflow"):
+        for suffix in ("py", "md", "smk", "yaml"):
+            files += (ROOT / folder).rglob(f"*.{suffix}")
+    named = {name: path for path in files for name in DOTTED.findall(path.read_text("utf-8"))}
+    del named["pcb.sif"]  # The image of a container.
+    assert len(named) > 200
+    assert not {name: path for name, path in named.items() if not resolves(name)}
 
 
 def test_the_page_about_systems_is_the_catalogs() -> None:

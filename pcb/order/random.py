@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ORDERS = 1
-"""Third word of the counter: an image's uniform numbers (`pcb.sample.draw`) have 0 there."""
+"""Third word of the counter: an image's uniform numbers (`pcb.sample.uniforms`) have 0 there."""
 
 
 def random_orders(n: int, seed: int, images: NDArray[np.int64]) -> NDArray[np.int64]:
