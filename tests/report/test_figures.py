@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.backend_bases import RendererBase
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pcb.order.allocation import schedule_from_total
@@ -21,7 +23,7 @@ from pcb.report.order_figures import order_figure, plot_orders, steps_figure
 from pcb.report.pictures import decode_images, sampling_frames, split_scales
 from pcb.report.rows import Row, make_row
 from pcb.report.strips import sheet, strip
-from pcb.report.style import figure_bytes, inline_svg, ratio_style
+from pcb.report.style import KINDS, figure_bytes, inline_svg, ratio_style
 from pcb.tokenizer.vq import Tokenizer
 from tests.tasks import ROOT, pipeline_of
 
@@ -47,6 +49,24 @@ def test_figures_are_the_same_bytes_each_time(here: Path, mini: Pipeline) -> Non
     for kind in ("svg", "png"):
         first, second = (figure_bytes(score_figure(rows, ["fid"], 17), kind) for _ in range(2))
         assert first == second
+
+
+def test_a_figure_is_laid_out_once_and_drawn_once_for_each_format(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To draw is nearly all of a report's time."""
+    drawn = []
+    draw = Figure.draw
+
+    def counted(figure: Figure, renderer: RendererBase) -> None:
+        drawn.append(figure)
+        draw(figure, renderer)
+
+    monkeypatch.setattr(Figure, "draw", counted)
+    figure = order_figure((2, 3), (2, 2))
+    for kind in KINDS:
+        figure_bytes(figure, kind)
+    assert len(drawn) == 1 + len(KINDS)
 
 
 @pytest.fixture(scope="module")
