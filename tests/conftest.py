@@ -4,8 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,9 +23,9 @@ from tests.tasks import pipeline_of
 from tests.workflow.snakemake import copy_project, snakemake
 
 
-@pytest.fixture(autouse=True)
+@contextmanager
 def torch_as_before() -> Iterator[None]:
-    """Give the next test torch's flags and threads as this one found them."""
+    """Leave torch's flags and threads as they were found, if it is loaded."""
     torch = sys.modules.get("torch")
     if torch is None:
         yield
@@ -31,10 +33,30 @@ def torch_as_before() -> Iterator[None]:
     exact, threads = torch.get_deterministic_debug_mode(), torch.get_num_threads()
     convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
     tf32 = convolutions.allow_tf32, products.allow_tf32
-    yield
-    torch.set_deterministic_debug_mode(exact)
-    torch.set_num_threads(threads)
-    convolutions.allow_tf32, products.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(exact)
+        torch.set_num_threads(threads)
+        convolutions.allow_tf32, products.allow_tf32 = tf32
+
+
+@pytest.fixture(autouse=True)
+def _torch_as_before() -> Iterator[None]:
+    """Give the next test torch as this one found it."""
+    with torch_as_before():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: "pytest.FixtureDef[Any]",
+) -> Generator[None, object, object]:
+    """Give tests torch as a fixture that several share found it."""
+    if fixturedef.scope == "function":
+        return (yield)
+    with torch_as_before():
+        return (yield)
 
 
 @pytest.fixture

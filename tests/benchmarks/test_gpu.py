@@ -27,14 +27,6 @@ def sheet(tmp_path):
     return Sheet(path=tmp_path / "section.json", device=CPU, tiny=True)
 
 
-@pytest.fixture(autouse=True)
-def _as_it_was():
-    """Sections set how a process computes."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SECTIONS if name != "ranks"])
 def test_a_section_finds_what_it_is_for(name, sheet):

@@ -58,7 +58,7 @@ def test_a_models_own_folder_says_all(project: Path) -> None:
 def test_torch_computes_afterwards_as_before(project: Path) -> None:
     model = pcb.load(TINY, device="cpu")
     torch.set_num_threads(2)
-    torch.use_deterministic_algorithms(False)
+    assert not torch.are_deterministic_algorithms_enabled()
     model([1], steps=4)
     assert torch.get_num_threads() == 2
     assert not torch.are_deterministic_algorithms_enabled()

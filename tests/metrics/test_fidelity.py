@@ -57,8 +57,7 @@ def slow_frechet(one, other):
 
 
 @pytest.fixture
-def sets():
-    torch.set_num_threads(1)
+def sets(exact):
     random = np.random.default_rng(0)
 
     def normal(*shape):

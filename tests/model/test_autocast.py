@@ -7,11 +7,12 @@ from pcb.model.layers import AttentionContext
 from pcb.model.rotary import rotate
 from tests.models import random_inputs, tiny_model
 
+pytestmark = pytest.mark.usefixtures("exact")
+
 LAYERS = 20
 
 
 def deep_model():
-    torch.set_num_threads(1)
     model = tiny_model(seed=1, layers=LAYERS, mixing_layers=2)
     torch.nn.init.normal_(model.rotary.phases)
     for layer in model.layers:

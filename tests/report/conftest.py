@@ -6,7 +6,6 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
-import torch
 
 from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline
@@ -25,7 +24,6 @@ def mini() -> Pipeline:
 def tree(tmp_path_factory: pytest.TempPathFactory, mini: Pipeline) -> Path:
     """Return a folder with every result of the miniature and its report."""
     folder = tmp_path_factory.mktemp("mini")
-    torch.set_num_threads(1)
     with chdir(folder):
         make_results(mini)
         run_task(mini.task("report"), mini.preset, run)

@@ -64,14 +64,11 @@ def test_batches_are_computed_as_they_would_be_here() -> None:
     def batches() -> Iterator[tuple[int, bool, bool]]:
         yield torch.get_num_threads(), torch.is_inference_mode_enabled(), (2 * weight).requires_grad
 
-    try:
-        for threads in (here, here + 3):
-            torch.set_num_threads(threads)
-            assert list(ahead(batches(), 1)) == [(threads, False, True)]
-            with torch.inference_mode():
-                assert list(ahead(batches(), 1)) == [(threads, True, False)]
-    finally:
-        torch.set_num_threads(here)
+    for threads in (here, here + 3):
+        torch.set_num_threads(threads)
+        assert list(ahead(batches(), 1)) == [(threads, False, True)]
+        with torch.inference_mode():
+            assert list(ahead(batches(), 1)) == [(threads, True, False)]
 
 
 def test_who_stops_early_stops_the_thread() -> None:

@@ -17,6 +17,8 @@ from pcb.sample.pyramid import ALL_ON, PyramidDecoder, sampler_for
 from pcb.sample.uniforms import uniforms
 from tests.models import tiny_model
 
+pytestmark = pytest.mark.usefixtures("exact")
+
 
 def codes_and_logits(block):
     return block.codes_Bn, block.logits_BnV
@@ -24,7 +26,6 @@ def codes_and_logits(block):
 
 def sampled(model, schedule, indices, *, guidance=OFF, filter=EVERYTHING, speed=ALL_ON):
     """Codes of some images; codes and logits of every step."""
-    torch.set_num_threads(1)
     sampler = sampler_for(
         model.eval(),
         schedule,

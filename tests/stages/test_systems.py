@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 
@@ -32,15 +31,13 @@ def pipeline() -> Pipeline:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline) -> Iterator[Path]:
+def made(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline) -> Path:
     """Return a folder where everything of the preset was made."""
     folder = tmp_path_factory.mktemp("table1")
-    threads = torch.get_num_threads()
     with chdir(folder):
         for task in pipeline:
             run_task(task, pipeline.preset, entry_of(task.stage))
-    yield folder
-    torch.set_num_threads(threads)
+    return folder
 
 
 def codes(folder: Path, pipeline: Pipeline, model: str) -> np.ndarray:

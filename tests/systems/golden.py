@@ -109,7 +109,6 @@ class Runs:
 
 def check_batches(draw: Callable[[np.ndarray], Tensor], images: int = 18) -> None:
     """An image is the same to the bit in a batch of any size; images differ from each other."""
-    torch.set_num_threads(1)
     indices = np.arange(images)
     whole = draw(indices)
     assert len(whole.flatten(1).unique(dim=0)) == images

@@ -117,6 +117,7 @@ def test_a_step_makes_one_call_of_the_tokens_before(model):
     assert seen == [(40, n) for n in (1, *sizes[:-1])]
 
 
+@pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("guidance", [OFF, Linear(last=5.0, count="with block")])
 def test_an_image_is_the_same_in_any_batch(model, guidance):
     def draw(indices):

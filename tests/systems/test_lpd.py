@@ -104,6 +104,7 @@ def test_decoding_equals_teacher_forcing(model):
     close(stepwise, model.teacher_forced(labels, codes, orders, SIZES), atol=2e-5)
 
 
+@pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("guidance", [OFF, Linear(last=4.8, count=LINEAR)])
 def test_an_image_is_the_same_in_any_batch(model, guidance):
     def draw(indices):

@@ -88,6 +88,7 @@ def test_decoding_equals_teacher_forcing(model, tokenizer):
     close(stepwise, model.teacher_forced(GOLDEN["labels"], inputs), atol=2e-5)
 
 
+@pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("guidance", [OFF, Ramp(1.5)])
 def test_an_image_is_the_same_in_any_batch(model, tokenizer, guidance):
     def draw(indices):

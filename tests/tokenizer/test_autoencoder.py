@@ -51,9 +51,9 @@ def test_the_published_tokenizer_has_72_million_weights():
     assert round(count / 1e6, 2) == 71.79
 
 
+@pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("name", ["tiny-2x", "tiny-3x"])
 def test_released_weights_give_the_released_numbers(name: str):
-    torch.set_num_threads(1)
     expected = np.load(REFERENCE / name / "expected.npz")
     images, sizes = torch.tensor(expected["image"]), expected["scale_sizes"].tolist()
     tokenizer = released(name)

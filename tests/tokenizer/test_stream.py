@@ -33,12 +33,6 @@ SIZES = (1, 2, 4)
 TRAINING = {"epochs": 1, "batch_size": 5, "precision": "float32"}
 
 
-@pytest.fixture(autouse=True)
-def inexact():
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 def preset_of(root: Path, source: str = "cache", **compute: object) -> Preset:
     settings = {**TINY, "tokens": {"source": source}, "training": TRAINING, "compute": compute}
     return imagenet_preset(root / "train", settings=settings, image_size=64)

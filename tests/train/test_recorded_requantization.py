@@ -53,8 +53,8 @@ def objective(recorded: dict[str, np.ndarray]) -> CodebookObjective:
     return training
 
 
+@pytest.mark.usefixtures("exact")
 def test_codebooks_and_losses_are_those_of_the_released_code(recorded):
-    torch.set_num_threads(1)
     training = objective(recorded)
     moved = 0.0
     start = training.codes_VC().detach().clone()
