@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pcb.config import Preset
 from pcb.config.loader import load_params, parse_preset
+from pcb.config.stages import STAGES
 from pcb.pipeline.job import Job
 from pcb.pipeline.run import run_task
-from pcb.pipeline.stages import STAGES
 from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.progress import Progress

@@ -5,10 +5,10 @@ from functools import partial
 
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
 from pcb.config.loader import load_cluster
+from pcb.config.stages import STAGES, Stage
 from pcb.pipeline.execution import launcher_of, require_launcher, set_threads
 from pcb.pipeline.job import entry_of, stage_function
 from pcb.pipeline.run import run_task
-from pcb.pipeline.stages import STAGES, Stage
 
 _NAMES = {"model": ("MODEL", "ratio2"), "sampling config": ("MODEL/CONFIG", "ratio2/t17")}
 """How a stage's tasks are named on the command line, and an example."""

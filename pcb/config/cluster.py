@@ -2,24 +2,18 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pcb.config.base import Count, Positive, PositiveFloat, Settings
+from pcb.config.stages import STAGES
 from pcb.errors import UserError
 
-StageName = Literal[
-    "data",
-    "tokenizer",
-    "reference",
-    "tokens",
-    "train",
-    "sample",
-    "metrics",
-    "likelihood",
-    "report",
-]
-
-CHUNKED = ("sample", "metrics", "likelihood")
+if TYPE_CHECKING:
+    StageName = str
+else:
+    # What msgspec reads, which refuses an unknown stage with the names of those that there are.
+    StageName = Literal[tuple(STAGES)]
+CHUNKED = tuple(stage.name for stage in STAGES.values() if stage.one_per == "sampling config")
 """Stages of many short tasks, of which one job may make several."""
 
 

@@ -16,7 +16,8 @@ from pcb.external.released import CHECKPOINT, CONFIG, ReleasedConfig
 from pcb.pipeline.job import entry_of
 from pcb.pipeline.manifest import COMPLETE, read_manifest
 from pcb.pipeline.run import run_task
-from pcb.pipeline.tasks import Pipeline, Task
+from pcb.pipeline.task import Task
+from pcb.pipeline.tasks import Pipeline
 
 
 def import_folder(pipeline: Pipeline, folder: Path, model: str | None = None) -> int:

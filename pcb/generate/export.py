@@ -25,7 +25,8 @@ from pcb.metrics.image_files import IMAGES
 from pcb.metrics.parts import Part
 from pcb.pipeline.integrity import damaged_files, explain_damage
 from pcb.pipeline.manifest import COMPLETE, Manifest, read_manifest
-from pcb.pipeline.tasks import Pipeline, Task
+from pcb.pipeline.task import Task
+from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.atomic import atomic, write_atomic
 from pcb.runtime.device import compute_exactly, pick_device
 from pcb.runtime.progress import Progress

@@ -3,7 +3,7 @@
 from pcb.config import Cluster
 from pcb.launch.controller import Controller
 from pcb.launch.local import run_locally
-from pcb.pipeline.tasks import Task
+from pcb.pipeline.task import Task
 
 
 def launch(task: Task, cluster: Cluster, launcher: str, *, force: bool = False) -> None:

@@ -23,7 +23,7 @@ from pcb.launch.table import TABLE_VARIABLE
 from pcb.launch.work import Work
 from pcb.pipeline.job import ALL_SHARDS, ShardGroup
 from pcb.pipeline.run import already_made
-from pcb.pipeline.tasks import Task
+from pcb.pipeline.task import Task
 from pcb.runtime.lock import hold
 
 DONE = "done"

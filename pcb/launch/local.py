@@ -14,7 +14,7 @@ from pcb.launch.split import ranks_per_node, shard_groups
 from pcb.launch.work import Work
 from pcb.pipeline.job import ShardGroup
 from pcb.pipeline.run import already_made
-from pcb.pipeline.tasks import Task
+from pcb.pipeline.task import Task
 from pcb.runtime.gpus import VISIBLE, visible_gpus
 from pcb.runtime.rendezvous import variables_of_ranks
 

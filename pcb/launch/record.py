@@ -13,7 +13,7 @@ import msgspec
 
 from pcb.config.paths import JOBS
 from pcb.pipeline.job import ShardGroup
-from pcb.pipeline.tasks import Task, TaskName
+from pcb.pipeline.task import Task, TaskName
 from pcb.runtime.atomic import whole_files, write_atomic
 
 

@@ -1,8 +1,8 @@
 """Into which processes a task is split: groups of shards, or the ranks of a training. No torch."""
 
 from pcb.config.cluster import Resources
+from pcb.config.stages import STAGES
 from pcb.pipeline.job import ShardGroup
-from pcb.pipeline.stages import STAGES
 
 
 def shard_groups(stage: str, resources: Resources) -> list[ShardGroup]:

@@ -19,7 +19,7 @@ from pcb.errors import UserError
 from pcb.launch.record import Record, Submitted
 from pcb.launch.split import ranks_per_node
 from pcb.pipeline.job import ShardGroup
-from pcb.pipeline.tasks import Task
+from pcb.pipeline.task import Task
 
 # Without this every poll prints warnings where there is no accounting.
 logging.getLogger("submitit").propagate = False

@@ -19,7 +19,8 @@ from pcb.launch.record import Record
 from pcb.pipeline.execution import LAUNCHER_VARIABLE, set_threads
 from pcb.pipeline.job import ALL_SHARDS, ShardGroup, entry_of
 from pcb.pipeline.run import follow_task, run_shards, run_task
-from pcb.pipeline.tasks import Pipeline, Task, TaskName
+from pcb.pipeline.task import Task, TaskName
+from pcb.pipeline.tasks import Pipeline
 from pcb.runtime import interrupt
 
 _SUBMITTED = "SUBMITIT_EXECUTOR"

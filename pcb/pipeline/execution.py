@@ -4,8 +4,8 @@ import os
 import shutil
 
 from pcb.config import Compute
+from pcb.config.stages import STAGES
 from pcb.errors import UserError
-from pcb.pipeline.stages import STAGES
 
 LAUNCHERS = ("debug", "local", "slurm")
 """`debug` computes in this process, `local` in several of this machine, `slurm` in jobs."""

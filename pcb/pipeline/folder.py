@@ -20,7 +20,7 @@ from pcb.pipeline.manifest import (
     read_manifest,
     result_files,
 )
-from pcb.pipeline.tasks import Task
+from pcb.pipeline.task import Task
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.hashing import content_hash
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pcb.config.paths import HASHES
 from pcb.pipeline.manifest import Manifest
-from pcb.pipeline.tasks import Task
+from pcb.pipeline.task import Task
 from pcb.runtime.hashing import FileRecord, Seen
 
 

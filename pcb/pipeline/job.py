@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pcb.config import Preset
-from pcb.pipeline.tasks import Task
+from pcb.pipeline.task import Task
 from pcb.runtime.progress import Progress
 
 

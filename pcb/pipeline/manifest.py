@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pcb.errors import UserError
-from pcb.pipeline.tasks import Input
+from pcb.pipeline.task import Input
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.hashing import FileRecord, content_hash
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pcb.config.paths import RESOLVED
-from pcb.pipeline.stages import STAGES
+from pcb.config.stages import STAGES
 from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.atomic import write_atomic
 

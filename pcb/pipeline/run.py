@@ -40,7 +40,7 @@ from pcb.pipeline.manifest import (
 )
 from pcb.pipeline.provenance import provenance_now
 from pcb.pipeline.staleness import Manifests, mark_made, read_manifests, why_stale
-from pcb.pipeline.tasks import Task
+from pcb.pipeline.task import Task
 from pcb.runtime.atomic import disk_errors_explained
 from pcb.runtime.lock import hold
 from pcb.runtime.progress import Progress

@@ -16,7 +16,8 @@ from typing import Any
 from pcb.errors import UserError
 from pcb.pipeline.integrity import damaged_files
 from pcb.pipeline.manifest import COMPLETE, Manifest, read_manifest
-from pcb.pipeline.tasks import Input, Pipeline, Task
+from pcb.pipeline.task import Input, Task
+from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.atomic import disk_errors_explained, write_atomic
 
 Manifests = Mapping[str, Manifest | None]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pcb.config.paths import REPORTS
 from pcb.errors import UserError
-from pcb.pipeline.tasks import Pipeline, Task
+from pcb.pipeline.task import Task
+from pcb.pipeline.tasks import Pipeline
 from pcb.pipeline.verify import Finding, audit
 
 

@@ -8,7 +8,8 @@ from pcb.errors import UserError
 from pcb.pipeline.integrity import damaged_files
 from pcb.pipeline.manifest import COMPLETE, Manifest, read_manifest
 from pcb.pipeline.staleness import Manifests, read_manifests, why_stale
-from pcb.pipeline.tasks import Input, Pipeline, Task
+from pcb.pipeline.task import Input, Task
+from pcb.pipeline.tasks import Pipeline
 
 
 @dataclass(frozen=True, kw_only=True)

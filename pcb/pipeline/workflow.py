@@ -15,6 +15,7 @@ from typing import Any
 from pcb.config.checks import untrained_blocks, unused_models
 from pcb.config.loader import PARAMS_FILE, active_preset, load_params, parse_preset
 from pcb.config.paths import LOCKS
+from pcb.config.stages import STAGES
 from pcb.errors import UserError
 from pcb.pipeline.disk import linked_folders
 from pcb.pipeline.execution import (
@@ -23,9 +24,9 @@ from pcb.pipeline.execution import (
     require_launcher,
     threads_of,
 )
-from pcb.pipeline.stages import STAGES
 from pcb.pipeline.staleness import sync_times
-from pcb.pipeline.tasks import Pipeline, TaskName
+from pcb.pipeline.task import TaskName
+from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.lock import Held, hold_until_exit
 
 

@@ -1,6 +1,6 @@
 """What a preset will take before anything of it runs: arithmetic and bytes, task by task. No torch.
 
-Time follows from arithmetic and the rates of a device (`pcb.preflight.duration`).
+Time follows from it and the rates of a device (`pcb.preflight.duration`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,23 +10,22 @@ from pcb.config import (
     Autoencoder,
     ImageFolder,
     ImageNet,
-    ModelRun,
-    Photographs,
     Preset,
     Requantization,
     SamplingConfig,
     SystemRun,
     TokenizerTraining,
+    Training,
 )
 from pcb.data.folder import find_images
 from pcb.order.schedule import num_tokens
-from pcb.pipeline.tasks import Task
+from pcb.pipeline.task import Task
 from pcb.preflight import flops, systems
-from pcb.preflight.rates import Kind, Precision, stored_precision
+from pcb.preflight.image_counts import held_out_images, train_images
+from pcb.preflight.overhead import CAPTURE, COMPILE, scoring
+from pcb.preflight.rates import Kind, Precision, Range, stored_precision
 from pcb.preflight.size import num_parameters
 
-IMAGENET_TRAIN = 1_281_167
-IMAGENET_VALIDATION = 50_000
 _DOUBLE, _FLOAT, _CODE = 8, 4, 2
 _INDEX_ROW = 64
 """Bytes of one image in the index, nearly: its path, and five numbers."""
@@ -43,32 +42,12 @@ class Work:
     width: int | None = None
 
 
-def train_images(preset: Preset) -> int:
-    """Return the number of training images; ImageNet's where the settings take what there is.
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """Steps one after another, and the images of each, which several devices can share."""
 
-    Those of a folder are counted. Raises UserError if it is not there.
-    """
-    data = preset.data
-    if isinstance(data, ImageNet):
-        return data.train_images or IMAGENET_TRAIN
-    if isinstance(data, ImageFolder):
-        return len(find_images(data).train)
-    if isinstance(data, Photographs):
-        return data.images
-    # scikit-learn's 1,797 digits, less those that are held out.
-    return round(1797 * (1 - data.held_out))
-
-
-def held_out_images(preset: Preset) -> int:
-    """Return the number of held-out images of which the likelihood is measured, 0 if it is not."""
-    if preset.likelihood is None or not preset.likelihood_sizes:
-        return 0
-    data = preset.data
-    if isinstance(data, ImageNet):
-        return preset.likelihood.images or data.validation_images or IMAGENET_VALIDATION
-    if isinstance(data, ImageFolder):
-        return preset.likelihood.images or len(find_images(data).held_out)
-    return preset.likelihood.images or data.reference_images
+    number: float
+    images: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +55,10 @@ class Cost:
     """What a task takes: arithmetic, none where no accelerator does it, and bytes of its result."""
 
     works: tuple[Work, ...] = ()
+    overhead: Range = Range()
+    """Seconds beside arithmetic, from the first batch on."""
+    steps: Steps | None = None
+    """What a stage that is `ranked` works in."""
     bytes: int = 0
     """About, without checkpoints, which are gone when the task is done."""
 
@@ -132,11 +115,15 @@ def _train(task: Task, preset: Preset) -> Cost:
     assert task.model is not None
     if task.model in preset.systems:
         return Cost(bytes=_FLOAT * systems.weights(preset.systems[task.model]))
-    run = preset.models[task.model]
-    copies = 2 if run.training is not None and run.training.ema else 1
+    training, weights = preset.models[task.model].training, _parameters(preset, task.model)
+    if training is None:
+        return Cost(bytes=_FLOAT * weights)
+    number = training.epochs * train_images(preset) / training.batch_size
     return Cost(
-        works=tuple(training_work(preset, task.model)),
-        bytes=copies * _FLOAT * _parameters(preset, task.model),
+        works=tuple(_training_work(preset, task.model, training)),
+        overhead=COMPILE,
+        steps=Steps(number=number, images=training.batch_size),
+        bytes=(2 if training.ema else 1) * _FLOAT * weights,
     )
 
 
@@ -146,10 +133,11 @@ def _sample(task: Task, preset: Preset) -> Cost:
         return _sample_system(preset, preset.systems[task.model])
     assert isinstance(task.sampling_config, SamplingConfig)
     sizes, config = preset.sizes(task.model), task.sampling_config
+    schedule = config.schedule(sizes)
     image = flops.sampling(
         preset.models[task.model].model,
         preset.tokenizer.autoencoder,
-        config.schedule(sizes),
+        schedule,
         config.cfg_start_step if config.cfg else None,
     )
     images = preset.sampling.images
@@ -159,7 +147,9 @@ def _sample(task: Task, preset: Preset) -> Cost:
         precision=stored_precision(preset.sampling.precision),
         width=preset.models[task.model].model.width,
     )
-    return Cost(works=(sampling,), bytes=_CODE * images * num_tokens(sizes))
+    # Where guidance starts, one call more catches up with what was sampled.
+    captured = CAPTURE * (schedule.steps + bool(config.cfg))
+    return Cost(works=(sampling,), overhead=captured, bytes=_CODE * images * num_tokens(sizes))
 
 
 def _sample_system(preset: Preset, run: SystemRun) -> Cost:
@@ -170,14 +160,19 @@ def _sample_system(preset: Preset, run: SystemRun) -> Cost:
         precision=stored_precision(preset.sampling.precision),
         width=systems.width(run.described),
     )
-    return Cost(works=(sampling,), bytes=_CODE * images * systems.tokens(run.described))
+    return Cost(
+        works=(sampling,),
+        overhead=CAPTURE * run.described.steps,
+        bytes=_CODE * images * systems.tokens(run.described),
+    )
 
 
 def _metrics(task: Task, preset: Preset) -> Cost:
     run = preset.systems.get(task.model or "")
     grid = preset.grid if run is None else systems.grid(run.described)
     codes = preset.tokenizer.autoencoder if run is None else run.tokenizer or Autoencoder()
-    return Cost(works=tuple(_metrics_work(preset, codes, grid)))
+    works = tuple(_metrics_work(preset, codes, grid))
+    return Cost(works=works, overhead=scoring(preset.metrics))
 
 
 def _likelihood(task: Task, preset: Preset) -> Cost:
@@ -239,16 +234,13 @@ def _drawn(preset: Preset, recipe: TokenizerTraining | Requantization) -> float:
     return finest + uniform * _pyramid(preset, recipe.scales)
 
 
-def training_work(preset: Preset, model: str) -> Iterator[Work]:
-    """Yield the arithmetic of training a model; none of a released one."""
-    run: ModelRun = preset.models[model]
-    if run.training is None:
-        return
-    images = run.training.epochs * train_images(preset)
-    sizes = preset.sizes(model)
-    step = flops.training_step(run.model, preset.tokenizer.autoencoder, sizes)
-    precision = stored_precision(run.training.precision)
-    yield Work(kind="training", flops=images * step, precision=precision, width=run.model.width)
+def _training_work(preset: Preset, name: str, training: Training) -> Iterator[Work]:
+    """Yield the arithmetic of training a model."""
+    model, sizes = preset.models[name].model, preset.sizes(name)
+    images = training.epochs * train_images(preset)
+    step = flops.training_step(model, preset.tokenizer.autoencoder, sizes)
+    precision = stored_precision(training.precision)
+    yield Work(kind="training", flops=images * step, precision=precision, width=model.width)
     if preset.tokens.source == "images":
         yield _encoding(preset, images * _pyramid(preset, sizes))
 

@@ -18,7 +18,8 @@ from pcb.errors import UserError
 from pcb.external.catalog import needed_files
 from pcb.external.files import size_text, state_of
 from pcb.pipeline.staleness import read_manifests, why_stale
-from pcb.pipeline.tasks import Input, Pipeline
+from pcb.pipeline.task import Input
+from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.environment import DISTRIBUTION, processor_name, required_packages
 
 PYTHON = (3, 11)

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 
 from pcb.config import Preset
 from pcb.config.checks import untrained_blocks, unused_models
-from pcb.pipeline.stages import STAGES
+from pcb.config.stages import STAGES
 from pcb.pipeline.staleness import read_manifests, why_stale
-from pcb.pipeline.tasks import Input, Pipeline, Task
+from pcb.pipeline.task import Input, Task
+from pcb.pipeline.tasks import Pipeline
 from pcb.preflight.cost import checkpoint_bytes, cost_of
 from pcb.preflight.doctor import file_findings
-from pcb.preflight.duration import shared_training, time_of
+from pcb.preflight.duration import shared_steps, time_of
 from pcb.preflight.rates import Device, Range
 
 _HEADER = ("stage", "tasks", "to make", "GPU hours", "GB on disk")
+_ROW = "{:<12}{:>7}{:>9}{:>16}{:>12}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +75,13 @@ def forecast(pipeline: Pipeline, device: Device) -> tuple[list[Line], dict[str, 
 
 
 def shared(pipeline: Pipeline, lines: Sequence[Line], device: Device, gpus: int) -> Range:
-    """Return the seconds that several devices take, shards and tasks dealt out evenly."""
+    """Return the seconds that several devices take: those of ranked stages, others dealt out."""
     if gpus == 1:
         return _total(lines).seconds
-    models = [task.model for task in _stale(pipeline) if task.stage == "train" and task.model]
-    others = _total([line for line in lines if line.stage != "train"]).seconds
-    return others * (1 / gpus) + shared_training(pipeline.preset, models, device, gpus)
+    others = _total([line for line in lines if not STAGES[line.stage].ranked]).seconds
+    ranked = (task for task in _stale(pipeline) if STAGES[task.stage].ranked)
+    costs = [cost_of(task, pipeline.preset) for task in ranked]
+    return others * (1 / gpus) + shared_steps(costs, device, gpus)
 
 
 def missing_files(pipeline: Pipeline) -> Iterator[str]:
@@ -117,10 +120,10 @@ def _total(lines: Sequence[Line]) -> Line:
 
 def _table(lines: Sequence[Line]) -> Iterator[str]:
     """Yield the table's lines, the last one the total."""
-    yield "{:<12}{:>7}{:>9}{:>16}{:>12}".format(*_HEADER)
+    yield _ROW.format(*_HEADER)
     for line in (*lines, _total(lines)):
         gigabytes, time = _short(line.bytes / 1e9), _hours(line.seconds)
-        yield f"{line.stage:<12}{line.tasks:>7}{line.left:>9}{time:>16}{gigabytes:>12}"
+        yield _ROW.format(line.stage, line.tasks, line.left, time, gigabytes)
 
 
 def _hours(seconds: Range) -> str:

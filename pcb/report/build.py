@@ -11,7 +11,7 @@ from markupsafe import Markup
 from pcb.config import ImageFolder, ImageNet, Photographs
 from pcb.config.images import PICTURES
 from pcb.config.loader import plain
-from pcb.pipeline.tasks import Task
+from pcb.pipeline.task import Task
 from pcb.report.ablations import blocks_table, guidance_table, mixing_table
 from pcb.report.claims import decide
 from pcb.report.evidence import Evidence
@@ -51,7 +51,6 @@ WRITTEN = (
 """Tables that are also files, for use in a paper."""
 _NAMED = 20
 """Most classes that are named."""
-_SHARED = ("data", "tokenizer", "reference", "tokens")
 
 
 def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
@@ -123,7 +122,7 @@ def _tables(evidence: Evidence, rows: Sequence[Row], times: Times) -> dict[str, 
         task.stage: manifest.results
         for task in evidence.tasks
         for manifest in [evidence.manifest(task)]
-        if task.stage in _SHARED and manifest is not None
+        if task.variant == "all" and manifest is not None
     }
     systems = evidence.system_rows()
     variants = [*(row.variant for row in rows), *(row.variant for row in systems)]

@@ -41,7 +41,7 @@ def run(job: Job) -> dict[str, Any]:
     """Make the extractor and its view of the reference images."""
     preset = job.preset
     device = pick_device(preset.compute)
-    # One thread, as for every stage that the workflow runs beside others (`pcb.pipeline.stages`).
+    # One thread, as for every stage that the workflow runs beside others (`pcb.config.stages`).
     compute_exactly(device, 1)
     if preset.metrics.extractor == "classifier":
         data = job.inputs["data"]

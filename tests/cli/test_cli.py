@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pcb.cli.main import build_parser, main
+from pcb.config.stages import STAGES
 from pcb.external.catalog import CATALOG
 from pcb.order.names import ORDER_NAMES
-from pcb.pipeline.stages import STAGES
 from pcb.preflight.doctor import examine
 from tests.clock import cpu_seconds
 from tests.tasks import ROOT, make_all, pipeline_of

@@ -17,7 +17,7 @@ import yaml
 from pcb.config.loader import merge
 from pcb.launch.record import Record, read_record
 from pcb.pipeline.manifest import result_files
-from pcb.pipeline.tasks import Task
+from pcb.pipeline.task import Task
 from tests.launch.slurm import MiniSlurm
 from tests.tasks import pipeline_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pcb.pipeline.tasks import Task
+from pcb.pipeline.task import Task
 from tests.tasks import pipeline_of
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pcb.pipeline.tasks import Task
+from pcb.pipeline.task import Task
 from pcb.train.checkpoint import CHECKPOINT
 from tests.launch.login import TRAIN, Login, change_settings, log_in, same_files, wait_for
 from tests.launch.slurm import MiniSlurm

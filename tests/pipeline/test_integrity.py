@@ -5,7 +5,8 @@ import pytest
 from pcb.pipeline.integrity import damaged_files, is_intact
 from pcb.pipeline.manifest import Manifest
 from pcb.pipeline.run import run_task
-from pcb.pipeline.tasks import Pipeline, Task
+from pcb.pipeline.task import Task
+from pcb.pipeline.tasks import Pipeline
 from pcb.runtime import hashing
 from tests.tasks import write_key
 

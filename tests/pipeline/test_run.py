@@ -12,7 +12,8 @@ from pcb.pipeline.folder import WORK
 from pcb.pipeline.job import Job
 from pcb.pipeline.manifest import COMPLETE, read_manifest
 from pcb.pipeline.run import run_task
-from pcb.pipeline.tasks import Input, Pipeline, Task
+from pcb.pipeline.task import Input, Task
+from pcb.pipeline.tasks import Pipeline
 from pcb.pipeline.verify import audit
 from pcb.runtime import hashing
 from pcb.runtime.atomic import write_atomic

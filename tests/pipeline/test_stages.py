@@ -2,18 +2,23 @@
 
 import argparse
 import re
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
 
 from pcb.cli.main import build_parser
-from pcb.config.cluster import CHUNKED, StageName
+from pcb.config.cluster import Cluster
+from pcb.config.convert import convert
+from pcb.config.loader import load_params, parse_preset
+from pcb.config.stages import STAGES
+from pcb.errors import UserError
 from pcb.pipeline.job import stage_function
-from pcb.pipeline.stages import STAGES
 from pcb.pipeline.tasks import Pipeline
 from pcb.preflight.cost import COSTS
-from tests.tasks import ROOT, pipeline_of
+from tests.tasks import ROOT
+
+PARAMS = load_params(ROOT / "params.yaml")
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:
@@ -25,11 +30,15 @@ def verbs() -> dict[str, argparse.ArgumentParser]:
     return dict(found)
 
 
-def phases() -> dict[str, Any]:
-    """Return the stages of dvc.yaml, but for the one that writes the resolved settings."""
+def dvc_stages() -> dict[str, Any]:
+    """Return the stages of dvc.yaml."""
     found: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    del found["settings"]
     return found
+
+
+def phases() -> dict[str, Any]:
+    """Return those that make results: all but the one that writes the resolved settings."""
+    return {name: stage for name, stage in dvc_stages().items() if name != "settings"}
 
 
 def test_stage_is_file_is_rule_is_verb() -> None:
@@ -54,9 +63,10 @@ def test_each_file_has_the_functions_that_the_table_says(stage: Any) -> None:
 
 
 def test_settings_of_a_cluster_know_the_stages() -> None:
-    assert get_args(StageName) == tuple(STAGES)
-    many = {stage.name for stage in STAGES.values() if stage.one_per == "sampling config"}
-    assert set(CHUNKED) == many
+    known = convert({"stages": {stage: {"gpus": 1} for stage in STAGES}}, Cluster, "cluster")
+    assert set(known.stages) == set(STAGES)
+    with pytest.raises(UserError, match=r"stages: unknown key `other`; known: data, likelihood"):
+        convert({"stages": {"other": {}}}, Cluster, "cluster")
 
 
 def test_costs_are_of_stages() -> None:
@@ -73,9 +83,9 @@ def test_dvc_versions_each_stage_where_its_result_stands() -> None:
         assert outs == {f"results/manifests/${{preset}}/{name}": {"cache": False, "persist": True}}
 
 
-@pytest.mark.parametrize("preset", ["mini", "paper", "paper-pretrained"])
+@pytest.mark.parametrize("preset", PARAMS["presets"])
 def test_tasks_are_named_by_what_there_is_one_of(preset: str) -> None:
-    pipeline: Pipeline = pipeline_of(preset)
+    pipeline = Pipeline(preset, parse_preset(PARAMS, preset))
     order = list(STAGES)
     for task in pipeline:
         parts = {"preset": 0, "model": 1, "sampling config": 2}[STAGES[task.stage].one_per]

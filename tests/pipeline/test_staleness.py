@@ -12,7 +12,8 @@ from pcb.errors import UserError
 from pcb.pipeline.job import Job
 from pcb.pipeline.run import run_task
 from pcb.pipeline.staleness import sync_times
-from pcb.pipeline.tasks import Pipeline, Task
+from pcb.pipeline.task import Task
+from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.atomic import write_atomic
 from tests.tasks import make_all, pipeline_of, write_key
 

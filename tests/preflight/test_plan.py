@@ -10,8 +10,10 @@ from pcb.cli.main import main
 from pcb.errors import UserError
 from pcb.pipeline.tasks import Pipeline
 from pcb.preflight import flops
-from pcb.preflight.cost import checkpoint_bytes, cost_of, train_images
-from pcb.preflight.duration import CAPTURE, HOST_STEP, START, shared_training, time_of
+from pcb.preflight.cost import checkpoint_bytes, cost_of
+from pcb.preflight.duration import shared_steps, time_of
+from pcb.preflight.image_counts import train_images
+from pcb.preflight.overhead import CAPTURE, HOST_STEP, START
 from pcb.preflight.plan import Line, forecast, missing_files, shared
 from pcb.preflight.rates import RATES, Device, Range, load_device
 from tests.tasks import ROOT, make_all, pipeline_of
@@ -157,9 +159,8 @@ def test_sampling_takes_the_capture_of_every_step_too(paper):
 
 
 def test_many_devices_wait_for_python_where_their_batches_are_small(paper):
-    models = ["s-2x", "s-4x"]
-    one = shared_training(paper.preset, models, H100, 1)
-    few, many = (shared_training(paper.preset, models, H100, n) for n in (4, 1024))
+    costs = [cost_of(paper.task("train", name), paper.preset) for name in ("s-2x", "s-4x")]
+    one, few, many = (shared_steps(costs, H100, devices) for devices in (1, 4, 1024))
     assert one.low == pytest.approx(one.high) and one.low > 0
     assert few.low == pytest.approx(one.low / 4)
     steps = 110 * 1_281_167 / 1024
@@ -171,8 +172,8 @@ def test_what_is_not_training_is_dealt_out_evenly(paper):
     line = Line(stage="tokens", tasks=1, left=1, seconds=Range(low=80, high=160), bytes=0)
     alone, shared_out = (shared(paper, [line], H100, gpus) for gpus in (1, 8))
     assert (alone.low, alone.high) == (80, 160)
-    models = [task.model for task in paper if task.stage == "train"]
-    training = shared_training(paper.preset, models, H100, 8)
+    costs = [cost_of(task, paper.preset) for task in paper if task.stage == "train"]
+    training = shared_steps(costs, H100, 8)
     assert shared_out.low == pytest.approx(10 + training.low)
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from pcb.config.paths import PINS
-from pcb.pipeline.stages import STAGES
+from pcb.config.stages import STAGES
 from tests.tasks import make_all, pipeline_of
 from tests.workflow.snakemake import NOTHING, copy_project, planned, snakemake
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pcb.pipeline.run import run_task
-from pcb.pipeline.tasks import Pipeline, Task
+from pcb.pipeline.task import Task
+from pcb.pipeline.tasks import Pipeline
 from pcb.runtime.atomic import write_atomic
 from tests.clock import cpu_seconds
 from tests.tasks import make_all, pipeline_of, write_key

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from pcb.config.loader import load_preset
+from pcb.config.stages import STAGES
 from pcb.pipeline.manifest import COMPLETE, result_files
-from pcb.pipeline.stages import STAGES
 from pcb.runtime.device import DTYPES
 from pcb.stages.metrics import decoded, finest
 from pcb.tokenizer.load import load_tokenizer

@@ -1,20 +1,19 @@
 """The table of stages, in pipeline order, from which everything else about a stage is derived.
 
 A stage is a file `pcb/stages/NAME.py` with a function `run`, a rule `workflow/rules/NAME.smk` and a
-verb `pcb NAME`. What its tasks read is in `pcb.pipeline.tasks`. No torch.
+verb `pcb NAME`. What its tasks read is in `pcb.pipeline.tasks`. The table stands here because a
+cluster's settings name stages. No torch.
 """
 
 from dataclasses import dataclass
 from typing import Literal
-
-from pcb.config.cluster import StageName
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """What sets a stage apart."""
 
-    name: StageName
+    name: str
     version: int
     """Raise it when the stage's code comes to give another result from the same settings."""
     help: str
