@@ -1,8 +1,9 @@
 """Resolved settings, by stage and task: the file whose parts DVC's stages depend on. No torch.
 
 params.yaml says what differs: presets extend each other, models take a preset's defaults, points
-are made from lists. This file says what each task gets, and only what decides its result; so a
-DVC stage that tracks its part of it is stale exactly when one of its tasks is.
+are made from lists. This file says what each task gets, and only what decides its result, with the
+versions of the stages; so a DVC stage that tracks its part of it, and what its tasks read, is stale
+exactly when one of its tasks is.
 """
 
 import json
@@ -24,9 +25,10 @@ def resolved_settings(pipeline: Pipeline) -> dict[str, Any]:
     """Return ``{stage: settings}``, and ``{stage: {variant: settings}}`` where there are several.
 
     What all variants of a stage share is the same in each of them. A stage of which the preset has
-    no task has no settings.
+    no task has no settings. Beside the stages stands ``{"versions": {stage: number}}``.
     """
     found: dict[str, Any] = {stage: {} for stage in STAGES}
+    found["versions"] = {stage.name: stage.version for stage in STAGES.values()}
     for task in pipeline:
         if task.variant == "all":
             found[task.stage] = task.settings

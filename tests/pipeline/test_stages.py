@@ -2,12 +2,14 @@
 
 import argparse
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 
 from pcb.cli.main import build_parser
+from pcb.config import stages as table
 from pcb.config.cluster import Cluster
 from pcb.config.convert import convert
 from pcb.config.loader import load_params, parse_preset
@@ -17,8 +19,12 @@ from pcb.pipeline.job import stage_function
 from pcb.pipeline.tasks import Pipeline
 from pcb.preflight.cost import COSTS
 from tests.tasks import ROOT
+from tests.test_layers import MODULES, imports_of, package_of
 
 PARAMS = load_params(ROOT / "params.yaml")
+IMAGES = "paper, trained on images"
+"""What no preset asks for and dvc.yaml serves too."""
+PARAMS["presets"][IMAGES] = {"extends": "paper", "tokens": {"source": "images"}}
 
 
 def verbs() -> dict[str, argparse.ArgumentParser]:
@@ -62,6 +68,11 @@ def test_each_file_has_the_functions_that_the_table_says(stage: Any) -> None:
     assert hasattr(__import__(module, fromlist=["run"]), "run_partial") == stage.partial
 
 
+def pipelines() -> Iterator[Pipeline]:
+    """Yield the tasks of every preset."""
+    return (Pipeline(name, parse_preset(PARAMS, name)) for name in PARAMS["presets"])
+
+
 def test_settings_of_a_cluster_know_the_stages() -> None:
     known = convert({"stages": {stage: {"gpus": 1} for stage in STAGES}}, Cluster, "cluster")
     assert set(known.stages) == set(STAGES)
@@ -81,6 +92,31 @@ def test_dvc_versions_each_stage_where_its_result_stands() -> None:
         data = "reports/${preset}" if in_git else f"results/artifacts/${{preset}}/{name}"
         assert (outs.pop(data).get("cache", True)) is not in_git
         assert outs == {f"results/manifests/${{preset}}/{name}": {"cache": False, "persist": True}}
+
+
+def test_dvc_compares_what_the_tasks_of_each_stage_read() -> None:
+    read: dict[str, set[str]] = {stage: set() for stage in STAGES}
+    for task in (task for pipeline in pipelines() for task in pipeline):
+        read[task.stage] |= {source.task.stage for source in task.inputs}
+    for name, phase in phases().items():
+        stages = [stage for stage in STAGES if stage in read[name]]
+        manifests = [f"results/manifests/${{preset}}/{stage}" for stage in stages]
+        assert phase.get("deps", []) == manifests, name
+        settings = [name, f"versions.{name}"]
+        assert phase["params"] == [{"results/settings/${preset}.json": settings}]
+
+
+def test_dvc_resolves_settings_again_when_code_that_decides_them_changes() -> None:
+    deps = dvc_stages()["settings"]["deps"]
+    decide, found = {"pcb.pipeline.tasks"}, set()
+    while decide:
+        found |= decide
+        decide = {name for module in decide for name in imports_of(MODULES[module])} - found
+    # How a task is named and hashed decides no setting.
+    packages = {package_of(name) for name in found} - {"errors", "runtime", "pipeline"}
+    expected = ["params.yaml", "pcb/pipeline/tasks.py", *(f"pcb/{name}" for name in packages)]
+    assert sorted(deps) == sorted(expected)
+    assert package_of(table.__name__) in packages
 
 
 @pytest.mark.parametrize("preset", PARAMS["presets"])

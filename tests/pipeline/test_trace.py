@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pcb.config.stages import STAGES
 from pcb.errors import UserError
 from pcb.pipeline.resolved import resolved_settings, settings_file, write_settings
 from pcb.pipeline.tasks import Pipeline
@@ -139,6 +140,7 @@ def test_resolved_settings_hold_what_each_task_gets(folder: Path, smoke: Pipelin
     for task in smoke:
         settings = found[task.stage]
         assert (settings if task.variant == "all" else settings[task.variant]) == task.settings
+    assert found["versions"] == {stage.name: stage.version for stage in STAGES.values()}
     path = write_settings(smoke)
     assert path == settings_file("smoke")
     before = path.stat().st_mtime_ns

@@ -18,7 +18,8 @@ import yaml
 
 from pcb.config.paths import PINS
 from pcb.config.stages import STAGES
-from tests.tasks import make_all, pipeline_of
+from pcb.pipeline.run import run_task
+from tests.tasks import make_all, pipeline_of, write_key
 from tests.workflow.snakemake import NOTHING, copy_project, planned, snakemake
 
 pytestmark = pytest.mark.workflow
@@ -164,6 +165,22 @@ def test_learning_rate_of_one_ratio_changes_that_ratio_alone_in_both(project: Pa
     assert list(found) == ["train.ratio4.training.learning_rate"]
     tasks = {task.name for task in pipeline_of() if task.variant.startswith("ratio4")}
     assert planned(project) == {*tasks, "report"}
+
+
+def test_fewer_held_out_images_change_what_reads_them_in_both(project: Path) -> None:
+    """Their codes are partitions of the tokens that no training reads: manifests of it stay."""
+    dvc(project, "repro")
+    params = project / "params.yaml"
+    params.write_text(
+        params.read_text().replace("likelihood: {images: 40}", "likelihood: {images: 20}")
+    )
+    changed = pipeline_of(params=params)
+    run_task(changed.task("tokens"), changed.preset, write_key)
+    assert dvc(project, "repro", "train").count(NOTHING) == 2
+    assert set(json.loads(dvc(project, "status", "--json"))) == {"likelihood", "report"}
+    assert planned(project) == {
+        task.name for task in changed if task.stage in ("likelihood", "report")
+    }
 
 
 def settings() -> str:
