@@ -94,11 +94,11 @@ def _preset_in(arguments: argparse.Namespace) -> str | None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from pcb.pipeline.verify import audit, print_findings
+    from pcb.pipeline.verify import print_findings, verify
 
-    findings = audit(pipeline_of(arguments))
+    findings = verify(pipeline_of(arguments))
     print_findings(findings)
-    return 0 if all(found.ok for found in findings) else 1
+    return 0 if all(found.current for found in findings) else 1
 
 
 def _restore(arguments: argparse.Namespace) -> int:

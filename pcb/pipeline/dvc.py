@@ -18,7 +18,7 @@ from pcb.pipeline.disk import linked_folders
 from pcb.pipeline.leftovers import ignore_in_dvc, leftovers
 from pcb.pipeline.resolved import settings_file, write_settings
 from pcb.pipeline.tasks import Pipeline
-from pcb.pipeline.verify import DAMAGED, NOT_MADE, OK, STALE, Finding, audit, print_findings
+from pcb.pipeline.verify import CURRENT, DAMAGED, NOT_MADE, STALE, Finding, print_findings, verify
 from pcb.pipeline.workflow import hold_workflow
 from pcb.runtime.surroundings import own_folder
 
@@ -34,19 +34,19 @@ def restore(pipeline: Pipeline) -> int:
     """
     _require_active(pipeline)
     hold_workflow()
-    findings = audit(pipeline)
+    findings = verify(pipeline)
     wanted = [found for found in findings if _can_be_fetched(found)]
     if wanted:
         _report_damage(wanted)
         _discard(wanted)
         artifacts = [str(found.task.artifact) for found in wanted]
         _dvc("pull", "--force", "--allow-missing", *artifacts, check=False)
-        findings = audit(pipeline)
+        findings = verify(pipeline)
         still = [found for found in findings if found.damaged]
         _report_damage(still)
         _discard(still)
     print_findings(findings)
-    bad = [found for found in findings if not found.ok]
+    bad = [found for found in findings if not found.current]
     if not bad:
         print(f"all {len(findings)} tasks of {pipeline.name} are here and whole")
         return 0
@@ -62,10 +62,10 @@ def publish(pipeline: Pipeline) -> int:
     """
     _require_active(pipeline)
     hold_workflow()
-    findings = audit(pipeline)
-    if any(not found.ok for found in findings):
-        print_findings(found for found in findings if not found.ok)
-        count = sum(not found.ok for found in findings)
+    findings = verify(pipeline)
+    if any(not found.current for found in findings):
+        print_findings(found for found in findings if not found.current)
+        count = sum(not found.current for found in findings)
         raise UserError(
             f"{count} of {len(findings)} tasks of {pipeline.name} are not finished; nothing was "
             f"published; finish them with `make reproduce`"
@@ -113,7 +113,7 @@ def _require_active(pipeline: Pipeline) -> None:
 
 def _can_be_fetched(found: Finding) -> bool:
     """Say whether DVC may have what a task lacks: its manifest, in git, says what that is."""
-    return not found.task.in_git and found.state not in (OK, NOT_MADE, STALE)
+    return not found.task.in_git and found.state not in (CURRENT, NOT_MADE, STALE)
 
 
 def _report_damage(findings: Sequence[Finding]) -> None:

@@ -9,7 +9,7 @@ from pcb.config.paths import REPORTS
 from pcb.errors import UserError
 from pcb.pipeline.task import Task
 from pcb.pipeline.tasks import Pipeline
-from pcb.pipeline.verify import Finding, audit
+from pcb.pipeline.verify import Finding, verify
 
 
 def task_of(pipeline: Pipeline, target: str) -> Task:
@@ -64,10 +64,10 @@ def ancestors(pipeline: Pipeline, task: Task) -> list[Task]:
 
 def print_trace(pipeline: Pipeline, task: Task) -> int:
     """Print the chain behind a task; the status is 1 if some of it is not as it should be."""
-    findings = audit(pipeline, ancestors(pipeline, task))
+    findings = verify(pipeline, ancestors(pipeline, task))
     for found in findings:
         print("\n".join(_lines(found)))
-    bad = [found for found in findings if not found.ok]
+    bad = [found for found in findings if not found.current]
     if bad:
         print(f"{len(bad)} of {len(findings)} do not match: {bad[0].task.name} is {bad[0].state}")
     else:

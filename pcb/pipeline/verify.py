@@ -24,12 +24,12 @@ class Finding:
     """Files that are there and do not hold what the manifest says."""
 
     @property
-    def ok(self) -> bool:
+    def current(self) -> bool:
         """Whether the task is what the settings ask for, with all its files."""
-        return self.state == OK
+        return self.state == CURRENT
 
 
-OK = "ok"
+CURRENT = "current"
 NOT_MADE = "not made"
 STALE = "stale"
 ABSENT = "not here"
@@ -37,7 +37,7 @@ ABSENT = "not here"
 DAMAGED = "damaged"
 
 
-def audit(pipeline: Pipeline, tasks: Iterable[Task] | None = None) -> list[Finding]:
+def verify(pipeline: Pipeline, tasks: Iterable[Task] | None = None) -> list[Finding]:
     """Look at tasks, or at all, reading every file anew; nothing remembered is trusted."""
     manifests = read_manifests(pipeline)
     return [_look(task, manifests) for task in (pipeline if tasks is None else tasks)]
@@ -53,7 +53,7 @@ def _look(task: Task, manifests: Manifests) -> Finding:
         return Finding(task=task, manifest=manifest, state=DAMAGED, reason=str(error))
     bad = list(damaged_files(task, manifest.files, reread=True))
     damaged = tuple(path for path, _ in bad if path.exists())
-    state, reason = OK, ""
+    state, reason = CURRENT, ""
     if why is not None and not task.in_git:
         state, reason = STALE, why
     elif damaged:

@@ -14,7 +14,7 @@ from pcb.pipeline.manifest import COMPLETE, read_manifest
 from pcb.pipeline.run import run_task
 from pcb.pipeline.task import Input, Task
 from pcb.pipeline.tasks import Pipeline
-from pcb.pipeline.verify import audit
+from pcb.pipeline.verify import verify
 from pcb.runtime import hashing
 from pcb.runtime.atomic import write_atomic
 from tests.tasks import make_all, pipeline_of, write_key
@@ -312,4 +312,4 @@ def test_a_checkout_whose_memory_cannot_be_written_is_verified_all_the_same(
     monkeypatch.setattr(hashing, "SMALL", 0)
     shutil.rmtree(".pcb")
     Path(".pcb").write_text("no folder")
-    assert all(found.ok for found in audit(smoke))
+    assert all(found.current for found in verify(smoke))

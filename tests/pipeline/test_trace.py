@@ -10,7 +10,7 @@ from pcb.errors import UserError
 from pcb.pipeline.resolved import resolved_settings, settings_file, write_settings
 from pcb.pipeline.tasks import Pipeline
 from pcb.pipeline.trace import ancestors, print_trace, task_of
-from pcb.pipeline.verify import ABSENT, DAMAGED, NOT_MADE, OK, STALE, audit
+from pcb.pipeline.verify import ABSENT, CURRENT, DAMAGED, NOT_MADE, STALE, verify
 from tests.tasks import make_all, pipeline_of
 
 
@@ -22,7 +22,7 @@ def made(folder: Path, smoke: Pipeline) -> Pipeline:
 
 
 def states(pipeline: Pipeline) -> dict[str, str]:
-    return {found.task.name: found.state for found in audit(pipeline)}
+    return {found.task.name: found.state for found in verify(pipeline)}
 
 
 def write_table(pipeline: Pipeline) -> Path:
@@ -76,7 +76,7 @@ def test_chain_is_printed_with_hashes_code_machine_and_state(
     task = made.task("metrics", "ratio2/t17")
     assert print_trace(made, task) == 0
     out = capsys.readouterr().out
-    assert "metrics/ratio2/t17  [ok]" in out
+    assert "metrics/ratio2/t17  [current]" in out
     assert task.key in out
     assert "torch" in out
     assert "all 7 match what lies on disk" in out
@@ -86,7 +86,7 @@ def test_chain_is_printed_with_hashes_code_machine_and_state(
 
 
 def test_every_way_of_being_wrong_has_its_name(made: Pipeline) -> None:
-    assert set(states(made).values()) == {OK}
+    assert set(states(made).values()) == {CURRENT}
     key = made.task("train", "ratio2").artifact / "key.txt"
     text = key.read_text()
     key.write_text(text[::-1])
@@ -99,7 +99,7 @@ def test_every_way_of_being_wrong_has_its_name(made: Pipeline) -> None:
     found = states(made)
     assert found["sample/ratio2/t9"] == ABSENT
     assert found["metrics/ratio2/t9"] == NOT_MADE
-    assert found["train/ratio2"] == OK
+    assert found["train/ratio2"] == CURRENT
 
 
 def test_other_settings_make_a_task_stale(made: Pipeline, folder: Path) -> None:
@@ -111,11 +111,11 @@ def test_other_settings_make_a_task_stale(made: Pipeline, folder: Path) -> None:
     changed = pipeline_of(params=folder / "params.yaml")
     found = states(changed)
     assert found["train/ratio4"] == STALE
-    assert found["train/ratio2"] == OK
+    assert found["train/ratio2"] == CURRENT
 
 
 def test_large_files_are_read_anew_whatever_is_remembered(folder: Path, smoke: Pipeline) -> None:
-    """A change that leaves size and time alone is seen by an audit."""
+    """A change that leaves size and time alone is seen by `verify`."""
     import os
 
     make_all(smoke)
