@@ -15,7 +15,8 @@ from pcb.preflight.duration import shared_steps, time_of
 from pcb.preflight.rates import Device, Range
 
 _HEADER = ("stage", "tasks", "to make", "GPU hours", "GB on disk")
-_ROW = "{:<12}{:>7}{:>9}{:>16}{:>12}"
+_ROW = "{:<10}  {:>5}  {:>7}  {:>16}  {:>10}"
+"""Two spaces at least between columns, whatever is in them; one inside a range."""
 
 
 @dataclass(frozen=True, kw_only=True)

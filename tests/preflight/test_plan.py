@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from pcb.cli.main import main
+from pcb.config.stages import STAGES
 from pcb.errors import UserError
 from pcb.pipeline.tasks import Pipeline
 from pcb.preflight import flops
@@ -198,6 +199,15 @@ def test_the_command_prints_every_stage(folder, capsys):
     assert re.search(r"^train +18 +18 +[0-9,.]+ to [0-9,.]+ +[0-9.]+$", out, re.MULTILINE)
     assert "On 8 of them" in out
     assert main(["plan", "--gpus", "0", *params]) == 1
+
+
+@pytest.mark.parametrize("preset", ["mini", "paper"])
+def test_columns_of_the_table_stand_apart(folder, capsys, preset):
+    assert main(["plan", "--preset", preset, "--params", str(ROOT / "params.yaml")]) == 0
+    lines = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    assert [line.split()[0] for line in lines] == ["stage", *STAGES, "total"]
+    # A range has single spaces inside.
+    assert {len(re.split(" {2,}", line)) for line in lines} == {5}
 
 
 def test_digits_that_are_not_held_out_are_the_training_images(smoke):
