@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pcb.config import Compute, Preset
+from pcb.config import Compute, Data, ImageFolder, ImageNet, Preset
 from pcb.data.arrays import save_array
+from pcb.data.folder import HELD_OUT
 from pcb.data.images import ChosenImages, Images, Split, class_by_class, open_images
 from pcb.errors import UserError
 from pcb.pipeline.job import Job
@@ -87,11 +88,22 @@ def held_out_images(data: Path, preset: Preset) -> Images:
     images, asked = open_images(data, preset, "held_out"), preset.likelihood.images
     if len(images) < (asked or 1):
         raise UserError(
-            f"{data}: {len(images)} held-out images, and likelihood.images = "
-            f"{asked or 'null'} asks for {asked or 'all'}; let files.imagenet_validation name the "
-            "validation images and make the stage `data` again, or set `likelihood` to null"
+            f"{data}: {len(images)} held-out images, and likelihood.images = {asked or 'null'} "
+            f"asks for {asked or 'all'}; {_more_held_out(preset.data)}, or set `likelihood` to null"
         )
     return images if asked is None else ChosenImages(images, class_by_class(images.labels, asked))
+
+
+def _more_held_out(data: Data) -> str:
+    """Return what a user does to have more held-out images."""
+    if isinstance(data, ImageNet):
+        return (
+            "let files.imagenet_validation name the validation images and make the stage `data` "
+            "again"
+        )
+    if isinstance(data, ImageFolder):
+        return f"raise data.held_out, or add images to {data.folder}/{HELD_OUT} if it is there"
+    return "raise data.reference_images"
 
 
 def shards_of(split: Split, images: Images, sizes: tuple[int, ...], step: int) -> Iterator[Shard]:

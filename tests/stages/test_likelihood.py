@@ -1,5 +1,6 @@
 """The stage `likelihood`: which images, weights and schedules; shards; and what its keys say."""
 
+import re
 from functools import partial
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import pcb.stages.likelihood as module
+from pcb.config import Digits, ImageFolder, ImageNet, Photographs
 from pcb.config.loader import load_params, load_preset, parse_preset
 from pcb.config.paths import held_out_part
 from pcb.data.arrays import save_array
@@ -16,6 +18,7 @@ from pcb.data.images import (
     REFERENCE_LABELS,
     TRAIN_IMAGES,
     TRAIN_LABELS,
+    ArrayImages,
     class_by_class,
 )
 from pcb.errors import UserError
@@ -237,6 +240,30 @@ def test_imagenet_without_validation_images_is_refused_before_anything_is_read(t
     )
     with pytest.raises(UserError, match="0 held-out images, and likelihood.images = null"):
         tokens.held_out_images(tmp_path / "data", preset)
+
+
+@pytest.mark.parametrize(
+    ("data", "way_out"),
+    [
+        (ImageNet(), "let files.imagenet_validation name the validation images and make the stage"),
+        (
+            ImageFolder(folder="cats", num_classes=2),
+            "raise data.held_out, or add images to cats/val",
+        ),
+        (Digits(), "raise data.reference_images"),
+        (Photographs(), "raise data.reference_images"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_too_few_held_out_images_name_the_setting_of_their_kind(
+    data, way_out, tmp_path, monkeypatch
+):
+    preset = msgspec.structs.replace(load_preset("smoke"), data=data)
+    few = ArrayImages(np.zeros((39, 1, 3, 8, 8), np.uint8), np.zeros(39, np.int64))
+    monkeypatch.setattr(tokens, "open_images", lambda *_: few)
+    said = "39 held-out images, and likelihood.images = 40 asks for 40; " + way_out
+    with pytest.raises(UserError, match=re.escape(said)):
+        tokens.held_out_images(tmp_path, preset)
 
 
 def test_a_models_own_order_is_what_is_measured(inputs):
