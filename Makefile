@@ -82,4 +82,4 @@ lock: $(INSTALLED)  ## choose package versions anew (needs uv)
 
 clean:  ## delete caches and logs; results and reports stay
 	rm -rf .snakemake .pcb logs .pytest_cache .ruff_cache .mypy_cache *.egg-info
-	find pcb tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find pcb tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

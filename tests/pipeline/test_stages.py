@@ -84,6 +84,12 @@ def test_costs_are_of_stages() -> None:
     assert set(COSTS) <= set(STAGES)
 
 
+def test_the_changelog_names_every_version_that_was_raised() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    raised = [f"{stage.name} {stage.version}" for stage in STAGES.values() if stage.version > 1]
+    assert not [version for version in raised if version not in text]
+
+
 def test_dvc_versions_each_stage_where_its_result_stands() -> None:
     assert list(phases()) == list(STAGES)
     for name, phase in phases().items():

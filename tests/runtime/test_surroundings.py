@@ -88,6 +88,18 @@ def test_snakemake_runs_without_a_home_and_heeds_no_profile_of_the_users(tmp_pat
     assert "Traceback" not in done.stderr
 
 
+def test_make_clean_leaves_no_caches_of_python(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
+    code = {path.relative_to(ROOT).parts[0] for path in ROOT.glob("*/**/__init__.py")}
+    packages = [tmp_path / name for name in code if not name.startswith(".")]
+    for package in packages:
+        (package / "part" / "__pycache__").mkdir(parents=True)
+        (package / "part" / "code.py").touch()
+    subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, check=True)
+    assert not list(tmp_path.rglob("__pycache__"))
+    assert len(list(tmp_path.rglob("code.py"))) == len(packages) >= 3
+
+
 @pytest.mark.parametrize("preset", ["a b", "a'b", "$(touch no)", "x;touch no"])
 def test_make_hands_a_preset_on_as_one_word(tmp_path: Path, preset: str) -> None:
     (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
