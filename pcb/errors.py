@@ -1,4 +1,4 @@
-"""The exception that a user is meant to read: one line with thing, place and way out."""
+"""The exception for users: one line with the thing, its place and the way out."""
 
 
 class UserError(ValueError):

@@ -1,5 +1,6 @@
 """What documents point to exists, and the commands that they print are ones that there are."""
 
+import ast
 import importlib
 import re
 import shlex
@@ -10,6 +11,7 @@ import pytest
 from pcb.cli.main import build_parser
 from pcb.published.page import page_lines
 from tests.tasks import ROOT
+from tests.test_layers import LEVEL
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)[^)]*\)")
@@ -121,3 +123,23 @@ def test_the_page_about_systems_is_the_catalogs() -> None:
     begin = "<!-- the catalog: `python -m pcb.published.page` prints this -->\n"
     between = page.split(begin)[1].split("<!-- end of the catalog -->")[0]
     assert between.strip().splitlines() == list(page_lines())
+
+
+TREE = re.compile(r"^      (\w+)(?:/|\.py) +(\S.*\n(?: {27}\S.*\n)*)", re.MULTILINE)
+"""What README's tree says of a package or module below `pcb/`, with the lines that go on."""
+
+
+def test_readmes_tree_says_what_packages_say_of_themselves() -> None:
+    """One clause each; that a package loads no torch is said by itself alone."""
+    own = {path.stem: path for path in (ROOT / "pcb").glob("*.py") if path.stem[0] != "_"}
+    own |= {path.parent.name: path for path in (ROOT / "pcb").glob("*/__init__.py")}
+    said = {}
+    for name, path in own.items():
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        assert docstring is not None, name
+        clause = docstring.removesuffix(" No torch.")
+        said[name] = clause[0].lower() + clause.removesuffix(".")[1:]
+    tree = TREE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert {name: " ".join(clause.split()) for name, clause in tree} == said
+    levels = [LEVEL[name] for name, _ in tree]
+    assert levels == sorted(levels), "not in the order of imports"

@@ -1,1 +1,1 @@
-"""The command line: `pcb VERB`. Parsing and printing only; what a verb does stands elsewhere."""
+"""The command line: parsing and printing."""

@@ -45,7 +45,7 @@ def _make(stage: Stage, arguments: argparse.Namespace) -> int:
     if launcher != "debug":
         require_launcher()
         # Only here: who computes in this process needs no submitit.
-        from pcb.launch import launch
+        from pcb.launch.launcher import launch
 
         launch(task, load_cluster(arguments.params), launcher, force=arguments.force)
         return 0

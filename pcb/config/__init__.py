@@ -1,10 +1,4 @@
-"""The schema of params.yaml: every setting, its type, its range and its default.
-
-Reading the file, presets and overrides are `pcb.config.loader`; here is only what a checked setting
-looks like. A function takes the part that it uses, never the whole. Settings that change a result
-live with their stage and enter its key (`pcb.pipeline.tasks`); how fast it is computed lives in
-`Compute`, which enters no key.
-"""
+"""The settings of params.yaml: schema, loader, checks across fields, and all paths."""
 
 from pcb.config.base import Settings
 from pcb.config.cluster import Cluster, Resources

@@ -1,4 +1,9 @@
-"""A preset: every group of settings together, and how it is computed."""
+"""A preset: every group of settings together, and how it is computed.
+
+Settings that change a result live with their stage and enter its key (`pcb.pipeline.tasks`); how
+fast it is computed lives in `Compute`, which enters no key. A function takes the group that it
+uses, never the whole.
+"""
 
 from typing import Literal
 

@@ -1,1 +1,1 @@
-"""Pixels: images of every kind, their index, and crops."""
+"""Images of every kind, their index, and crops."""

@@ -1,1 +1,1 @@
-"""What others made: catalog of published files, fetching, released checkpoints, parity."""
+"""Published files: catalog, fetching, released checkpoints, parity."""

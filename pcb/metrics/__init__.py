@@ -1,1 +1,1 @@
-"""How good samples are: features of images, and distances and scores of features."""
+"""Metrics of samples: features of images, scores computed from them, and ADM's protocol."""

@@ -1,1 +1,1 @@
-"""The transformer: sequence, rotary phases, attention layers, cache (paper, section 4)."""
+"""The block-causal transformer: sequence, rotary phases, layers, cache."""

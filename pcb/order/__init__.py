@@ -1,1 +1,1 @@
-"""Which cells are drawn together, and when: orders, scales, blocks, schedules. No torch."""
+"""Sampling orders, scales, blocks and schedules. No torch."""

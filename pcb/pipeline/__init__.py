@@ -1,1 +1,1 @@
-"""What is up to date: tasks, keys, manifests, staleness, DVC. No torch."""
+"""Bookkeeping of results: tasks, keys, manifests, staleness, DVC. No torch."""

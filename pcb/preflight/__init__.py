@@ -1,1 +1,1 @@
-"""Before anything runs: arithmetic, cost, plan, doctor. No torch."""
+"""Cost and checks before anything runs: arithmetic, cost, plan, doctor. No torch."""

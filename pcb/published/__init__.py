@@ -1,1 +1,1 @@
-"""What others published of their systems: settings, rows, files. Facts alone; no torch."""
+"""Published settings, scores and files of the systems in the paper's table. No torch."""

@@ -1,1 +1,1 @@
-"""The report: from manifests and artifacts to tables, figures, verdicts and one HTML page."""
+"""The report: rows, claims, tables, figures and one HTML page."""

@@ -1,1 +1,1 @@
-"""What any process needs: atomic files, locks, devices, ranks, progress."""
+"""Basics of a process: atomic files, locks, devices, ranks, signals, progress."""

@@ -1,1 +1,1 @@
-"""Tokens from weights: random numbers, filters, guidance, block-parallel decoding."""
+"""Sampling of tokens: random numbers, filters, guidance, block-parallel decoding."""

@@ -1,1 +1,1 @@
-"""The stages, one file each: what a rule and a verb run."""
+"""The stages, from data to report: one file, one rule and one verb each."""

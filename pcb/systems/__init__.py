@@ -1,1 +1,1 @@
-"""The other systems of the table: the transformer, order and released file of each."""
+"""The other systems of the paper's table: transformer, order and released file of each."""

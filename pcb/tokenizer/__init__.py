@@ -1,1 +1,1 @@
-"""The VQ tokenizer: images to grids of codes at several scales, and codes back to images."""
+"""The VQ tokenizer: autoencoder, quantizer, pyramid, token cache."""

@@ -1,1 +1,1 @@
-"""Weights: one loop, and the objectives of transformer, tokenizer, codebook and classifier."""
+"""Training: one loop, and objectives of transformer, tokenizer, codebook and classifier."""
