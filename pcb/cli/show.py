@@ -52,6 +52,10 @@ def add_verbs(verbs: Verbs) -> None:
         help=f"{ORDER_NAMES[0]} (default), {', '.join(ORDER_NAMES[1:])}, or `{ALL}` of them",
     )
     order.add_argument("--png", type=Path, metavar="FILE", help="also plot it into this file")
+    _add_schedule(verbs)
+
+
+def _add_schedule(verbs: Verbs) -> None:
     schedule = add_verb(
         verbs,
         "schedule",
