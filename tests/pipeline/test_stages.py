@@ -76,7 +76,7 @@ def pipelines() -> Iterator[Pipeline]:
 def test_settings_of_a_cluster_know_the_stages() -> None:
     known = convert({"stages": {stage: {"gpus": 1} for stage in STAGES}}, Cluster, "cluster")
     assert set(known.stages) == set(STAGES)
-    with pytest.raises(UserError, match=r"stages: unknown key `other`; known: data, likelihood"):
+    with pytest.raises(UserError, match=f"known: {', '.join(sorted(STAGES))}$"):
         convert({"stages": {"other": {}}}, Cluster, "cluster")
 
 
