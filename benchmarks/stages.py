@@ -27,7 +27,7 @@ from pcb.data.arrays import save_array, to_uint8
 from pcb.metrics.features import Extractor, Features, Layers, extract
 from pcb.model.sequence import sequence_of
 from pcb.order.allocation import schedule_from_total
-from pcb.order.checkerboard import drawing_order
+from pcb.order.checkerboard import checkerboard_order
 from pcb.order.schedule import scale_sizes
 from pcb.preflight import flops
 from pcb.preflight.rates import Kind
@@ -60,7 +60,7 @@ def parts(scope: Scope) -> Iterator[Part]:
     for workers in threads if find_spec("pandas") else ():
         files = 4 if scope == "quick" else 32 * workers
         yield Part(name=f"loading/jpeg/w{workers}", make=partial(_read_jpegs, files, workers))
-    sizes, order = scale_sizes(16, 2.0), partial(drawing_order, 16)
+    sizes, order = scale_sizes(16, 2.0), partial(checkerboard_order, 16)
 
     def schedule() -> object:
         return sequence_of(schedule_from_total(sizes, 17))

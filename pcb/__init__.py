@@ -1,7 +1,7 @@
-"""Progressive checkerboards: a class-conditional image generator that draws a pyramid of tokens.
+"""Progressive checkerboards: a class-conditional image generator that samples a pyramid of tokens.
 
 Reproduction of D. Eigen, "Progressive Checkerboards for Autoregressive Multiscale Image
-Generation", arXiv 2602.03811. Inside a scale, evenly spaced tokens are drawn in parallel, in the
+Generation", arXiv 2602.03811. Inside a scale, evenly spaced tokens are sampled in parallel, in the
 fixed order of `pcb.order.checkerboard`; `pcb.order.schedule` says which tokens share a step.
 
 `pcb.load` turns a finished model into a function from classes to images (docs/library.md).

@@ -41,7 +41,7 @@ def add_verbs(verbs: Verbs) -> None:
         verbs,
         "order",
         _order,
-        "print the order in which the cells of an N x N grid are drawn, as ranks from 0",
+        "print the order in which the cells of an N x N grid are sampled, as ranks from 0",
         "pcb order 8 --png order.png\n  pcb order 8 --order all --png orders.png",
     )
     order.add_argument("n", metavar="N", type=int, help="side of the grid")

@@ -13,7 +13,7 @@ class Model(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Architecture of the transformer (paper, section 4). Defaults are the paper's size S."""
 
     scale_ratio: Annotated[float, Meta(gt=1)] | Literal["single"] = 2.0
-    """Quotient of the sides of neighboring scales; `single` draws the finest scale alone."""
+    """Quotient of the sides of neighboring scales; `single` samples the finest scale alone."""
     min_size: Positive = 1
     width: Positive = 512
     layers: Positive = 12
@@ -23,7 +23,7 @@ class Model(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mixing_layers: Count = 2
     """Leading layers whose keys mix the rotary phases of a cell and of the cell a block earlier."""
     order: str = CHECKERBOARD
-    """In which order the tokens of a scale are drawn, one of `ORDER_NAMES`; blocks are runs of it.
+    """Sampling order of a scale's tokens, one of `ORDER_NAMES`; blocks are runs of it.
 
     For a comparison of orders: the paper has the checkerboard alone.
     """

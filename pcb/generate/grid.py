@@ -31,7 +31,7 @@ class Row:
 
 
 def grid(rows: Sequence[Row], columns: Sequence[str] = (), title: str = "") -> Image.Image:
-    """Draw rows of equally many images of one size below each other.
+    """Lay out rows of equally many images of one size below each other.
 
     columns: what stands above each image, if anything does. Rows of more than ten images go on in
     bands of all rows.

@@ -117,7 +117,7 @@ def _default_classes(num_classes: int) -> list[int]:
 def _grid(
     model: ImageModel, chosen: Wanted, rows: Sequence[tuple[str, NDArray[np.uint8]]]
 ) -> Image.Image:
-    """Draw a row for each setting under the classes; of one setting, a row for each class."""
+    """Lay out a row per sampling config under the classes; of one config, a row per class."""
     names = [class_name(model, label) for label in chosen.labels]
     if len(rows) > 1:
         shown = [Row(label=name, images=images) for name, images in rows]
@@ -131,7 +131,7 @@ def _grid(
 def _animation(
     model: ImageModel, chosen: Wanted, title: str, frames: NDArray[np.uint8]
 ) -> list[Image.Image]:
-    """Draw the grid of one setting after every step."""
+    """Lay out the grid of one sampling config after every step."""
     return [
         _grid(model, chosen, [(f"{title}, after {k + 1}/{len(frames)}", images)])
         for k, images in enumerate(frames)

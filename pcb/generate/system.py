@@ -28,7 +28,7 @@ from pcb.tokenizer.quantize import lookup
 from pcb.tokenizer.vq import Tokenizer
 
 _MOST_FRAMES = 64
-"""Steps of a drawing that are shown, evenly spread where there are more."""
+"""Steps of sampling that are shown, evenly spread where there are more."""
 
 
 class SystemModel(ImageModel):

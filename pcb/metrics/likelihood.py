@@ -1,12 +1,12 @@
 """Likelihood of given codes under a schedule, in teacher-forced passes of the transformer.
 
-A model draws the tokens of a block as if they were independent, given the class and all blocks
+A model samples the tokens of a block as if they were independent, given the class and all blocks
 before. The likelihood of an image is therefore a product over blocks, which one pass over the whole
 sequence gives for any schedule:
 
     NLL(schedule) = - sum log p(code | class, all tokens of earlier blocks)
 
-What drawing in parallel costs is its difference to the schedule of one token per block.
+What sampling in parallel costs is its difference to the schedule of one token per block.
 
 Letters: B images, T tokens in the order of the sequence, S scales, N tokens of all images, D width,
 V codebook size.

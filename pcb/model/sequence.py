@@ -110,7 +110,7 @@ def sequence_of(schedule: Schedule, order: str = CHECKERBOARD) -> Sequence:
 
 @lru_cache(maxsize=64)
 def rows_in_order(sizes: tuple[int, ...], order: str = CHECKERBOARD) -> NDArray[np.int64]:
-    """Return the rows of all T tokens, scale by scale, in drawing order.
+    """Return the rows of all T tokens, scale by scale, in sampling order.
 
     Read backwards, it takes row-major codes to the order of the sequence: codes[rows_in_order].
     """

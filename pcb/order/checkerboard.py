@@ -1,4 +1,4 @@
-"""The progressive checkerboard: in which order the cells of one scale are drawn (paper, section 3).
+"""The progressive checkerboard: the sampling order of one scale's cells (paper, section 3).
 
 Knows nothing of scales, blocks or models: one square grid in, one grid of ranks out.
 """
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 def progressive_checkerboard(n: int) -> NDArray[np.int64]:
-    """Return the n x n grid of ranks: 0 is drawn first, n*n - 1 last.
+    """Return the n x n grid of ranks: 0 is sampled first, n*n - 1 last.
 
     For n a power of two the order is recursive: order each quadrant, then interleave the four
     lists round-robin as top-left, bottom-right, top-right, bottom-left. Every prefix is then
@@ -31,8 +31,8 @@ def progressive_checkerboard(n: int) -> NDArray[np.int64]:
     return _rank(ranks[:n, :n])
 
 
-def drawing_order(n: int) -> NDArray[np.int64]:
-    """Return the n*n row-major cell indices in the order in which they are drawn."""
+def checkerboard_order(n: int) -> NDArray[np.int64]:
+    """Return the n*n row-major cell indices in sampling order."""
     return np.argsort(progressive_checkerboard(n), axis=None)
 
 

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 
 def diagonal_order(n: int) -> NDArray[np.int64]:
-    """Return the n*n row-major cell indices in drawing order: by row + column, then by row."""
+    """Return the n*n row-major cell indices in sampling order: by row + column, then by row."""
     row, column = np.divmod(np.arange(n * n), n)
     return np.lexsort((row, row + column)).astype(np.int64)
 

@@ -10,10 +10,10 @@ _POINTS = 1024
 
 
 def halton_order(n: int) -> NDArray[np.int64]:
-    """Return the n*n row-major cell indices in drawing order.
+    """Return the n*n row-major cell indices in sampling order.
 
-    Point i = 1, 2, ... lies at (radical inverse of i in base 2, in base 3), as shares of the grid's
-    rows and columns. A cell is drawn when the first point falls into it.
+    Point i = 1, 2, ... lies at (radical inverse of i in base 2, in base 3), as fractions of the
+    grid's rows and columns. A cell is sampled when the first point falls into it.
 
     Raises ValueError for n < 1.
     """

@@ -1,4 +1,4 @@
-"""LPD's locality-aware order: each block near what is drawn, its own cells apart from each other.
+"""LPD's locality-aware order: each block near sampled cells, its own cells apart from each other.
 
 After Zhang et al., "Locality-aware Parallel Decoding" (arXiv 2507.01957), with the
 ties, the shuffling and the generator of the published orders, so that a seed gives their order.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 NEAR = 1.0
 """Least proximity of a near cell: one neighbor at a side suffices. While a cell is free, one is
-near, since some free cell always lies beside a drawn one."""
+near, since some free cell always lies beside a sampled one."""
 GROUP_SIZES = {
     (256, 20): (1, 2, 4, 5, 7, 8, 10, 11, 12, 14, 15, 16, 17, 18, 18, 19, 19, 20, 20, 20),
     (256, 32): (1, 1, 2, 2, 3, 3, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 10, 11, 11, 11, 11)
@@ -29,17 +29,17 @@ def group_sizes(tokens: int, steps: int) -> tuple[int, ...]:
     """Return the tokens of each block: the published table, else a cosine like it.
 
     The first block has one token and every block at least one; N (1 - cos(pi t / 2S)) of N tokens
-    are drawn after t of S steps, rounded. Raises ValueError for more steps than tokens.
+    are sampled after t of S steps, rounded. Raises ValueError for more steps than tokens.
     """
     if (tokens, steps) in GROUP_SIZES:
         return GROUP_SIZES[tokens, steps]
     if not 1 <= steps <= tokens or (steps == 1 and tokens > 1):
-        raise ValueError(f"{tokens} tokens cannot be drawn in {steps} blocks, one in the first")
-    drawn = [0, 1]
+        raise ValueError(f"{tokens} tokens cannot be sampled in {steps} blocks, one in the first")
+    sampled = [0, 1]
     for step in range(2, steps + 1):
         goal = round(tokens * (1 - math.cos(math.pi * step / (2 * steps))))
-        drawn.append(min(max(goal, drawn[-1] + 1), tokens - (steps - step)))
-    return tuple(after - before for before, after in pairwise(drawn))
+        sampled.append(min(max(goal, sampled[-1] + 1), tokens - (steps - step)))
+    return tuple(after - before for before, after in pairwise(sampled))
 
 
 def image_order(
@@ -52,12 +52,12 @@ def image_order(
 def locality_order(
     sizes: Sequence[int], grid: int, generator: random.Random, *, repulsion: float
 ) -> NDArray[np.int64]:
-    """Return the cells in the order of drawing: rank -> cell.
+    """Return the cells in the order of sampling: rank -> cell.
 
     sizes: cells of each block, the first one 1, together the grid's. repulsion: cells of a block
     keep a Chebyshev distance above it where near cells allow that. Of two cells as near as each
     other a shuffle decides; whether sums are equal depends on the order of summation, which is
-    that of drawing. Raises ValueError for sizes that do not tile the grid.
+    that of sampling. Raises ValueError for sizes that do not tile the grid.
     """
     if sizes[0] != 1 or sum(sizes) != grid * grid or min(sizes) < 1:
         raise ValueError(f"blocks of {list(sizes)} do not begin with 1 and fill {grid}x{grid}")
@@ -65,17 +65,17 @@ def locality_order(
     proximity = [0.0] * (grid * grid)
     free = list(range(grid * grid))
     order = [generator.choice(free)]
-    drawn = order
+    block = order
     for size in sizes[1:]:
-        for cell in drawn:
-            for neighbor, share in neighbors[cell]:
-                proximity[neighbor] += share
-        free = sorted(set(free) - set(drawn))
+        for cell in block:
+            for neighbor, nearness in neighbors[cell]:
+                proximity[neighbor] += nearness
+        free = sorted(set(free) - set(block))
         scored = [(proximity[cell], cell) for cell in free]
         generator.shuffle(scored)
         scored.sort(key=lambda pair: -pair[0])
-        drawn = _block(scored, size, windows, grid)
-        order = order + drawn
+        block = _block(scored, size, windows, grid)
+        order = order + block
     return np.array(order, dtype=np.int64)
 
 

@@ -1,4 +1,4 @@
-"""Names of the orders, for settings: those that draw a grid of any side. Pure Python."""
+"""Names of the orders, for settings: those that a grid of any side has. Pure Python."""
 
 CHECKERBOARD = "checkerboard"
 """The paper's own, and what a model has unless its settings say otherwise."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pcb.order.checkerboard import drawing_order
+from pcb.order.checkerboard import checkerboard_order
 from pcb.order.diagonals import diagonal_order
 from pcb.order.halton import halton_order
 from pcb.order.locality import group_sizes, image_order
@@ -33,7 +33,7 @@ def _locality(n: int, seed: int, image: int) -> NDArray[np.int64]:
 
 
 ORDERS: dict[str, Callable[[int, int, int], NDArray[np.int64]]] = {
-    "checkerboard": lambda n, _seed, _image: drawing_order(n),
+    "checkerboard": lambda n, _seed, _image: checkerboard_order(n),
     "raster": lambda n, _seed, _image: raster_order(n),
     "random": _random,
     "halton": lambda n, _seed, _image: halton_order(n),
@@ -49,10 +49,10 @@ are `pcb.order.names.ORDER_NAMES`.
 
 
 def order_of(name: str, n: int) -> NDArray[np.int64]:
-    """Return the n*n row-major cell indices in a model's drawing order, a function of n alone."""
+    """Return the n*n row-major cell indices in a model's sampling order, a function of n alone."""
     return ORDERS[name](n, 0, 0)
 
 
 def ranks_of(name: str, n: int, seed: int = 0, image: int = 0) -> NDArray[np.int64]:
-    """Return the n x n grid of ranks of an order: 0 is drawn first, n*n - 1 last."""
+    """Return the n x n grid of ranks of an order: 0 is sampled first, n*n - 1 last."""
     return np.argsort(ORDERS[name](n, seed, image)).reshape(n, n)

@@ -10,7 +10,7 @@ _ORDERS = 1
 
 
 def random_orders(n: int, seed: int, images: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return (B, n*n) row-major cell indices in drawing order, one order for each image's index.
+    """Return (B, n*n) row-major cell indices in sampling order, one order for each image's index.
 
     Image i's order depends on n, the seed and i alone, and every order is as likely as any other.
     """
@@ -24,10 +24,10 @@ def random_orders(n: int, seed: int, images: NDArray[np.int64]) -> NDArray[np.in
 
 
 def cosine_blocks(tokens: int, steps: int | None) -> tuple[int, ...]:
-    """Return the sizes of the blocks; None draws one token at a time.
+    """Return the sizes of the blocks; None samples one token at a time.
 
-    After t of S steps N (1 - cos(pi t / 2S)) + 1 of N tokens are drawn, rounded down; a block has
-    at least one token, the first has one, and drawing stops when all are drawn, so that the number
+    After t of S steps N (1 - cos(pi t / 2S)) + 1 of N tokens are sampled, rounded down; a block has
+    at least one token, the first has one, and sampling stops when all have been, so that the number
     of blocks may differ from S.
     """
     if steps is None:

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 
 def raster_order(n: int) -> NDArray[np.int64]:
-    """Return the n*n row-major cell indices in drawing order: row by row."""
+    """Return the n*n row-major cell indices in sampling order: row by row."""
     return np.arange(n * n, dtype=np.int64)
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def region_order(n: int, regions: int) -> NDArray[np.int64]:
-    """Return the n*n row-major cell indices in drawing order.
+    """Return the n*n row-major cell indices in sampling order.
 
     The grid is cut into `regions` equal squares, a square number of them. The cells at a region's
     first place come first, one per region and regions in raster order, then those at its second

@@ -17,20 +17,20 @@ def remaining_blocks(tokens: int, steps: int, curve: Curve) -> tuple[int, ...]:
     Raises ValueError where there are fewer tokens than steps.
     """
     if not 1 <= steps <= tokens:
-        raise ValueError(f"{tokens} tokens cannot be drawn in {steps} blocks of one or more")
+        raise ValueError(f"{tokens} tokens cannot be sampled in {steps} blocks of one or more")
     sizes: list[int] = []
     for step in range(1, steps):
-        drawn = sum(sizes)
+        sampled = sum(sizes)
         if curve == "first release":
             goal = math.floor(tokens * (1 - math.cos(math.pi * step / (2 * steps))) + 1) - 1
-            sizes.append(min(max(goal - drawn, 1), tokens - 1 - drawn))
+            sizes.append(min(max(goal - sampled, 1), tokens - 1 - sampled))
             continue
         if curve == "arccos":
-            share = math.acos(step / steps) / (math.pi / 2)
+            fraction = math.acos(step / steps) / (math.pi / 2)
         else:
-            share = math.cos(math.pi * step / (2 * steps))
-        left = max(1, min(tokens - drawn - 1, math.floor(tokens * share)))
-        sizes.append(tokens - drawn - left)
+            fraction = math.cos(math.pi * step / (2 * steps))
+        left = max(1, min(tokens - sampled - 1, math.floor(tokens * fraction)))
+        sizes.append(tokens - sampled - left)
     sizes.append(tokens - sum(sizes))
     if min(sizes) < 1:
         raise ValueError(f"{curve}: {tokens} tokens in {steps} steps leave an empty block: {sizes}")

@@ -1,7 +1,7 @@
-"""Scales, blocks and steps: which tokens are drawn together (paper, sections 3 and 4).
+"""Scales, blocks and steps: which tokens are sampled together (paper, sections 3 and 4).
 
 A *scale* is one level of the pyramid, an s x s grid of tokens. A *block* is the run of tokens, in
-checkerboard order, of one scale that are drawn in parallel. A *step* is one block. Pure Python,
+checkerboard order, of one scale that are sampled in parallel. A *step* is one block. Pure Python,
 so that a Snakefile can ask for step counts without loading numpy.
 """
 
@@ -13,7 +13,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """For every scale, coarse to fine, the sizes of its blocks in drawing order.
+    """For every scale, coarse to fine, the sizes of its blocks in sampling order.
 
     `sizes` are the sides of the grids; `blocks[k]` sums to `sizes[k] ** 2`.
     """

@@ -71,12 +71,12 @@ def _instructed(blocks: Iterable[int]) -> tuple[int, int]:
     A call has the block before, each code behind its instruction but for the first's, which the
     cache still has, and a block's instructions; the class token is in the first.
     """
-    fed = pairs = drawn = before = 0
+    fed = pairs = sampled = before = 0
     for block in blocks:
         positions = max(1, 2 * before - 1) + block
         fed += positions
-        pairs += positions * (1 + 2 * drawn + block)
-        drawn, before = drawn + block, block
+        pairs += positions * (1 + 2 * sampled + block)
+        sampled, before = sampled + block, block
     return fed, pairs
 
 

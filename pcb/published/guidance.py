@@ -24,7 +24,7 @@ class Guidance(Protocol):
         ...
 
     def scales(self, sizes: Items[int]) -> "NDArray[np.float64]":
-        """Return the scale of every token in drawing order, (T,), for blocks of these sizes."""
+        """Return the scale of every token in sampling order, (T,), for blocks of these sizes."""
         ...
 
 
@@ -49,7 +49,7 @@ OFF = Constant()
 
 Count = Literal["before block", "next", "with block", "before token"]
 """What counts as done for a token: all blocks before its own; one token more; its own block too;
-or the tokens before it, in drawing order."""
+or the tokens before it, in sampling order."""
 
 
 class Linear(msgspec.Struct, frozen=True, kw_only=True, tag="linear", tag_field="kind"):

@@ -45,7 +45,7 @@ def _section(system: System) -> Iterator[str]:
     yield from (f"## {system.name}", "")
     yield (
         f"arXiv {system.paper}; {system.parameters:,} parameters, {system.image_size} px. "
-        f"Order: {system.order}. Drawn together: {system.blocks}."
+        f"Order: {system.order}. Sampled together: {system.blocks}."
     )
     yield f"Released: {system.release}."
     if system.code_differs:

@@ -13,7 +13,7 @@ def guidance_table(rows: Sequence[Row]) -> Table:
     """Return every guided row below the same setting without guidance."""
     lines, links = [], []
     for row in rows:
-        partners = [r for r in rows if r.guided and _same_drawing(r, row)]
+        partners = [r for r in rows if r.guided and _same_sampling(r, row)]
         for shown in [row, *partners] if partners and not row.guided else []:
             g = f"{shown.cfg:g}" if shown.guided else "off"
             start = str(shown.cfg_start_step) if shown.guided else NOTHING
@@ -69,7 +69,7 @@ def blocks_table(rows: Sequence[Row]) -> Table:
     )
 
 
-def _same_drawing(a: Row, b: Row) -> bool:
+def _same_sampling(a: Row, b: Row) -> bool:
     return (a.model, a.schedule) == (b.model, b.schedule)
 
 

@@ -78,12 +78,12 @@ def write_report(evidence: Evidence, folder: Path) -> Mapping[str, Any]:
     write_atomic(folder / "claims.json", json.dumps(claims_json(claims), indent=1) + "\n")
     for name in WRITTEN:
         _write_table(tables[name], folder / "tables")
-    drawings = (
+    plots = (
         *plot_likelihood(schedules),
         *plot_figures(evidence, shown, times),
         *plot_order_study(orders),
     )
-    figures = [_write_figure(drawn, folder / "figures") for drawn in drawings]
+    figures = [_write_figure(plot, folder / "figures") for plot in plots]
     grids = []
     for grid in picture_grids(evidence, shown):
         write_atomic(folder / "figures" / f"{grid.name}.png", grid.png())
@@ -134,7 +134,7 @@ def _tables(evidence: Evidence, rows: Sequence[Row], times: Times) -> dict[str, 
             parameters,
             comparable=evidence.comparable,
             steps=evidence.preset.claims.compare_steps,
-            drawn_on={name: evidence.drawn_on(name) for name in variants},
+            sampled_on={name: evidence.sampled_on(name) for name in variants},
             systems=systems,
             times=times,
         ),

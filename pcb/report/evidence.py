@@ -54,8 +54,8 @@ class Evidence:
             and preset.sampling.images == Sampling().images
         )
 
-    def drawn_on(self, variant: str) -> str:
-        """Return on what a sample set was drawn, and in which batches; empty if it was not."""
+    def sampled_on(self, variant: str) -> str:
+        """Return on what a sample set was made, and in which batches; empty if it was not."""
         manifest = self.manifest(self.pipeline.task("sample", variant))
         if manifest is None:
             return ""

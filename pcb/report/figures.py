@@ -24,7 +24,7 @@ from pcb.report.system_figures import systems_figure, timed_points
 from pcb.report.times import NONE, Times
 
 ORDER_SIZES, ORDER_BLOCKS = (8, 16), (4, 8)
-"""Grids whose order is drawn, and the K of their blocks: the paper's at ratios 2 and 4."""
+"""Grids whose order is shown, and the K of their blocks: the paper's at ratios 2 and 4."""
 BARS = (
     " Bars are one standard error, from a bootstrap over the generated images; what another seed "
     "of training would give is not in them."
@@ -125,7 +125,7 @@ def _order(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Plot]:
         name="order",
         section="order",
         title="Ranks and blocks",
-        caption=f"Above, the rank of every cell. Below, which block draws it, for {blocks}.",
+        caption=f"Above, the rank of every cell. Below, which block samples it, for {blocks}.",
         figure=order_figure(ORDER_SIZES, ORDER_BLOCKS),
     )
     for row in compared(rows, evidence.preset.claims.compare_steps):
@@ -133,8 +133,8 @@ def _order(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Plot]:
             name=f"steps-{row.model}",
             section="order",
             title=f"{row.model}: its {row.steps} steps",
-            caption="A panel per step, from the coarsest scale to the finest: dark cells are drawn "
-            "in this step, pale ones were drawn in earlier steps of the same scale.",
+            caption="A panel per step, from the coarsest scale to the finest: dark cells are "
+            "sampled in this step, pale ones in earlier steps of the same scale.",
             figure=steps_figure(row.schedule, row.order),
             wide=True,
         )

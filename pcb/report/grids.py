@@ -1,4 +1,4 @@
-"""Which rows of pictures a report has: samples, an image being drawn, reconstructions."""
+"""Which rows of pictures a report has: samples, images step by step, reconstructions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class _MadeBy(TypedDict):
 
 
 def images_shown(image_size: int) -> tuple[int, int]:
-    """Return how many images of a setting are shown, and how many while they are drawn."""
+    """Return how many images of a setting are shown, and how many while they are sampled."""
     return (20, 4) if image_size <= _SMALL else (8, 2)
 
 
@@ -103,7 +103,7 @@ def picture_grids(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Grid]:
     preset = evidence.preset
     tokenizer = load_tokenizer(path.parent, preset.tokenizer.autoencoder)
     tokenizer = tokenizer.to(pick_device(preset.compute))
-    count, drawn = images_shown(preset.data.image_size)
+    count, stepwise = images_shown(preset.data.image_size)
     pictures = _pictures(evidence, rows, tokenizer, count)
     yield from _overview(evidence, rows, pictures)
     for model in dict.fromkeys(row.model for row in rows):
@@ -118,17 +118,17 @@ def picture_grids(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Grid]:
                 **_made_by(evidence, sorted(own, key=_place), len(pictures[own[0].variant])),
             )
     for row in compared(rows, evidence.preset.claims.compare_steps):
-        codes = evidence.codes(row, drawn)
+        codes = evidence.codes(row, stepwise)
         if codes is not None:
             order = preset.models[row.model].model.order
             frames = np.stack(sampling_frames(tokenizer, codes, row.schedule, order))
-            yield _while_drawn(evidence, row, frames)
+            yield _while_sampled(evidence, row, frames)
 
 
 def _pictures(
     evidence: Evidence, rows: Sequence[Row], tokenizer: Tokenizer, count: int
 ) -> dict[str, Pictures]:
-    """Decode the first `count` images of every row that was drawn: variant -> pictures."""
+    """Decode the first `count` images of every row that was sampled: variant -> pictures."""
     codes = {row.variant: evidence.codes(row, count) for row in rows}
     return {
         row.variant: decode_images(tokenizer, own, row.schedule.sizes)
@@ -179,14 +179,14 @@ def _made_by(evidence: Evidence, rows: Sequence[Row], images: int) -> _MadeBy:
     )
 
 
-def _while_drawn(evidence: Evidence, row: Row, frames: NDArray[np.uint8]) -> Grid:
+def _while_sampled(evidence: Evidence, row: Row, frames: NDArray[np.uint8]) -> Grid:
     """Return the grid of images after every step, from frames (steps, n, 3, H, W)."""
     name, preset, images = evidence.pipeline.name, evidence.preset, frames.shape[1]
     return Grid(
         name=f"drawing-{row.model}",
         section="order",
-        title=f"{row.model}: {frames.shape[1]} images while they are drawn",
-        caption=f"After each of the {row.steps} steps, left to right. Cells that are not drawn yet "
+        title=f"{row.model}: {frames.shape[1]} images while they are sampled",
+        caption=f"After each of the {row.steps} steps, left to right. Cells not sampled yet "
         "show the scale before, upsampled.",
         rows=tuple((f"image {i}", frames[:, i]) for i in range(frames.shape[1])),
         columns=tuple(f"after step {k + 1} of {row.steps}" for k in range(len(frames))),

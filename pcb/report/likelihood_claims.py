@@ -1,4 +1,4 @@
-"""Claims C1 to C3 by the likelihood of held-out images: what drawing in parallel costs.
+"""Claims C1 to C3 by the likelihood of held-out images: what sampling in parallel costs.
 
 Numbers are shares of the negative log-likelihood (NLL) at one token per block; errors are over
 paired images. What another seed of training would change is not in them: limits leave room for it.
@@ -46,7 +46,7 @@ def ratios_pay_alike(rows: Sequence[Row], limits: Claims) -> Reading:
     ratios = ", ".join(f"{ratio:g}" for ratio in limits.ratios)
     test = (
         f"Ratios {ratios}, models alike in all else, at "
-        f"{' and at '.join(map(str, limits.equal_steps))} total steps: what drawing in parallel "
+        f"{' and at '.join(map(str, limits.equal_steps))} total steps: what sampling in parallel "
         f"costs, as a share of each ratio's likelihood at one token per block, differs by at most "
         f"{percent(limits.ratio_price_spread)} between them."
     )

@@ -1,4 +1,4 @@
-"""Figures of the likelihood: the price of drawing in parallel, by steps and by scale."""
+"""Figures of the likelihood: the price of sampling in parallel, by steps and by scale."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -48,7 +48,7 @@ class Line:
 
     @property
     def parallel(self) -> dict[Schedule, list[Nats]]:
-        """Those that draw several tokens at a time."""
+        """Those that sample several tokens at a time."""
         return {one: nats for one, nats in self.trainings.items() if one.steps < one.tokens}
 
 
@@ -61,10 +61,10 @@ def plot_likelihood(rows: Sequence[Row]) -> Iterator[Plot]:
     yield Plot(
         name="price",
         section="overview",
-        title="Price of drawing in parallel against total steps",
-        caption="How much less likely held-out images are than if every token were drawn alone, in "
-        "nats per image; a line per ratio, the first point one block per scale. Below zero, they "
-        f"are likelier drawn in parallel than token by token. {worth}",
+        title="Price of sampling in parallel against total steps",
+        caption="How much less likely held-out images are than if every token were sampled alone, "
+        "in nats per image; a line per ratio, the first point one block per scale. Below zero, "
+        f"they are likelier sampled in parallel than token by token. {worth}",
         figure=price_figure(lines),
     )
     yield Plot(
@@ -79,7 +79,7 @@ def plot_likelihood(rows: Sequence[Row]) -> Iterator[Plot]:
 
 @matplotlib.rc_context(SETTINGS)
 def price_figure(lines: Sequence[Line]) -> Figure:
-    """Draw the price of each schedule against its steps, a line per ratio."""
+    """Plot the price of each schedule against its steps, a line per ratio."""
     figure, (panel,) = new_figure(5.6, 3.8)
     for line in lines:
         points = [
@@ -97,7 +97,7 @@ def price_figure(lines: Sequence[Line]) -> Figure:
 
 @matplotlib.rc_context(SETTINGS)
 def scale_price_figure(lines: Sequence[Line]) -> Figure:
-    """Draw each scale's price against its own blocks, a panel per scale, a line per ratio."""
+    """Plot each scale's price against its own blocks, a panel per scale, a line per ratio."""
     sizes = sorted({n for line in lines for n in next(iter(line.trainings)).sizes if n > 1})
     figure, panels = panel_grid(len(sizes), 2, 7.0, 2.7)
     for panel, size in zip(panels, sizes, strict=True):
@@ -211,7 +211,7 @@ def _worth(measured: Sequence[Sequence[Nats]]) -> str:
     )
     return (
         f"A nat per image is {_range(bits, 3)} bits per token here, and {_range(parts, 1)} % of "
-        f"the {_range(totals, 0)} nats of an image that is drawn token by token. {bars}"
+        f"the {_range(totals, 0)} nats of an image that is sampled token by token. {bars}"
     )
 
 

@@ -8,7 +8,7 @@ from pcb.report.tables import NOTHING, Table, anchor
 
 
 def likelihood_table(rows: Sequence[Row]) -> Table:
-    """Return a line for every model and schedule: nats, bits, and what drawing in parallel costs.
+    """Return a line for every model and schedule: nats, bits, and what sampling in parallel costs.
 
     `rows` are those of `Evidence.schedules`.
     """
@@ -37,7 +37,7 @@ def likelihood_table(rows: Sequence[Row]) -> Table:
 
 
 def price_table(rows: Sequence[Row]) -> Table:
-    """Return the price of drawing in parallel, a line for each step count, a column per model."""
+    """Return the price of sampling in parallel, a line for each step count, a column per model."""
     models = tuple(dict.fromkeys(row.model for row in rows))
     cells = {(row.steps, row.model): _price(row) for row in rows if not _is_serial(row)}
     sources = {
@@ -45,8 +45,8 @@ def price_table(rows: Sequence[Row]) -> Table:
     }
     return Table(
         name="price_by_steps",
-        caption="Price of drawing in parallel, nats per image, by total steps: how much higher the "
-        "NLL of held-out images is than at one token per block.",
+        caption="Price of sampling in parallel, nats per image, by total steps: how much higher "
+        "the NLL of held-out images is than at one token per block.",
         header=("steps", *models),
         rows=tuple(
             (str(n), *(cells.get((n, m), NOTHING) for m in models))

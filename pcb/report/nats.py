@@ -19,7 +19,7 @@ class Nats:
     """Negative log-likelihood of the same images under a schedule and at one token per block.
 
     nats_NS, serial_NS: nats of every scale of each image. sizes: sides of the scales.
-    The *price* of drawing in parallel is the difference. Errors are of the mean over images, the
+    The *price* of sampling in parallel is the difference. Errors are of the mean over images, the
     same ones everywhere: those of a difference are of paired images.
     """
 
@@ -44,7 +44,7 @@ class Nats:
 
     @cached_property
     def prices_NS(self) -> Array:
-        """Nats that each scale of each image pays for being drawn in parallel."""
+        """Nats that each scale of each image pays for being sampled in parallel."""
         return self.nats_NS - self.serial_NS
 
     @property
@@ -69,7 +69,7 @@ class Nats:
 
     @property
     def price(self) -> float:
-        """Nats per image that drawing in parallel costs."""
+        """Nats per image that sampling in parallel costs."""
         return float(self.prices_NS.sum(1).mean())
 
     @property

@@ -20,7 +20,7 @@ _DASHES = ("-", "--", "-.", ":", "--", "-.", ":")
 
 @matplotlib.rc_context(SETTINGS)
 def orders_figure(comparisons: Sequence[Comparison]) -> Figure:
-    """Draw a column for each ratio: above, NLL against steps; below, differences with errors.
+    """Plot a column for each ratio: above, NLL against steps; below, differences with errors.
 
     Bars above reach from the best training to the worst; those below are one standard error, of
     images and trainings together.

@@ -3,7 +3,7 @@
 Models that differ in their order alone are compared, schedule by schedule, with the one of the
 checkerboard, image by image and seed by seed. A difference has two errors: over the images, since
 others could have been held out, and over trainings, since the same model trained with another seed
-differs from itself. With one block per scale an order plays no part in drawing: that row is the
+differs from itself. With one block per scale an order plays no part in sampling: that row is the
 control, which only trainings can move.
 
 Letters: S seeds, N held-out images, O orders.
@@ -85,7 +85,7 @@ class Comparison:
 
     @property
     def control(self) -> bool:
-        """Whether the order plays no part in drawing: one block per scale."""
+        """Whether the order plays no part in sampling: one block per scale."""
         return max(self.schedule.blocks_per_scale) == 1
 
 

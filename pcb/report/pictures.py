@@ -1,4 +1,4 @@
-"""Sampled codes as pictures: finished images, and one image after every step of its drawing."""
+"""Sampled codes as pictures: finished images, and one image after every step of sampling."""
 
 # Shape suffixes: B batch, T tokens of all scales, C code dim, h w token grid, H W pixels.
 
@@ -49,7 +49,7 @@ def sampling_frames(
 
     order: the model's, one of `ORDER_NAMES`.
 
-    A cell that is not drawn yet shows what the model knows of it: the scale before, upsampled; on
+    A cell that is not sampled yet shows what the model knows of it: the scale before, upsampled; on
     the first scale, the mean code.
     """
     codes = split_scales(codes_BT, schedule.sizes)

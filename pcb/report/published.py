@@ -59,7 +59,7 @@ def published_table(
     *,
     comparable: bool,
     steps: int,
-    drawn_on: Mapping[str, str],
+    sampled_on: Mapping[str, str],
     systems: Sequence[SystemRow] = (),
     times: Times = NONE,
 ) -> Table:
@@ -67,7 +67,7 @@ def published_table(
 
     `comparable` says that the rows are of ImageNet 256x256; if not, those at `steps` total steps
     are added at the end as what they are. `parameters` maps a model to its number of weights,
-    `drawn_on` a row's variant to the hardware and batch size of its time. `systems` are rows of
+    `sampled_on` a row's variant to the hardware and batch size of its time. `systems` are rows of
     the others, which stand beside published ones if their weights are the released ones. `times`
     are those of full sizes with random weights.
     """
@@ -77,10 +77,12 @@ def published_table(
         (measured_row(system, rows) if comparable else None) or of_systems.get(system["system"])
         for system in found
     ]
-    lines = [_line(*pair, parameters, drawn_on, times) for pair in zip(found, beside, strict=True)]
+    lines = [
+        _line(*pair, parameters, sampled_on, times) for pair in zip(found, beside, strict=True)
+    ]
     apart: list[Row | SystemRow] = [r for r in rows if r.steps == steps and not comparable]
     apart += [row for row in systems if row not in of_systems.values()]
-    lines += [_apart(row, parameters, drawn_on) for row in apart]
+    lines += [_apart(row, parameters, sampled_on) for row in apart]
     return Table(
         name="table1",
         caption="The paper's Table 1 (class-conditional ImageNet 256x256, 50,000 images; hardware "
@@ -97,10 +99,10 @@ def published_table(
 def measured_row(system: Mapping[str, Any], rows: Sequence[Row]) -> Row | None:
     """Return the measured row that stands beside a published one."""
     run = system.get("run")
-    return next((row for row in rows if run == _drawing(row)), None)
+    return next((row for row in rows if run == _sampling(row)), None)
 
 
-def _drawing(row: Row) -> dict[str, float | None]:
+def _sampling(row: Row) -> dict[str, float | None]:
     """Return what of a row must be as published for it to stand beside a published one."""
     return {
         "ratio": row.ratio,
@@ -127,7 +129,7 @@ def _line(
     system: Mapping[str, Any],
     row: Row | SystemRow | None,
     parameters: Mapping[str, int],
-    drawn_on: Mapping[str, str],
+    sampled_on: Mapping[str, str],
     times: Times,
 ) -> tuple[str, ...]:
     """Return one published system, with measured cells where a row was run."""
@@ -142,7 +144,7 @@ def _line(
     time = system["time_s"]
     cells += [NOTHING if time is None else f"{time:.2f}", _seconds(row)]
     cells += [*_timed(timed_name(system), times), *_counted(system, row, parameters)]
-    return (*cells, *_circumstances(row, drawn_on))
+    return (*cells, *_circumstances(row, sampled_on))
 
 
 def timed_name(system: Mapping[str, Any]) -> str:
@@ -177,7 +179,7 @@ def _counted(
 
 
 def _apart(
-    row: Row | SystemRow, parameters: Mapping[str, int], drawn_on: Mapping[str, str]
+    row: Row | SystemRow, parameters: Mapping[str, int], sampled_on: Mapping[str, str]
 ) -> tuple[str, ...]:
     """Return a row of another data set: nothing published stands beside it."""
     name, count, kind = row.model, parameters.get(row.model), "other data, not comparable"
@@ -192,7 +194,7 @@ def _apart(
         cells += [NOTHING, score_text(row, score)]
         cells += [NOTHING] if score in _DIFFERENCES else []
     cells += [NOTHING, _seconds(row), *3 * [NOTHING], *cells[2:4]]
-    return (*cells, *_circumstances(row, drawn_on))
+    return (*cells, *_circumstances(row, sampled_on))
 
 
 def _difference(row: Scored | None, score: str, published: float | None) -> str:
@@ -205,11 +207,11 @@ def _difference(row: Scored | None, score: str, published: float | None) -> str:
     return f"{measured - published:+.2f}"
 
 
-def _circumstances(row: Scored | None, drawn_on: Mapping[str, str]) -> tuple[str, str]:
-    """Return how many images were measured, and on what they were drawn."""
+def _circumstances(row: Scored | None, sampled_on: Mapping[str, str]) -> tuple[str, str]:
+    """Return how many images were measured, and on what they were sampled."""
     if row is None or not row.was_run:
         return NOT_RUN, NOT_RUN
-    return f"{row.images:,}", drawn_on.get(row.variant) or NOTHING
+    return f"{row.images:,}", sampled_on.get(row.variant) or NOTHING
 
 
 def _seconds(row: Scored | None) -> str:

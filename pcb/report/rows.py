@@ -84,7 +84,7 @@ class Row:
 
     @property
     def one_block(self) -> bool:
-        """Whether every scale is drawn in one step."""
+        """Whether every scale is sampled in one step."""
         return max(self.schedule.blocks_per_scale) == 1
 
     @property

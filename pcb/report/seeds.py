@@ -67,7 +67,7 @@ def seeds_table(rows: Sequence[Row]) -> Table:
 
 
 def likelihood_seeds_table(measured: Sequence[Measured]) -> Table:
-    """Return NLL and the price of parallel drawing over the seeds of every model with some.
+    """Return NLL and the price of parallel sampling over the seeds of every model with some.
 
     The price is taken training by training, so that it varies less than the NLL.
     """
@@ -90,7 +90,7 @@ def likelihood_seeds_table(measured: Sequence[Measured]) -> Table:
     return Table(
         name="likelihood_seeds",
         caption="Likelihood over the seeds of training: NLL of held-out images and the price of "
-        "parallel drawing, NLL above that of one token per block, in nats per image; mean ± "
+        "parallel sampling, NLL above that of one token per block, in nats per image; mean ± "
         "standard deviation.",
         header=("model", "blocks per scale", "steps", "seeds", "NLL", "price"),
         rows=tuple(lines),

@@ -82,7 +82,7 @@ SETTINGS: dict[Any, Any] = _DEFAULTS | {
     "ytick.color": SOFT,
     "ytick.labelcolor": INK,
 }
-"""For `matplotlib.rc_context`, which every function that draws is decorated with.
+"""For `matplotlib.rc_context`, which decorates every function that plots.
 
 All that a figure depends on is in it, so that nobody's own matplotlibrc changes one.
 """

@@ -46,7 +46,7 @@ def timed_points(
 
 @matplotlib.rc_context(SETTINGS)
 def systems_figure(points: Sequence[TimedPoint]) -> Figure:
-    """Draw published FIDs as crosses and measured ones as dots, each by its system's name."""
+    """Plot published FIDs as crosses and measured ones as dots, each by its system's name."""
     figure, (panel,) = new_figure(6.2, 3.6)
     for k, point in enumerate(points):
         color = PALETTE[k % len(PALETTE)]

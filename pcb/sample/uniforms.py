@@ -21,7 +21,7 @@ def labels(num_classes: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
     return indices % num_classes
 
 
-def drawn_labels(num_classes: int, seed: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+def random_labels(num_classes: int, seed: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the class of each image, drawn at random, every class as likely.
 
     From a number of the image's own generator that no token has: no grid has a side of 0.

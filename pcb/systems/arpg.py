@@ -1,12 +1,13 @@
-"""ARPG: any order, drawn in parallel by queries that say where (arXiv 2503.10568), 32 calls.
+"""ARPG: any order, sampled in parallel by queries that say where (arXiv 2503.10568), 32 calls.
 
-The first half of the blocks reads the tokens drawn so far. Their last features make one set of keys
-and values, which all blocks of the second half share; these ask with queries that are one and the
-same vector, told apart by the phases of the cells that they ask for. Queries do not see each other.
+The first half of the blocks reads the tokens sampled so far. Their last features make one set of
+keys and values, which all blocks of the second half share; these ask with queries that are one and
+the same vector, told apart by the phases of the cells that they ask for. Queries do not see each
+other.
 
 Letters: B images, R rows (one or two per image), T tokens of an image, L positions of this call,
 M positions attended to, n tokens of a block, C width, N heads, H head dim, V codes. Ranks are
-places in the order of drawing; slot 0 of the cache is the class, slot 1 + rank a token.
+places in the order of sampling; slot 0 of the cache is the class, slot 1 + rank a token.
 """
 
 import math

@@ -21,7 +21,7 @@ TeacherForced: TypeAlias = Callable[[Any, Tensor, Tensor, Tensor | None], tuple[
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A system: its model, how it draws, and its logits of all tokens of given images at once."""
+    """A system: its model, its decoding, and its logits of all tokens of given images at once."""
 
     size: type[Size]
     model: Callable[[Any], Backbone]

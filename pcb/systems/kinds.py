@@ -111,7 +111,7 @@ def _lpd_blocks(model: LPD, steps: int | None) -> tuple[int, ...]:
 
 
 def _var(model: VAR, guidance: Guidance, _: int | None, tokenizer: nn.Module | None) -> Decoder:
-    assert isinstance(tokenizer, VARTokenizer), "VAR draws with its own tokenizer"
+    assert isinstance(tokenizer, VARTokenizer), "VAR samples with its own tokenizer"
     return VARDecoder(model, guidance, tokenizer.quantize)
 
 

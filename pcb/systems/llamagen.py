@@ -20,7 +20,7 @@ class LlamaGen(Backbone):
 
 
 class LlamaGenDecoder(FixedOrderDecoder):
-    """T calls: the class token, then each code when it is drawn, but for the last."""
+    """T calls: the class token, then each code when it is sampled, but for the last."""
 
     def __init__(self, model: LlamaGen, guidance: Guidance = OFF) -> None:
         side = model.size.side

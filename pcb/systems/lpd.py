@@ -1,12 +1,13 @@
 """LPD: locality-aware parallel decoding, 20 calls for 256 tokens (arXiv 2507.01957).
 
-A transformer with learned positions reads the tokens drawn so far and, for each cell to draw, one
-learned query. A call feeds the last block's tokens and the next block's queries together: queries
-see each other, so that what is drawn at once agrees, and no token sees a query.
+A transformer with learned positions reads the tokens sampled so far and, for each cell to sample,
+one learned query. A call feeds the last block's tokens and the next block's queries together:
+queries see each other, so that what is sampled at once agrees, and no token sees a query.
 
 Letters: B images, R rows (one or two per image), T tokens of an image, L positions of this call,
 n tokens of a block, C width, N heads, H head dim, V codes. Ranks are places in the order of
-drawing; slot 0 of the cache is the class, slot 1 + rank a token, or before it is drawn its query.
+sampling; slot 0 of the cache is the class, slot 1 + rank a token, or its query until the token is
+sampled.
 """
 
 from collections.abc import Sequence

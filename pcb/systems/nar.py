@@ -46,7 +46,7 @@ class Nar(Backbone):
 class NarDecoder(FixedOrderDecoder):
     """2g - 1 calls: the class token, then every diagonal but the last.
 
-    The cache is in drawing order, so that a call sees all that it holds.
+    The cache is in sampling order, so that a call sees all that it holds.
     """
 
     def __init__(self, model: Nar, guidance: Guidance = OFF) -> None:

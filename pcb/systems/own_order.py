@@ -1,7 +1,7 @@
 """Static storage of systems in which every image has an order of its own.
 
 Letters: B images, R rows (one or two per image), T tokens of an image, n tokens of a block. Ranks
-are places in the order of drawing; place 0 is the class, place 1 + c the row-major cell c.
+are places in the order of sampling; place 0 is the class, place 1 + c the row-major cell c.
 """
 
 from abc import ABC, abstractmethod

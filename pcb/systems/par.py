@@ -15,7 +15,7 @@ from pcb.systems.stepping import FixedOrderDecoder
 
 
 class ParSize(Size, frozen=True, kw_only=True):
-    """The size of a model, and r, the regions of its grid: so many tokens are drawn at once."""
+    """The size of a model, and r, the regions of its grid: so many tokens are sampled at once."""
 
     parallel_tokens: Positive
 
@@ -92,7 +92,7 @@ class ParDecoder(FixedOrderDecoder):
 def teacher_forced(
     model: Par, labels_B: Tensor, codes_BT: Tensor, orders_BT: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return (B, T, V) logits of raster codes given those before, and the codes, as drawn."""
+    """Return (B, T, V) logits of codes given those before, and the codes, in sampling order."""
     device, r = codes_BT.device, model.parallel
     cells_L = model.sequence_cells().to(device)
     x_BLC = model.tok_embeddings(codes_BT[:, cells_L.clamp(min=0)])

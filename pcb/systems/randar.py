@@ -2,9 +2,9 @@
 
 Sequence: the class token, then for each token of the order an instruction, which says where, and
 the code: P(o_0), x(o_0), P(o_1), ...; the instruction's position predicts the code. While a block
-is drawn its instructions stand side by side; the next call writes them anew, each before its code.
-So a block's tokens see the earlier instructions of their block, and none of its codes. Letters as
-in `pcb.systems.stepping`.
+is sampled its instructions stand side by side; the next call writes them anew, each before its
+code. So a block's tokens see the earlier instructions of their block, and none of its codes.
+Letters as in `pcb.systems.stepping`.
 """
 
 import torch
@@ -39,7 +39,7 @@ class RandArDecoder(FamilyDecoder):
     """As many calls as `cosine_blocks` has blocks; the last block's codes are never fed."""
 
     def __init__(self, model: RandAr, guidance: Guidance = OFF, *, steps: int | None) -> None:
-        """`steps`: what the schedule is made for; None draws one token per call."""
+        """`steps`: what the schedule is made for; None samples one token per call."""
         tokens = model.size.tokens
         positions = 1 + 2 * tokens
         super().__init__(model, guidance, cosine_blocks(tokens, steps), positions=positions)
@@ -85,14 +85,14 @@ class RandArDecoder(FamilyDecoder):
 def teacher_forced(
     model: RandAr, labels_B: Tensor, codes_BT: Tensor, orders_BT: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return (B, T, V) logits of raster codes given those before, and the codes, as drawn."""
+    """Return (B, T, V) logits of codes given those before, and the codes, in sampling order."""
     assert orders_BT is not None, "every image needs an order"
     device, table = codes_BT.device, rotary_table(model.size).to(codes_BT.device)
     phases = table[orders_BT + 1][:, :, None]
-    drawn_BT = codes_BT.gather(1, orders_BT)
-    pairs = torch.stack([model.instructions(phases), model.tok_embeddings(drawn_BT)], dim=2)
+    sampled_BT = codes_BT.gather(1, orders_BT)
+    pairs = torch.stack([model.instructions(phases), model.tok_embeddings(sampled_BT)], dim=2)
     x_BLC = torch.cat([model.cls_embedding(labels_B)[:, None], pairs.flatten(1, 2)], dim=1)
     nowhere = table[:1].expand(len(labels_B), 1, 1, -1, -1)
     phases = torch.cat([nowhere, phases.repeat_interleave(2, dim=1)], dim=1)
     call = Call(phases=phases, mask=model.sequence_mask().to(device))
-    return model.head(model.run(x_BLC, call)[:, 1::2].contiguous()), drawn_BT
+    return model.head(model.run(x_BLC, call)[:, 1::2].contiguous()), sampled_BT

@@ -20,7 +20,7 @@ from pcb.runtime.device import send
 from pcb.sample.decoder import Block
 from pcb.sample.ready import Indices, Ready
 from pcb.sample.sampler import Measured, Sampler
-from pcb.sample.uniforms import drawn_labels, labels
+from pcb.sample.uniforms import labels, random_labels
 from pcb.systems.images import resized, to_bytes
 from pcb.systems.kinds import KINDS, filter_of
 from pcb.systems.var_decoding import by_scale
@@ -52,7 +52,7 @@ def running(
     model: Any = kind.load(system.description, run.system, folder / MODEL).to(device, dtype)
     tokenizer = None if system.tokenizer is None else own_tokenizer(run, folder).to(device)
     decoder = kind.decoder(model, system.guidance, steps, tokenizer)
-    classes, draw = int(str(system.description["classes"])), kind.orders
+    classes, orders_of = int(str(system.description["classes"])), kind.orders
     sizes = system.sides
     return Ready(
         sampler=Sampler(decoder, filter=filter_of(system), graphs=graphs, measure=measure),
@@ -60,7 +60,7 @@ def running(
         sides=sizes if len(sizes) > 1 else sizes * decoder.steps,
         facts={"scales": list(sizes)},
         labels=classes_of(ways.classes, classes, seed),
-        orders=None if draw is None else lambda images: draw(model, steps, seed, images),
+        orders=None if orders_of is None else lambda images: orders_of(model, steps, seed, images),
     )
 
 
@@ -68,7 +68,7 @@ def classes_of(way: str, classes: int, seed: int) -> Callable[[Indices], Indices
     """Return what gives images their classes."""
     if way == "balanced":
         return lambda images: labels(classes, images)
-    return lambda images: drawn_labels(classes, seed, images)
+    return lambda images: random_labels(classes, seed, images)
 
 
 def images_of(

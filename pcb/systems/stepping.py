@@ -23,7 +23,7 @@ from pcb.systems.backbone import Backbone, Call, rotary_table
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A block's tokens in drawing order: first <= rank < last."""
+    """A block's tokens in sampling order: first <= rank < last."""
 
     first: int
     last: int
@@ -88,7 +88,7 @@ class FamilyDecoder(ABC):
         return self.model.cls_embedding(self.rows.labels_R[:rows])[:, None]
 
     def code_tokens(self, span: Span, rows: int) -> Tensor:
-        """Return the (R, n, C) embedded codes of a block that was drawn, for the first rows."""
+        """Return the (R, n, C) embedded codes of a sampled block, for the first rows."""
         codes_Bn = self._codes_BT[:, span.first : span.last]
         return self.model.tok_embeddings(codes_Bn[self.rows.image_R[:rows]])
 
@@ -128,7 +128,7 @@ class FixedOrderDecoder(FamilyDecoder):
         order: Tensor,
         positions: int,
     ) -> None:
-        """`order`: the T row-major cells in drawing order."""
+        """`order`: the T row-major cells in sampling order."""
         super().__init__(model, guidance, sizes, positions=positions)
         self._order_T = send(order, self.device)
 

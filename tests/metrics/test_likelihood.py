@@ -79,7 +79,7 @@ def test_a_model_that_knows_nothing_pays_the_logarithm_of_the_codes(exact):
 
 
 def test_schedules_differ_and_only_by_what_a_token_sees(exact):
-    """A scale's price is its own blocks' matter: what was drawn before it is known in full."""
+    """A scale's price is its own blocks' matter: what was sampled before it is known in full."""
     model = tiny_model(seed=3).eval()
     labels, grids = held_out(model)
     one, two, both = (

@@ -53,7 +53,7 @@ def test_equals_the_slow_definition(schedule, order):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_what_one_block_earlier_is_drawn_already(schedule):
+def test_what_one_block_earlier_is_sampled_already(schedule):
     sequence = sequence_of(schedule)
     has = sequence.previous_L != NO_PREVIOUS
     assert (sequence.blocks_L[sequence.previous_L[has]] == sequence.blocks_L[has] - 1).all()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pcb.order.checkerboard import drawing_order, progressive_checkerboard
+from pcb.order.checkerboard import checkerboard_order, progressive_checkerboard
 
 GRID_4 = """
  0  8  2 10
@@ -25,7 +25,7 @@ def grid(text):
 
 
 def brute_force_order(n):
-    """Cells in drawing order by the definition: order the quadrants, interleave their lists."""
+    """Cells in sampling order by the definition: order the quadrants, interleave their lists."""
     if n == 1:
         return [(0, 0)]
     half = n // 2
@@ -62,19 +62,19 @@ def test_is_a_permutation_and_starts_top_left(n):
 @pytest.mark.parametrize("n", [2, 4, 8, 16, 32])
 def test_every_prefix_is_balanced_at_every_quadtree_level(n):
     ranks = progressive_checkerboard(n)
-    drawn = np.arange(1, n * n + 1)[:, None, None] > ranks[None]
+    sampled = np.arange(1, n * n + 1)[:, None, None] > ranks[None]
     side = n
     while side > 1:
         half = side // 2
-        counts = drawn.reshape(n * n, n // half, half, n // half, half).sum((2, 4))
+        counts = sampled.reshape(n * n, n // half, half, n // half, half).sum((2, 4))
         siblings = counts.reshape(n * n, n // side, 2, n // side, 2)
         spread = siblings.max((2, 4)) - siblings.min((2, 4))
         assert spread.max() <= 1, f"unbalanced at quadrants of side {half}"
         side = half
 
 
-def test_drawing_order_inverts_the_ranks():
-    order = drawing_order(7)
+def test_checkerboard_order_inverts_the_ranks():
+    order = checkerboard_order(7)
     np.testing.assert_array_equal(progressive_checkerboard(7).ravel()[order], np.arange(49))
 
 

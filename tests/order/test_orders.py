@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import qmc
 
-from pcb.order.checkerboard import drawing_order
+from pcb.order.checkerboard import checkerboard_order
 from pcb.order.halton import halton_order, radical_inverse
 from pcb.order.names import CHECKERBOARD, ORDER_NAMES
 from pcb.order.orders import ORDERS, order_of, ranks_of
@@ -53,7 +53,7 @@ def test_an_order_stays_what_it_was(name, n, recorded):
 
 def test_names_for_settings_are_those_of_the_orders():
     assert tuple(ORDERS) == ORDER_NAMES
-    assert (order_of(CHECKERBOARD, 8) == drawing_order(8)).all()
+    assert (order_of(CHECKERBOARD, 8) == checkerboard_order(8)).all()
     for one, other in itertools.combinations(ORDER_NAMES, 2):
         assert (order_of(one, 8) != order_of(other, 8)).any(), (one, other)
 

@@ -39,7 +39,7 @@ def test_an_image_has_its_own_order_whatever_its_batch():
 
 
 def test_recorded_orders_stay_what_they_are():
-    # Samples that were drawn with them are resumed with them.
+    # Samples that were sampled with them are resumed with them.
     assert random_orders(4, 0, np.array([0, 1])).tolist() == [
         [2, 15, 12, 10, 1, 14, 4, 6, 8, 7, 5, 11, 13, 9, 3, 0],
         [11, 0, 8, 14, 10, 1, 3, 15, 2, 6, 5, 13, 7, 4, 9, 12],
@@ -55,7 +55,7 @@ def test_every_order_is_as_likely_as_any_other():
     assert ((counts - images / 24) ** 2 / (images / 24)).sum() < 49.7
 
 
-def test_orders_have_nothing_to_do_with_what_is_drawn():
+def test_orders_have_nothing_to_do_with_what_is_sampled():
     images = np.arange(2000)
     ranks = np.argsort(random_orders(4, 5, images), axis=1).ravel()
     numbers = uniforms(5, images, (4,)).ravel()

@@ -78,12 +78,12 @@ def test_a_checkpoint_holds_the_largest_models_weights_four_times(paper):
 
 
 def test_guidance_costs_what_its_steps_and_one_catching_up_take(paper):
-    def drawn(setting: str) -> float:
+    def sampled(setting: str) -> float:
         (work,) = cost_of(paper.task("sample", f"s-2x/{setting}"), paper.preset).works
         return work.flops
 
     plain, staged, constant = (
-        drawn(f"t17{guided}") for guided in ("", "-cfg1.5-start5", "-cfg1.5-start0")
+        sampled(f"t17{guided}") for guided in ("", "-cfg1.5-start5", "-cfg1.5-start0")
     )
     assert plain < staged
     # From the first step on there is nothing to catch up: all twice but what enters the layers.

@@ -104,7 +104,7 @@ def test_results_of_other_settings_count_as_not_run(here: Path) -> None:
 
 def test_published_numbers_never_fill_measured_cells(here: Path, mini: Pipeline) -> None:
     rows = Evidence(mini).rows()
-    table = published_table(rows, {}, comparable=False, steps=17, drawn_on={})
+    table = published_table(rows, {}, comparable=False, steps=17, sampled_on={})
     published, ours = table.rows[:14], table.rows[14:]
     assert len(published_systems()) == 14 and len(ours) == 7
     measured = [k for k, name in enumerate(table.header) if name.endswith("measured")]
@@ -117,7 +117,7 @@ def test_a_comparable_row_stands_beside_its_published_one(mini: Pipeline) -> Non
     small = make_row(mini.preset, "ratio2", point, {"fid": 2.9}, {"seconds_per_image": 0.1})
     row = replace(small, width=1024, layers=20)
     table = published_table(
-        [small, row], {}, comparable=True, steps=17, drawn_on={row.variant: "one GPU"}
+        [small, row], {}, comparable=True, steps=17, sampled_on={row.variant: "one GPU"}
     )
     found = {line[0]: line for line in table.rows}
     beside = found["Checkerboard-L 2x cfg=1.5"]

@@ -20,7 +20,7 @@ LIMITS = Claims(equal_steps=(13, 17))
 def make_rows(pipeline: Pipeline, changed: Mapping[tuple[str, int], float | None]) -> list[Row]:
     """Return rows of three ratios on one curve, but for the changed (model, steps); None: not run.
 
-    The first is drawn with one block per scale.
+    The first is sampled with one block per scale.
     """
     rows = []
     for model, first in (("ratio2", 4), ("ratio3", 3), ("ratio4", 3)):

@@ -29,7 +29,7 @@ from tests.tasks import ROOT, pipeline_of
 
 
 @pytest.mark.parametrize("n", [1, 5, 8])
-def test_the_order_is_drawn_as_png(tmp_path: Path, n: int) -> None:
+def test_the_order_is_plotted_as_png(tmp_path: Path, n: int) -> None:
     path = tmp_path / "order.png"
     plot_orders(n, path)
     first = path.read_bytes()
@@ -156,7 +156,7 @@ def test_the_last_frame_is_the_finished_image(mini: Pipeline) -> None:
     assert grids[3][1].flatten().tolist() == codes[1, 1:10].tolist()
 
 
-DRAW = """
+PLOT = """
 import sys
 from pcb.cli.main import main
 sys.exit(main(["order", "4", "--png", "order.png"]))
@@ -188,7 +188,7 @@ def test_figures_do_not_depend_on_ones_own_matplotlib(tmp_path: Path) -> None:
         for place in (folder, folder / "own"):
             (place / "matplotlibrc").write_text(RC if name != "plain" else "")
         done = subprocess.run(
-            [sys.executable, "-c", DRAW],
+            [sys.executable, "-c", PLOT],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
             capture_output=True,

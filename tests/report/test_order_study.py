@@ -142,7 +142,7 @@ def test_the_table_shows_the_control_and_both_errors():
 
 
 def test_a_report_of_a_study_of_orders(tmp_path, monkeypatch):
-    """Made-up likelihoods of the preset's every model: no images are drawn, and none are missed."""
+    """Made-up likelihoods of the preset's every model: no images are sampled, none are missed."""
     monkeypatch.delenv("PCB_PRESET", raising=False)
     pipeline = pipeline_of("orders-smoke")
 

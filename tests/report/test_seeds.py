@@ -123,8 +123,8 @@ def test_a_line_of_prices_has_means_over_seeds_of_the_papers_order():
     raster = [replace(row, order="raster") for row in schedules("raster", 100)]
     rows = [*raster, *schedules("ratio2", 0), *schedules(seed_name("ratio2", 1), 2)]
     plots = {plot.name: plot for plot in plot_likelihood(rows)}
-    (drawn,) = plots["price"].figure.axes[0].containers
-    line, _, (bars,) = drawn
+    (container,) = plots["price"].figure.axes[0].containers
+    line, _, (bars,) = container
     assert line.get_xydata().tolist() == [[4, 1], [9, 2], [17, 3]]
     spans = [float(high - low) for (_, low), (_, high) in bars.get_segments()]
     assert spans == pytest.approx(3 * [2 * 2**0.5])

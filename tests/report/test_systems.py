@@ -47,13 +47,15 @@ def row() -> SystemRow:
 
 
 def lines(**facts: object) -> dict[str, dict[str, str]]:
-    arguments = {"rows": [], "parameters": {}, "comparable": True, "steps": 17, "drawn_on": {}}
+    arguments = {"rows": [], "parameters": {}, "comparable": True, "steps": 17, "sampled_on": {}}
     table = published_table(**arguments | facts)  # type: ignore[arg-type]
     return {line[0]: dict(zip(HEADER, line, strict=True)) for line in table.rows}
 
 
 def test_measured_stands_beside_published(row: SystemRow, stored: Path) -> None:
-    found = lines(systems=[row], drawn_on={"var-d16/published": "a GPU"}, times=read_times(stored))
+    found = lines(
+        systems=[row], sampled_on={"var-d16/published": "a GPU"}, times=read_times(stored)
+    )
     assert len(found) == 14
     var = found["VAR-d16"]
     assert (var["FID, published"], var["FID, measured"]) == ("3.30", "3.510")
@@ -75,7 +77,7 @@ def test_weights_that_are_not_the_released_ones_stand_apart(row: SystemRow) -> N
 
 
 def test_the_caption_says_where_released_weights_gave_another_row() -> None:
-    table = published_table([], {}, comparable=True, steps=17, drawn_on={})
+    table = published_table([], {}, comparable=True, steps=17, sampled_on={})
     assert "the released weights of RandAR-L gave FID 2.65" in table.caption
     assert "LlamaGen" not in table.caption
 

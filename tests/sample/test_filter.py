@@ -42,7 +42,7 @@ def kept(logits, **settings):
 
 
 def slow(logits, temperature, top_k, top_p):
-    """One token's codes that may be drawn, by sorting them in Python."""
+    """One token's codes that may be sampled, by sorting them in Python."""
     scaled = [float(x) / temperature for x in logits]
     allowed = set(range(len(scaled)))
     if top_k:

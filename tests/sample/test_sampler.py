@@ -87,8 +87,8 @@ def test_a_model_of_another_order_is_decoded_in_that_order(order):
     torch.testing.assert_close(
         stepwise, full_pass(model, schedule, codes, labels), atol=2e-5, rtol=0
     )
-    drawn = torch.cat([found for found, _ in steps], dim=1)
-    assert torch.equal(codes[:, rows_in_order(model.sizes, order)], drawn)
+    in_order = torch.cat([found for found, _ in steps], dim=1)
+    assert torch.equal(codes[:, rows_in_order(model.sizes, order)], in_order)
 
 
 @pytest.mark.parametrize("cfg", [0.0, 2.0])

@@ -69,10 +69,10 @@ def whole(inputs, tmp_path_factory):
 
 def test_codes_and_facts(whole):
     folder, facts = whole
-    drawn = codes(folder)
-    assert drawn.dtype == np.uint16
-    assert drawn.shape == (IMAGES, 85)
-    assert len(np.unique(drawn)) > 10
+    sampled = codes(folder)
+    assert sampled.dtype == np.uint16
+    assert sampled.shape == (IMAGES, 85)
+    assert len(np.unique(sampled)) > 10
     assert facts["steps"] == 17
     assert sum(facts["blocks_per_scale"]) == 17
     assert facts["seconds_per_image"] > 0
@@ -105,7 +105,7 @@ def test_an_interrupted_run_continues_to_the_same_bytes(inputs, whole, tmp_path,
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_a_shard_lost_after_completion_is_drawn_again(inputs, whole, tmp_path):
+def test_a_shard_lost_after_completion_is_sampled_again(inputs, whole, tmp_path):
     stage.run(make_job(inputs, tmp_path))
     for path in tmp_path.glob(".stats-*.npy"):
         path.unlink()  # as the stage's completion does

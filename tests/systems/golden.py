@@ -107,10 +107,10 @@ class Runs:
         return (exec, ("raise SystemExit('a pickle ran code')",))
 
 
-def check_batches(draw: Callable[[np.ndarray], Tensor], images: int = 18) -> None:
+def check_batches(sample: Callable[[np.ndarray], Tensor], images: int = 18) -> None:
     """An image is the same to the bit in a batch of any size; images differ from each other."""
     indices = np.arange(images)
-    whole = draw(indices)
+    whole = sample(indices)
     assert len(whole.flatten(1).unique(dim=0)) == images
     for part in (indices[:1], indices[5:6], indices[2:5], indices[1:17]):
-        assert torch.equal(draw(part), whole[part]), f"in a batch of {len(part)}"
+        assert torch.equal(sample(part), whole[part]), f"in a batch of {len(part)}"

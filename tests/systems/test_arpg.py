@@ -66,7 +66,7 @@ def test_every_recorded_value_agrees():
 @pytest.mark.parametrize("curve", CURVES)
 @pytest.mark.parametrize(("tokens", "steps"), [(4, 0), (4, 5)])
 def test_more_steps_than_tokens_are_refused(curve, tokens, steps):
-    with pytest.raises(ValueError, match="cannot be drawn"):
+    with pytest.raises(ValueError, match="cannot be sampled"):
         remaining_blocks(tokens, steps, curve)
 
 
@@ -120,7 +120,7 @@ def test_a_step_makes_one_call_of_the_tokens_before(model):
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("guidance", [OFF, Linear(last=5.0, count="with block")])
 def test_an_image_is_the_same_in_any_batch(model, guidance):
-    def draw(indices):
+    def sample(indices):
         generators = [np.random.default_rng(int(i)) for i in indices]
         uniforms = np.stack([generator.random(64, np.float32) for generator in generators])
         orders = np.stack([generator.permutation(64) for generator in generators])
@@ -132,7 +132,7 @@ def test_an_image_is_the_same_in_any_batch(model, guidance):
         )
         return torch.cat(logits, dim=1)
 
-    check_batches(draw)
+    check_batches(sample)
 
 
 def test_full_size_has_the_tensors_of_the_released_file():

@@ -114,7 +114,7 @@ def test_an_image_is_the_same_in_every_batch_to_the_bit(system, guidance):
     uniforms = torch.rand(images, model.size.tokens, generator=generator)
     labels, orders = torch.arange(images) % 5, orders_of(system, model, images)
 
-    def drawn(decoder, start, stop):
+    def sampled(decoder, start, stop):
         codes, logits = sample_with_logits(
             decoder,
             labels[start:stop],
@@ -124,12 +124,12 @@ def test_an_image_is_the_same_in_every_batch_to_the_bit(system, guidance):
         )
         return codes, torch.cat(logits, dim=1)
 
-    codes, logits = drawn(decoder_of(system, model, guidance), 0, images)
+    codes, logits = sampled(decoder_of(system, model, guidance), 0, images)
     assert len(codes.unique(dim=0)) == images
     used = decoder_of(system, model, guidance)
     for start, stop in ((3, 4), (2, 5), (5, 8), (0, 17), (19, 20)):
         # One decoder for batches of several sizes, after one another.
-        part_codes, part_logits = drawn(used, start, stop)
+        part_codes, part_logits = sampled(used, start, stop)
         assert torch.equal(part_codes, codes[start:stop])
         assert torch.equal(part_logits, logits[start:stop])
 
@@ -146,8 +146,8 @@ def test_steps_give_what_one_pass_over_all_tokens_gives(system):
         cells = torch.cat([decoder.cells(step) for step in range(decoder.steps)])
         expected, targets = expected[:, cells], targets[:, cells]
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
-    drawn = [decoder.cells(step).expand(2, -1) for step in range(decoder.steps)]
-    assert torch.equal(targets, codes.gather(1, torch.cat(drawn, dim=1)))
+    sampled = [decoder.cells(step).expand(2, -1) for step in range(decoder.steps)]
+    assert torch.equal(targets, codes.gather(1, torch.cat(sampled, dim=1)))
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -198,12 +198,12 @@ def test_randar_blocks_see_earlier_instructions_of_their_block_and_no_code_of_it
     logits = forced_logits(decoder, labels, codes, orders)
     assert max(decoder.sizes) > 2
     for span in decoder.spans:
-        # Without a cache: pairs of all that is drawn, then the block's instructions alone.
+        # Without a cache: pairs of all that is sampled, then the block's instructions alone.
         expected = dense_block(model, labels, codes.gather(1, orders), orders, span)
         torch.testing.assert_close(logits[:, span.first : span.last], expected, atol=1e-4, rtol=0)
 
 
-def dense_block(model, labels, drawn, orders, span):
+def dense_block(model, labels, sampled, orders, span):
     from pcb.systems.backbone import Call, causal, rotary_table
 
     phases = rotary_table(model.size)[orders + 1][:, :, None]
@@ -213,7 +213,7 @@ def dense_block(model, labels, drawn, orders, span):
         tokens.append(instructions[:, rank])
         turns.append(phases[:, rank])
         if rank < span.first:
-            tokens.append(model.tok_embeddings(drawn[:, rank]))
+            tokens.append(model.tok_embeddings(sampled[:, rank]))
             turns.append(phases[:, rank])
     call = Call(phases=torch.stack(turns, dim=1), mask=causal(len(tokens)))
     hidden = model.run(torch.stack(tokens, dim=1), call)

@@ -129,7 +129,7 @@ def test_bfloat16_weights_give_float32_logits(kind):
 
 @pytest.mark.parametrize("kind", ["ARPG", "LPD"])
 def test_steps_that_cannot_be_are_the_users_error(kind):
-    with pytest.raises(UserError, match=f"{kind}: 16 tokens cannot be drawn in 17"):
+    with pytest.raises(UserError, match=f"{kind}: 16 tokens cannot be sampled in 17"):
         KINDS[kind].decoder(toy(kind), OFF, 17, None)
 
 

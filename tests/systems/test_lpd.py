@@ -74,7 +74,7 @@ def test_other_group_sizes_fill_the_grid(tokens, steps):
 
 @pytest.mark.parametrize(("tokens", "steps"), [(4, 5), (4, 1), (4, 0)])
 def test_group_sizes_that_cannot_be_are_refused(tokens, steps):
-    with pytest.raises(ValueError, match="cannot be drawn"):
+    with pytest.raises(ValueError, match="cannot be sampled"):
         group_sizes(tokens, steps)
 
 
@@ -107,7 +107,7 @@ def test_decoding_equals_teacher_forcing(model):
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("guidance", [OFF, Linear(last=4.8, count=LINEAR)])
 def test_an_image_is_the_same_in_any_batch(model, guidance):
-    def draw(indices):
+    def sample(indices):
         decoder = LPDDecoder(model, guidance, SIZES)
         orders = np.stack([image_order(1, int(i), SIZES, 16) for i in indices])
         uniforms = np.stack([np.random.default_rng(i).random(256, np.float32) for i in indices])
@@ -117,7 +117,7 @@ def test_an_image_is_the_same_in_any_batch(model, guidance):
         )
         return torch.cat(logits, dim=1)
 
-    check_batches(draw)
+    check_batches(sample)
 
 
 def test_full_size_has_the_tensors_of_the_released_file():

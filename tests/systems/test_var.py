@@ -91,7 +91,7 @@ def test_decoding_equals_teacher_forcing(model, tokenizer):
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("guidance", [OFF, Ramp(1.5)])
 def test_an_image_is_the_same_in_any_batch(model, tokenizer, guidance):
-    def draw(indices):
+    def sample(indices):
         numbers = [np.random.default_rng(i).random(CONFIG.tokens, np.float32) for i in indices]
         decoder = VARDecoder(model, guidance, tokenizer.quantize)
         _, logits = sample_with_logits(
@@ -102,7 +102,7 @@ def test_an_image_is_the_same_in_any_batch(model, tokenizer, guidance):
         )
         return torch.cat([*logits, decoder.sum_BDhw.flatten(1)[..., None].expand(-1, -1, 64)], 1)
 
-    check_batches(draw)
+    check_batches(sample)
 
 
 def test_full_size_has_the_tensors_of_the_released_files():

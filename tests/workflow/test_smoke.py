@@ -66,7 +66,7 @@ def test_every_stage_leaves_a_manifest_a_log_and_its_progress(finished: Path) ->
 def test_decoding_in_16_bits_moves_pixels_by_less_than_a_gray_level(
     finished: Path, precision: str
 ) -> None:
-    """On average, with the trained decoder, for codes that a trained model has drawn."""
+    """On average, with the trained decoder, for codes that a trained model has sampled."""
     preset = load_preset("smoke")
     pipeline = pipeline_of()
     sample = finished / pipeline.task("sample", "ratio2/t17").artifact
