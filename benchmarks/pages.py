@@ -21,7 +21,7 @@ from benchmarks.machine import Machine
 from benchmarks.measure import BASELINE, Measured, Results
 from pcb.errors import UserError
 from pcb.preflight.rates import RATES, read_stored, stored_precision, stored_width
-from pcb.report.marked import put_between
+from pcb.report.document_parts import put_between
 from pcb.report.times import TIMES
 from pcb.runtime.atomic import write_atomic
 

@@ -141,7 +141,7 @@ def _export(arguments: argparse.Namespace) -> int:
 def _model(arguments: argparse.Namespace, sampling: Sampling | None) -> "ImageModel":
     """Load the model that the arguments name."""
     from pcb.generate.load import load_folder, place_of
-    from pcb.generate.recorded import load_cataloged
+    from pcb.generate.load_system import load_cataloged
     from pcb.generate.results import finished_folder
     from pcb.published.systems import catalog
 

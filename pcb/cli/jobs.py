@@ -1,4 +1,4 @@
-"""The verb that shows jobs, and cancels them."""
+"""The verb `jobs`: shows Slurm jobs, and cancels them."""
 
 import argparse
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pcb
-from pcb.cli import check, generate, jobs, keep, make, measure, outside, show, workflow
+from pcb.cli import check, external, generate, jobs, make, measure, results, show, workflow
 from pcb.cli.verb import Formatter
 from pcb.errors import UserError
 from pcb.runtime.atomic import explain_disk_error
@@ -52,9 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
     workflow.add_verbs(verbs)
     generate.add_verbs(verbs)
     show.add_verbs(verbs)
-    outside.add_verbs(verbs)
+    external.add_verbs(verbs)
     jobs.add_verbs(verbs)
-    keep.add_verbs(verbs)
+    results.add_verbs(verbs)
     check.add_verbs(verbs)
     measure.add_verbs(verbs)
     return parser

@@ -1,4 +1,4 @@
-"""The verbs that measure external images."""
+"""The verbs that measure images of any other generator."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""How a verb is added to the command line: one help line, one example, one function."""
+"""Helpers that add a verb to the command line: one help line, one example, one function."""
 
 import argparse
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Settings that are each right and do not go together. No torch."""
+"""Checks across settings that are valid each by itself. No torch."""
 
 import msgspec
 

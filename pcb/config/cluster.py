@@ -1,4 +1,4 @@
-"""Where and how jobs run: facts of a cluster. None of this enters a key."""
+"""Settings of the cluster and of its jobs. None of them enters a key."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Where external files lie on this machine. None of this enters a key."""
+"""Paths of external files on this machine. None of them enters a key."""
 
 from typing import Literal, get_args
 

@@ -1,4 +1,4 @@
-"""Reading params.yaml: the one loader, presets, overrides, and errors that name the place."""
+"""The loader of params.yaml: presets, overrides, and errors that name the place."""
 
 import os
 import re

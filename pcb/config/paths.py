@@ -1,4 +1,4 @@
-"""Where everything lies, relative to the project's root. No torch.
+"""All paths, relative to the project's root. No torch.
 
 `results/` and `reports/` are in git or DVC; `.pcb/` is this checkout's own and may be deleted.
 """

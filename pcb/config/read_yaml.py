@@ -1,4 +1,4 @@
-"""YAML files as people write them: plain data out, or one line that names the file and the line.
+"""Reading of YAML files into plain data; an error is one line with the file and the line number.
 
 YAML 1.1 and 1.2 disagree on ``1e-4`` (a string here, a number there), ``010`` (eight, ten),
 ``1:30`` (ninety, a string) and ``off``. Numbers are read as in 1.2, so that every reader of

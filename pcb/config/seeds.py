@@ -1,4 +1,4 @@
-"""One model trained several times: its entries of `models`, one for each training seed. No torch.
+"""Models trained with several seeds: an entry of `models` for each training seed. No torch.
 
 Seed 0 keeps the model's name, and with it the key of its results; the others are `NAME.seed1`,
 `NAME.seed2`, ... What training draws at random depends on its seed and on shapes alone, so two

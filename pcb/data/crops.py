@@ -1,4 +1,4 @@
-"""From an image file to the square that is cropped, and its ten crops (method section 3).
+"""ADM's center crop of an image file, and the ten crops of it (method section 3).
 
 The square is ADM's: the bytes of its pixels decide codes, so sizes and offsets are rounded as
 there. Camera orientation (EXIF) is left alone, as there.

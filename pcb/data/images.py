@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pcb.config import Files, ImageFolder, ImageNet, Preset
 from pcb.data.arrays import map_array
+from pcb.data.file_images import FileImages
 from pcb.data.folder import folder_root
-from pcb.data.imagenet import FileImages
 from pcb.data.index import read_index
 from pcb.data.tree import tree_root
 

@@ -1,4 +1,4 @@
-"""Indexing images that lie in files: every file is found, read once and entered in an index.
+"""The index of images in files: each file is found, read once and entered.
 
 Pixels stay where they are. A file's header and end are checked, and only what looks odd is decoded:
 decoding everything would take hours. Finished chunks of the index survive an interruption.

@@ -1,4 +1,4 @@
-"""Where the images of a tree of ImageNet's form lie, and reading their bytes. No torch.
+"""Image files of a tree in ImageNet's layout: finding them and reading their bytes. No torch.
 
 Training images stand in a folder per class, in a tar per class, which is read where it lies, or in
 one folder with names that say the classes; validation images in a folder per class, or in one

@@ -1,4 +1,4 @@
-"""One file by HTTP, gone on with where it broke off. No torch.
+"""Resumable download of one file by HTTP. No torch.
 
 A download grows under ``NAME.part``; ``NAME.part.json`` says what the server said of the file, so
 that a later run goes on only if the server still has the very same one.

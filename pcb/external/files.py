@@ -1,4 +1,4 @@
-"""External files: one's own or published ones, never used unless they hold what they must.
+"""External files, one's own or published, with the check of their content before use.
 
 What is published with a SHA-256 is compared with it. Where nobody has published one, the first copy
 that is seen is pinned in git (`PINS`), and every later one is compared with that. Hashes of large

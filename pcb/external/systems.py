@@ -1,4 +1,4 @@
-"""A model that is another system of Table 1: its weights and its tokenizer's, released or random.
+"""Another system of Table 1 as a model of a preset: its weights and tokenizer, released or random.
 
 Nothing is trained. A folder gets both, so that sampling and decoding need no file from outside.
 """

@@ -1,4 +1,4 @@
-"""A finished model of a preset, from its folder: what it is stands in the manifests beside it."""
+"""A finished model of a preset, loaded from its folder by the manifests beside it."""
 
 from dataclasses import dataclass
 from pathlib import Path

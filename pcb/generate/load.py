@@ -9,10 +9,10 @@ from pcb.config.loader import active_preset, load_params, parse_preset
 from pcb.errors import UserError
 from pcb.external.released import CONFIG, load_released
 from pcb.generate.finished import Place, load_finished
+from pcb.generate.load_system import load_finished_system, load_recorded
 from pcb.generate.model import ImageModel
 from pcb.generate.names import class_names
 from pcb.generate.pyramid import PyramidModel
-from pcb.generate.recorded import load_finished_system, load_recorded
 from pcb.generate.results import finished_folder
 from pcb.pipeline.manifest import COMPLETE, read_manifest
 from pcb.pipeline.tasks import Pipeline

@@ -1,4 +1,4 @@
-"""What `pcb.load` returns: a model that takes classes and gives images.
+"""The base of what `pcb.load` returns: a model that takes classes and gives images.
 
 Letters: N images, T tokens of an image, H W pixels.
 """

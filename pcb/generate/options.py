@@ -1,4 +1,4 @@
-"""How images are sampled: steps or blocks, guidance, temperature, seed. No torch."""
+"""Options of sampling: steps or blocks, guidance, temperature, seed. No torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

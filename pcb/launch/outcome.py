@@ -1,4 +1,4 @@
-"""How a job ended for one task: in its own words, not in the cluster's. No torch.
+"""The outcome of a job for each of its tasks, as files that the job writes. No torch.
 
 A job of one task leaves submitit's result. A job of several says of each how it ended as soon as it
 did, in a file: whatever waits for the first need not wait for the last.

@@ -1,4 +1,4 @@
-"""Into which processes a task is split: groups of shards, or the ranks of a training. No torch."""
+"""The split of a task into processes: groups of shards, or the ranks of a training. No torch."""
 
 from pcb.config.cluster import Resources
 from pcb.config.stages import STAGES

@@ -1,4 +1,4 @@
-"""What a person sees of the jobs, from any terminal: a line per job, and how many do what."""
+"""The table of jobs: a line per job, and counts by state. Works from any terminal."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What `make reproduce LAUNCHER=slurm` shows and asks where a person sits at a terminal.
+"""The terminal of `make reproduce LAUNCHER=slurm`: a live table of jobs and one question.
 
 Many controllers run at once, each with its output in a log. So one process of the workflow shows a
 table of all jobs, and one question is asked when the workflow ends before its jobs do.

@@ -1,4 +1,4 @@
-"""What runs inside a job: one task, or a group of its shards, through the same code as anywhere."""
+"""The entry of a Slurm job: one task or a group of its shards, by the code that runs anywhere."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""What an extractor sees of images, gathered in one pass that serves every metric.
+"""Features of images, gathered in one pass of an extractor that serves every metric.
 
 Letters: B images of a batch, n of all, F features, K classes, S spatial features.
 """

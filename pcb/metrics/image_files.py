@@ -1,4 +1,4 @@
-"""Images from outside, batch by batch: a folder of PNG files, or one .npz in ADM's form.
+"""External images, batch by batch: a folder of PNG files, or one .npz in ADM's form.
 
 Letters: n images, B of a batch, H W pixels.
 """

@@ -1,4 +1,4 @@
-"""Which PNG files a folder holds, and what their headers say: found out before any is decoded."""
+"""PNG files of a folder, listed and checked by their headers before any is decoded."""
 
 import os
 import struct

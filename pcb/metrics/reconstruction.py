@@ -1,4 +1,4 @@
-"""What a tokenizer leaves of images, scale by scale, with one codebook or several."""
+"""Reconstruction scores of a tokenizer, scale by scale, with one codebook or several."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

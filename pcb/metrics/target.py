@@ -1,4 +1,4 @@
-"""What samples are compared with: features of the reference images, and statistics.
+"""Reference features and statistics that samples are compared with, and their files.
 
 In a folder: ``reference_features.npy`` (m, F) float32 and ``reference_statistics.npz``, whose names
 are ADM's: `mu`, `sigma` of pool features and, where the extractor has spatial ones, `mu_s`,

@@ -1,4 +1,4 @@
-"""What a call of the transformer reads, and how all tokens of given codes become that.
+"""Inputs of a call of the transformer, and those of a teacher-forced pass over given codes.
 
 Letters: B batch, T tokens of a call, C code dim, V codebook size.
 """

@@ -1,4 +1,4 @@
-"""How a total number of steps is shared out over the scales (method section 2). Pure Python.
+"""The allocation of a total number of steps to scales (method section 2). Pure Python.
 
 An exact total can be cut in many ways, and not all serve a model alike: training sees the block
 sizes {1..s} and s*s // x alone, and only equal blocks, a power of two of them on a grid of a power

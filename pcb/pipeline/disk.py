@@ -1,4 +1,4 @@
-"""Folders that DVC does not follow, said before hours are spent. No torch."""
+"""The check for result folders that DVC does not follow, before hours are spent. No torch."""
 
 from pathlib import Path
 

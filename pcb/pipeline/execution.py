@@ -1,4 +1,4 @@
-"""Where a stage's tasks run, and with how many threads. No torch."""
+"""The launcher and the number of threads of a stage's tasks. No torch."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""An artifact's folder while it is filled: what may stay in it, and what must go. No torch.
+"""An artifact's folder while it is filled: what an earlier run left is kept or removed. No torch.
 
 ``.work.json`` says what an unfinished folder is being filled with, ``complete.json`` what a
 finished one holds. A run that finds its own work resumes from the finished files; any other begins

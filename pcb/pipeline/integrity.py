@@ -1,4 +1,4 @@
-"""Are a result's files those that its manifest describes? No torch.
+"""The check of a result's files against the hashes of its manifest. No torch.
 
 Small files are read and hashed every time. For large ones the hash is remembered under ``.pcb``
 with size, time and inode; as long as those stand, the file is not read again.

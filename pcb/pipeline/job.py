@@ -1,4 +1,4 @@
-"""What a stage's entry gets, and how it is found. No torch until an entry is called."""
+"""The arguments of a stage's entry, and finding that entry. No torch until an entry is called."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

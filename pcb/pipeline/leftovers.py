@@ -1,4 +1,4 @@
-"""Results that params.yaml no longer asks for: of models and settings that were renamed or removed.
+"""Results of models and configs that params.yaml no longer has: listed and removed.
 
 They are kept until somebody deletes them, and belong to no preset as it is. No torch.
 """

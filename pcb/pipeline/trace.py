@@ -1,4 +1,4 @@
-"""Where a number comes from: the chain of tasks behind it, back to the images. No torch."""
+"""`pcb trace`: the tasks behind a number, back to the images. No torch."""
 
 import csv
 import json

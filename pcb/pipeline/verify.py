@@ -1,4 +1,4 @@
-"""Does what lies on disk match what the settings ask for and what manifests say? No torch."""
+"""`pcb verify`: results on disk against settings and manifests. No torch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the Snakefile asks the package: the tasks, their files, and whether another run is on.
+"""The Snakefile's view of the package: tasks, their files, and the lock of a workflow run.
 
 Snakemake orders and starts; what there is to make and what is stale is decided in
 `pcb.pipeline.tasks` and `pcb.pipeline.staleness`. No torch: reading the Snakefile takes a fraction

@@ -1,4 +1,4 @@
-"""What a preset will take before anything of it runs: arithmetic and bytes, task by task. No torch.
+"""The cost of a preset's tasks, from settings alone: arithmetic and bytes. No torch.
 
 Time follows from it and the rates of a device (`pcb.preflight.duration`).
 """

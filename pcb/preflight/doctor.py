@@ -1,4 +1,4 @@
-"""`pcb doctor`: what this machine has and lacks for each preset, and which results are here."""
+"""`pcb doctor`: this machine's state for each preset, and the results that are here."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""How long tasks will take: their arithmetic at a device's rates, and their overhead. No torch."""
+"""The time of tasks: their arithmetic at a device's rates, and their overhead. No torch."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""How much arithmetic the heavy parts take, from settings alone: floating-point operations.
+"""Floating-point operations of the heavy parts, from settings alone.
 
 A multiplication with its addition counts as two; normalizations, activations and softmax, which are
 bound by memory, are left out, as PyTorch's own counter does. No torch.

@@ -1,4 +1,4 @@
-"""`pcb plan`: what a preset will take, printed before anything runs. No torch."""
+"""`pcb plan`: the cost of a preset, printed before anything runs. No torch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How fast a device does each kind of work: as measured, or as measured on another one. No torch.
+"""Measured rates of a device for each kind of work, or estimates from another device. No torch.
 
 `python -m benchmarks --record` writes `RATES`. What was measured on another device alone, or for
 models of another width, becomes a range; what was never measured, a fraction of a datasheet's peak.

@@ -1,4 +1,4 @@
-"""How large things are, from settings alone: weights, files, results. No torch."""
+"""Sizes of weights, files and results, from settings alone. No torch."""
 
 from pcb.config import Autoencoder, Model
 from pcb.order.schedule import num_tokens

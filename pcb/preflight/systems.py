@@ -1,4 +1,4 @@
-"""What the other systems of Table 1 take to sample an image, from sizes and schedules. No torch.
+"""The cost of one image of the other systems of Table 1, from sizes and schedules. No torch.
 
 Symbols: C width, F hidden width, V codes, T tokens. A block multiplies each position by
 4 C^2 + 3 C F weights (SwiGLU) or 4 C^2 + 2 C F (two layers), and by 2 C for every position that it

@@ -1,4 +1,4 @@
-"""Classifier-free guidance of the other systems: how strong it is for each token.
+"""Classifier-free guidance of the other systems: its strength for each token.
 
 The scale s mixes logits with the class, c, and without, u, as u + s (c - u): 1 is off. The paper's
 own model counts what is added, s - 1; `pcb.sample.guidance` mixes both. No torch is loaded here.

@@ -1,4 +1,4 @@
-"""What docs/systems.md says of every system, from the catalog: `python -m pcb.published.page`."""
+"""The catalog's part of docs/systems.md, printed by `python -m pcb.published.page`."""
 
 from collections.abc import Iterator
 

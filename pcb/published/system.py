@@ -1,4 +1,4 @@
-"""What is said of a published system."""
+"""The schema of a published system's entry in the catalog."""
 
 from typing import Any, Literal, TypeAlias
 

@@ -18,7 +18,7 @@ from pcb.data.class_names import CLASSES, read_class_names
 from pcb.pipeline.manifest import Manifest, read_manifest
 from pcb.pipeline.task import Task
 from pcb.pipeline.tasks import Pipeline
-from pcb.report.nats import Nats
+from pcb.report.likelihood import Nats
 from pcb.report.rows import Row, make_row
 from pcb.report.system_rows import SystemRow, make_system_row
 

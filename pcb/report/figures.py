@@ -1,9 +1,10 @@
-"""Which figures a report has, and what is said below each."""
+"""The list of a report's figures, with their captions."""
 
 import math
 from collections.abc import Iterator, Sequence
 
 from pcb.config.seeds import model_and_seed
+from pcb.report.charts import FEW, fid_map, guidance_figure, guided_lines, usage_figure
 from pcb.report.curves import (
     chosen_codes_figure,
     scale_loss_figure,
@@ -13,7 +14,6 @@ from pcb.report.curves import (
     training_figure,
 )
 from pcb.report.evidence import Evidence
-from pcb.report.maps import FEW, fid_map, guidance_figure, guided_lines, usage_figure
 from pcb.report.order_curves import orders_figure
 from pcb.report.order_figures import order_figure, steps_figure
 from pcb.report.order_study import Comparison

@@ -1,4 +1,4 @@
-"""Which rows of pictures a report has: samples, images step by step, reconstructions."""
+"""The list of a report's picture grids: samples, images step by step, reconstructions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which rows are compared: of a model, of models alike in all but one thing, at equal steps."""
+"""Groups of rows that are compared: of a model, alike in all but one thing, at equal steps."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any

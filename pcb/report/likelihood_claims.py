@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pcb.config import Claims
 from pcb.report.groups import at_steps, by_model, complete_groups, twins
-from pcb.report.nats import Array, Nats, standard_error
+from pcb.report.likelihood import Array, Nats, standard_error
 from pcb.report.rows import Row
 from pcb.report.verdict import Check, Reading, percent
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter, StrMeth
 from pcb.config.seeds import model_and_seed
 from pcb.order.names import CHECKERBOARD
 from pcb.order.schedule import Schedule
-from pcb.report.nats import Nats
+from pcb.report.likelihood import Nats
 from pcb.report.plot import Plot
 from pcb.report.rows import Row
 from pcb.report.style import (

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pcb.report.nats import Nats
+from pcb.report.likelihood import Nats
 from pcb.report.rows import NOT_RUN, Row
 from pcb.report.tables import NOTHING, Table, anchor
 

@@ -1,4 +1,4 @@
-"""What the order of tokens changes: likelihood of held-out images, order beside order.
+"""The comparison of orders by the likelihood of held-out images.
 
 Models that differ in their order alone are compared, schedule by schedule, with the one of the
 checkerboard, image by image and seed by seed. A difference has two errors: over the images, since

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pcb.errors import UserError
-from pcb.report.marked import put_between
+from pcb.report.document_parts import put_between
 from pcb.report.verdict import says
 
 BEGIN, END = "<!-- measured: `make readme` writes this -->", "<!-- end of measured -->"

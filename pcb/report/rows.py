@@ -11,8 +11,8 @@ from typing import Any
 from pcb.config import Model, Preset, SamplingConfig
 from pcb.config.loader import plain
 from pcb.order.schedule import Schedule
-from pcb.report import nats as likelihood
-from pcb.report.nats import Nats
+from pcb.report.likelihood import COLUMNS as LIKELIHOOD_COLUMNS
+from pcb.report.likelihood import Nats
 from pcb.runtime.hashing import content_hash
 
 NOT_RUN = "not run"
@@ -30,7 +30,7 @@ COLUMNS = (
     "images",
     *SCORES,
     "sampling_seconds",
-    *likelihood.COLUMNS,
+    *LIKELIHOOD_COLUMNS,
 )
 
 
@@ -161,8 +161,8 @@ def _likelihood_cells(row: Row) -> dict[str, str]:
     """Return the likelihood's columns; a word where there is none."""
     if row.nats is None:
         absent = GUIDED if row.guided else NOT_RUN if row.has_likelihood else ""
-        return dict.fromkeys(likelihood.COLUMNS, absent)
-    values = {name: of(row.nats) for name, of in likelihood.COLUMNS.items()}
+        return dict.fromkeys(LIKELIHOOD_COLUMNS, absent)
+    values = {name: of(row.nats) for name, of in LIKELIHOOD_COLUMNS.items()}
     return {
         name: " ".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
         for name, value in values.items()

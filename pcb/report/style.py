@@ -1,4 +1,4 @@
-"""How every figure looks: one color, marker and line style per ratio, and one way to save.
+"""The style of all figures: one color, marker and line style per ratio, and one way to save.
 
 Colors are Okabe and Ito's, told apart by the color-blind; markers and line styles carry the same
 information, so that figures survive a grayscale printer. On the page the same SVG is used with its

@@ -1,4 +1,4 @@
-"""What was measured of the other systems of Table 1 in a preset."""
+"""Measured rows of the other systems of Table 1 in a preset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

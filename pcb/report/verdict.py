@@ -1,4 +1,4 @@
-"""What a verdict is made of: checks of one number against one limit, readings, and claims.
+"""The parts of a verdict: checks of one number against one limit, readings, and claims.
 
 A check holds, fails, or is undecided: because the limit lies within two standard errors of the
 number, or because what it needs was not run. A reading is all checks by one kind of measurement;

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: written under a hidden name, then renamed.
+"""Atomic files: written under a hidden name, then renamed, so that they are whole or absent.
 
 A full disk or a folder that cannot be written becomes a `UserError` that names the path. No torch.
 """

@@ -1,4 +1,4 @@
-"""Where tensors live, and how exactly a process computes."""
+"""The device of tensors, and the numerical precision of a process."""
 
 import importlib.util
 import os

@@ -1,4 +1,4 @@
-"""What a process runs with: the code's version, the packages, the machine. No torch."""
+"""The environment of a process: the code's version, the packages, the machine. No torch."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What a file is that stands in the place of another one. No torch.
+"""Recognition of web pages, Git LFS pointers and broken zips in the place of a file. No torch.
 
 A download that was refused leaves a web page or a server's message; a clone without its large
 files leaves a pointer of three lines. All of them bear the name of the weights that are meant.

@@ -1,4 +1,4 @@
-"""Which GPUs this process was meant to have, as far as that shows without loading torch."""
+"""GPUs that this process was meant to have, as far as that shows without loading torch."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A cluster's warning that time is up, taken where a stage can stop: between two steps. No torch.
+"""The cluster's warning that time is up, handled between two steps of a stage. No torch.
 
 A signal may come in the middle of an optimizer step, when what is in memory must not be saved. So
 work that has such places runs inside `deferred`, and asks `due` at each of them; work that keeps

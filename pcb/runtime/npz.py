@@ -1,4 +1,4 @@
-"""What may be wrong with an .npz, which is a zip of arrays. No torch."""
+"""Errors of damaged .npz files, explained. No torch."""
 
 import zipfile
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Work shared out to threads, its results in order and few of them waiting."""
+"""Ordered work in threads, with few results waiting."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable

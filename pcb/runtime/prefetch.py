@@ -1,4 +1,4 @@
-"""Batches made ahead, in a thread of its own, while the one before is worked on.
+"""Prefetch of batches in a thread of its own.
 
 On a GPU the thread hands over the next batch's work while this one's results are waited for, so
 that the GPU never waits for Python; on a CPU it is a second core's.

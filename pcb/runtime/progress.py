@@ -1,4 +1,4 @@
-"""How far a long stage has come: rate, time left and figures such as the loss.
+"""Progress of a long stage: rate, time left and figures such as the loss.
 
 On a terminal one line is redrawn; elsewhere (a pipe, a log) a plain line follows every few seconds,
 so that it reads well through ``tee`` and when several tasks write to one place. No torch.

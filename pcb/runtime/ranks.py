@@ -1,4 +1,4 @@
-"""Training in several processes, one per GPU: who is who, and gradients that agree.
+"""Training in several processes, one per GPU: ranks, and the averaging of gradients.
 
 Every rank draws the same batch and trains on its part of the images; gradients are averaged while
 the rest of them is computed, so that the result does not depend on the number of ranks beyond float

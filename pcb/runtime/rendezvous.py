@@ -1,4 +1,4 @@
-"""Where ranks that run on this machine meet: PyTorch's usual variables. No torch."""
+"""The rendezvous of ranks on this machine, by PyTorch's usual variables. No torch."""
 
 import socket
 from collections.abc import Mapping

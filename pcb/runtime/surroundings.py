@@ -1,4 +1,4 @@
-"""What a process finds around it, made fit to work in: streams, home, caches, others' settings.
+"""Preparation of a process: streams, home, cache folders, environment variables.
 
 A home that is absent or cannot be written breaks Snakemake, Matplotlib, DVC and torch, each in its
 own way; their caches then lie below `.pcb`, or in a temporary folder where that cannot be written

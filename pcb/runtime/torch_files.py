@@ -1,4 +1,4 @@
-"""PyTorch's files, of others and of our own: opened and judged in one place.
+"""PyTorch's files, of others and of our own: opened and checked in one place.
 
 Nothing but tensors and plain values is ever unpickled. What is wrong with a file is one line.
 """

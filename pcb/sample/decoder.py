@@ -1,4 +1,4 @@
-"""What every model of the table offers to the sampler: decoding block by block.
+"""The interface that every model of the table offers to the sampler: decoding block by block.
 
 What a decoder makes of image i depends on the model, the settings and i alone: on the image's
 class, on one uniform number per token, and on its order where orders are random.

@@ -1,4 +1,4 @@
-"""What makes an image the same to the bit in every batch on a CPU, whatever the threads.
+"""Bit-exact results on a CPU for any batch size and number of threads.
 
 Matrix products: rows are summed alike where there are `MIN_CPU_ROWS` or more and their number is a
 multiple of `PACK`, since then no thread is left with fewer than a kernel takes at once. Seen with

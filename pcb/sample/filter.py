@@ -1,4 +1,4 @@
-"""From logits to codes: temperature, top-k, top-p, and the inverse of the cumulative distribution.
+"""Sampling of codes from logits: temperature, top-k, top-p, inverse cumulative distribution.
 
 Letters: B images, n tokens of a block, V codes.
 """

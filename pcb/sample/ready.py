@@ -1,4 +1,4 @@
-"""A model that is ready to sample, and what images of some indices are sampled from.
+"""A model that is ready to sample, and the random inputs of its images.
 
 Letters: B images, T tokens of an image.
 """

@@ -23,7 +23,7 @@ from pcb.order.remaining import Curve
 from pcb.published.guidance import Guidance
 from pcb.systems.attention import Context, attend
 from pcb.systems.backbone import FeedForward, Norm, Positive, Size, causal, rotary_table, rotate
-from pcb.systems.own_order import OwnOrderDecoder
+from pcb.systems.per_image_order import PerImageOrderDecoder
 from pcb.systems.weights import read_tensors, with_weights
 
 
@@ -217,7 +217,7 @@ class ARPG(nn.Module):
         return self.logits(asked, keys, values, mask)
 
 
-class ARPGDecoder(OwnOrderDecoder):
+class ARPGDecoder(PerImageOrderDecoder):
     """As many calls as blocks; the class is fed in the first one, the last block never."""
 
     def __init__(self, model: ARPG, guidance: Guidance, sizes: Sequence[int], side: int) -> None:

@@ -1,4 +1,4 @@
-"""From a tokenizer's output to the image that is scored, as LlamaGen and those after it do it."""
+"""From tokenizer output to the scored image, as LlamaGen and its successors do it."""
 
 import torch.nn.functional as F
 from torch import Tensor

@@ -23,7 +23,7 @@ from pcb.published.guidance import Count, Guidance
 from pcb.sample.exact import elementwise
 from pcb.systems.attention import Context
 from pcb.systems.backbone import Positive
-from pcb.systems.own_order import OwnOrderDecoder
+from pcb.systems.per_image_order import PerImageOrderDecoder
 from pcb.systems.weights import read_tensors, with_weights
 
 _EPSILON = 1e-6
@@ -170,7 +170,7 @@ def training_mask(sizes: Sequence[int]) -> Tensor:
     return torch.cat([of_tokens, of_queries])
 
 
-class LPDDecoder(OwnOrderDecoder):
+class LPDDecoder(PerImageOrderDecoder):
     """As many calls as blocks; the class is fed in the first one, the last block never."""
 
     def __init__(self, model: LPD, guidance: Guidance, sizes: Sequence[int]) -> None:

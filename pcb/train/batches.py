@@ -1,4 +1,4 @@
-"""What a training iteration sees, as a function of (seed, iteration) alone (method section 5).
+"""Training batches as a function of (seed, iteration) alone (method section 5).
 
 Everything random of an iteration - images, crops, dropped labels, replaced codes, block sizes - is
 drawn for the whole batch from a counter-based generator. Some schedules share out the images of a

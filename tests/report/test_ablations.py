@@ -11,7 +11,7 @@ from pcb.config import SamplingConfig
 from pcb.pipeline.tasks import Pipeline
 from pcb.report.ablations import blocks_table, guidance_table, mixing_table
 from pcb.report.build import WRITTEN
-from pcb.report.maps import guided_lines
+from pcb.report.charts import guided_lines
 from pcb.report.rows import Row, make_row
 from pcb.report.strips import animation
 

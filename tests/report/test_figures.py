@@ -16,9 +16,9 @@ from PIL import Image
 
 from pcb.order.allocation import schedule_from_total
 from pcb.pipeline.tasks import Pipeline
+from pcb.report.charts import fid_map
 from pcb.report.curves import score_figure
 from pcb.report.evidence import Evidence
-from pcb.report.maps import fid_map
 from pcb.report.order_figures import order_figure, plot_orders, steps_figure
 from pcb.report.pictures import decode_images, sampling_frames, split_scales
 from pcb.report.rows import Row, make_row

@@ -10,9 +10,9 @@ from pcb.config import Claims, SamplingConfig
 from pcb.pipeline.tasks import Pipeline
 from pcb.report.claims import decide
 from pcb.report.evidence import Evidence
+from pcb.report.likelihood import Array, Nats, standard_error
 from pcb.report.likelihood_figures import plot_likelihood
 from pcb.report.likelihood_tables import likelihood_table, price_table
-from pcb.report.nats import Array, Nats, standard_error
 from pcb.report.rows import Row, make_row, row_cells
 from pcb.report.verdict import Reading
 

@@ -8,8 +8,8 @@ import pytest
 from pcb.config import SamplingConfig
 from pcb.config.seeds import seed_name
 from pcb.order.schedule import schedule_from_blocks, serial_schedule
+from pcb.report.likelihood import Nats
 from pcb.report.likelihood_figures import plot_likelihood
-from pcb.report.nats import Nats
 from pcb.report.order_study import Measured
 from pcb.report.rows import Row, make_row
 from pcb.report.seeds import likelihood_seeds_table, over_seeds, seeds_table

@@ -1,1 +1,1 @@
-"""Recorded folders of the systems, computed anew: what `pcb parity` compares."""
+"""Parity of the other systems: recorded folders, computed anew."""

@@ -1,4 +1,4 @@
-"""What is recorded of ARPG, computed anew.
+"""Recorded quantities of ARPG, computed anew.
 
 Recorded names have the number of tokens where a quantity depends on the grid. Letters as in
 `pcb.systems.arpg`.

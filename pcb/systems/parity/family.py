@@ -1,4 +1,4 @@
-"""What is recorded of LlamaGen, PAR, RandAR and NAR, computed anew.
+"""Recorded quantities of LlamaGen, PAR, RandAR and NAR, computed anew.
 
 Letters as in `pcb.systems.stepping`.
 """

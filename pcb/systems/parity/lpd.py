@@ -1,4 +1,4 @@
-"""What is recorded of LPD, computed anew. Letters as in `pcb.systems.lpd`."""
+"""Recorded quantities of LPD, computed anew. Letters as in `pcb.systems.lpd`."""
 
 import random
 import re

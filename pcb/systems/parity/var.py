@@ -1,4 +1,4 @@
-"""What is recorded of VAR and its tokenizer, computed anew. Letters as in `pcb.systems.var`."""
+"""Recorded quantities of VAR and its tokenizer, computed anew. Letters as in `pcb.systems.var`."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Images in files as stages read them: decoded when they are asked for."""
+"""Images in files as stages read them, decoded on demand."""
 
 import zlib
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Likelihood of held-out images as a report reads it: what a schedule costs, with paired errors.
+"""Likelihood of held-out images under a schedule, as the report reads it, with paired errors.
 
 Letters: N held-out images, S scales.
 """

@@ -1,4 +1,4 @@
-"""The verbs that keep results: resolved settings, provenance, checks, and sharing by DVC."""
+"""The verbs for results: resolved settings, provenance, checks, and sharing by DVC."""
 
 import argparse
 from pathlib import Path

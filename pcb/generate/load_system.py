@@ -1,4 +1,4 @@
-"""A system of the table: from a folder with config.json and weights, or from its catalog entry."""
+"""Loading of a system of the table: from a recorded folder, the catalog, or a finished result."""
 
 from pathlib import Path
 from typing import Any

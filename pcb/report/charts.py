@@ -1,4 +1,4 @@
-"""Figures beyond the curves: FID over ratio and steps, against guidance, and codebook usage."""
+"""Charts of FID over ratio and steps, of FID against guidance, and of codebook usage."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Parts of documents that a command writes, between two lines that mark them. No torch."""
+"""Parts of documents that a command writes between two marker lines. No torch."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Static storage of systems in which every image has an order of its own.
+"""The base of decoders in which every image has an order of its own, with static storage.
 
 Letters: B images, R rows (one or two per image), T tokens of an image, n tokens of a block. Ranks
 are places in the order of sampling; place 0 is the class, place 1 + c the row-major cell c.
@@ -16,7 +16,7 @@ from pcb.runtime.device import send
 from pcb.sample.rows import Rows
 
 
-class OwnOrderDecoder(ABC):
+class PerImageOrderDecoder(ABC):
     """A decoder (`pcb.sample.decoder`) whose subclass says how a step runs the model."""
 
     def __init__(
