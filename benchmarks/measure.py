@@ -223,7 +223,7 @@ def measure_part(part: Part, device: torch.device, rounds: int, budget: float) -
 def interleaved(
     variants: Mapping[str, Callable[[], object]], device: torch.device, rounds: int, budget: float
 ) -> dict[str, tuple[float, ...]]:
-    """Return the seconds of every variant, one entry a round, after an unmeasured call of each.
+    """Return the seconds of every variant, one entry per round, after an unmeasured call of each.
 
     A round runs all variants in turn, so that whatever slows the machine down slows all of them.
     Once `budget` seconds are spent, three rounds must do.

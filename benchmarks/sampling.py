@@ -168,7 +168,7 @@ class Sampling:
 def random_model(run: str, grid: int = 0) -> tuple[Preset, Transformer]:
     """Return one of `RUNS`: its preset, and its model with random weights, the head's too.
 
-    `grid` tokens a side at the finest scale, the preset's own if 0.
+    `grid` tokens per side at the finest scale, the preset's own if 0.
     """
     name, model_name, _ = RUNS[run]
     preset = load_preset(name)

@@ -67,7 +67,7 @@ def parts(scope: Scope) -> Iterator[Part]:
 def step_part(
     run: str, batch: int, precision: Precision = "float32", grid: int = 0, kind: Kind | None = None
 ) -> Part:
-    """Return the part of a run's steps in every way; `grid` tokens a side at the finest scale."""
+    """Return the part of a run's steps in every way; `grid` tokens per side at the finest scale."""
 
     def make(device: torch.device) -> Case:
         torch._dynamo.reset()  # Graphs of other parts count against the same limit.
@@ -108,8 +108,8 @@ def random_objective(
 ) -> TransformerObjective:
     """Return the objective of a model with random weights on random codes.
 
-    run: one of `RUNS`. batch: images of all ranks, which the environment names. grid: tokens a side
-    at the finest scale, the preset's own if 0.
+    run: one of `RUNS`. batch: images of all ranks, which the environment names. grid: tokens per
+    side at the finest scale, the preset's own if 0.
     """
     preset, model = random_model(run, grid)
     training, codes = preset.models[RUNS[run][1]].training, len(model.codebook_VC)

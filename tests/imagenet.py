@@ -36,7 +36,7 @@ TINY = {
     },
     "model": {"width": 32, "heads": 2, "hidden": 32},
 }
-"""Settings of networks that take milliseconds, at 16 pixels a token."""
+"""Settings of networks that take milliseconds, at 16 pixels per token."""
 TURNED = 6
 """EXIF orientation of a picture to be turned by a quarter, which training leaves as it is."""
 

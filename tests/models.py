@@ -16,7 +16,7 @@ TINY_AUTOENCODER = Autoencoder(
     codebook_size=16,
     norm_groups=1,
 )
-"""Four pixels a token."""
+"""Four pixels per token."""
 
 
 def tiny_model(

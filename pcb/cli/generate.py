@@ -113,15 +113,15 @@ def _generate(arguments: argparse.Namespace) -> int:
     from pcb.generate.pictures import make_pictures, wanted
 
     sampling = _sampling(arguments)
-    settings = _settings(arguments, sampling)
+    configs = _configs(arguments, sampling)
     model = _model(arguments, sampling)
     chosen = wanted(model, arguments.classes, arguments.count)
-    for options in settings:
+    for options in configs:
         warning = model.warning(options)
         if warning is not None:
             print(f"generate: {warning}", flush=True)
     out = arguments.out or OUT / model.name
-    for path in make_pictures(model, chosen, settings, out, animate=arguments.animate):
+    for path in make_pictures(model, chosen, configs, out, animate=arguments.animate):
         print(path)
     return 0
 
@@ -164,7 +164,7 @@ def _sampling(arguments: argparse.Namespace) -> Sampling | None:
     return pipeline_of(arguments).preset.sampling
 
 
-def _settings(arguments: argparse.Namespace, sampling: Sampling | None) -> "list[Options]":
+def _configs(arguments: argparse.Namespace, sampling: Sampling | None) -> "list[Options]":
     """Return how the images of each row are sampled."""
     from pcb.generate.options import Options
 

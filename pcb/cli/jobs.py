@@ -24,7 +24,7 @@ def add_verbs(verbs: Verbs) -> None:
         help="show them again and again until all are done, every %(const)g seconds if not told",
     )
     chosen.add_argument(
-        "--cancel", nargs="?", const="", metavar="UNIT", help="cancel all jobs, or one task's"
+        "--cancel", nargs="?", const="", metavar="TASK", help="cancel all jobs, or one task's"
     )
 
 

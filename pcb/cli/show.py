@@ -32,9 +32,9 @@ def add_verbs(verbs: Verbs) -> None:
     plan.add_argument(
         "--utilization",
         type=float,
-        metavar="SHARE",
-        help="share of the datasheet's peak for what was not measured on this GPU; default: what "
-        "measurements on other GPUs let expect, as a range",
+        metavar="FRACTION",
+        help="fraction of the datasheet's peak for what was not measured on this GPU; default: "
+        "what measurements on other GPUs let expect, as a range",
     )
     add_preset(plan)
     order = add_verb(
@@ -102,10 +102,10 @@ def _plan(arguments: argparse.Namespace) -> int:
     from pcb.preflight.plan import print_plan
     from pcb.preflight.rates import load_device
 
-    share = arguments.utilization
-    if arguments.gpus < 1 or not (share is None or 0 < share <= 1):
+    fraction = arguments.utilization
+    if arguments.gpus < 1 or not (fraction is None or 0 < fraction <= 1):
         raise UserError("plan: --gpus must be at least 1, --utilization above 0 and at most 1")
-    device = load_device(arguments.gpu, share)
+    device = load_device(arguments.gpu, fraction)
     return print_plan(pipeline_of(arguments), device, arguments.gpus)
 
 
@@ -114,7 +114,7 @@ def _order(arguments: argparse.Namespace) -> int:
 
     n, name = arguments.n, arguments.order
     if n < 1:
-        raise UserError(f"order {n}: a grid needs at least one cell a side; give N >= 1")
+        raise UserError(f"order {n}: a grid needs at least one cell per side; give N >= 1")
     if name not in (*ORDER_NAMES, ALL):
         raise UserError(f"order {n}: --order {name} is none of {', '.join(ORDER_NAMES)}, {ALL}")
     names = ORDER_NAMES if name == ALL else (name,)

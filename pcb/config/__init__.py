@@ -9,7 +9,7 @@ from pcb.config.preset import Compute, Preset
 from pcb.config.scores import Claims, Classifier, Likelihood, Metrics
 from pcb.config.speed import Speed
 from pcb.config.sweep import Sampling, SamplingConfig, Sweep
-from pcb.config.system import SystemRun, SystemSetting, Ways
+from pcb.config.system import SystemConfig, SystemRun, Ways
 from pcb.config.tokenizer import (
     Autoencoder,
     Requantization,
@@ -44,7 +44,7 @@ __all__ = [
     "Sweep",
     "SamplingConfig",
     "SystemRun",
-    "SystemSetting",
+    "SystemConfig",
     "Tokenizer",
     "TokenizerTraining",
     "Tokens",

@@ -44,7 +44,7 @@ class Model(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"{self.mixing_layers} mixing layers in a model of {self.layers}")
 
     def sizes(self, final: int) -> tuple[int, ...]:
-        """Return the sides of the scales for a finest grid of `final` tokens a side."""
+        """Return the sides of the scales for a finest grid of `final` tokens per side."""
         ratio = None if self.scale_ratio == "single" else float(self.scale_ratio)
         return scale_sizes(final, ratio, min(self.min_size, final))
 
@@ -62,7 +62,7 @@ class Training(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     epochs: PositiveFloat
     """Passes over the training images; each pass draws one crop per image."""
     batch_size: Positive = 128
-    """Images an iteration, over all ranks together."""
+    """Images per iteration, over all ranks together."""
     learning_rate: PositiveFloat = 1e-4
     warmup_epochs: NonNegativeFloat = 1.0
     steps: tuple[LearningRateStep, ...] = ()

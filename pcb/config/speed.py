@@ -15,7 +15,7 @@ class Speed(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tables: bool = True
     """Positions and code vectors enter through tables; the head MLP adds to the head once."""
     phases: bool = True
-    """Rotary phases, and their mixtures, once a schedule."""
+    """Rotary phases, and their mixtures, once per schedule."""
     small_batches: bool = True
     """On a CPU, fill up a small batch only in steps of few tokens, where rounding asks for it.
 

@@ -1,4 +1,4 @@
-"""Settings of sampling images: what a sweep shares, and its sampling configs (method section 6)."""
+"""Settings of sampling images: a sweep and its sampling configs (method section 6)."""
 
 from typing import Final, Literal
 
@@ -10,21 +10,21 @@ from pcb.order.blocks_text import sizes_text
 from pcb.order.schedule import Schedule, schedule_from_blocks, serial_schedule
 
 GUIDANCE_START = 5
-"""First guided step unless a setting says otherwise (method section 6)."""
+"""First guided step unless a config says otherwise (method section 6)."""
 SERIAL: Final = "serial"
 Blocks = Positive | tuple[Positive | tuple[Positive, ...], ...] | Literal["serial"]
 """K of the paper; for each scale the number of its blocks or their sizes; one token per block."""
 
 
 class Sampling(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What all settings of the sweep share."""
+    """What all configs of the sweep have in common."""
 
     images: Positive = 50_000
     seed: Count = 0
     temperature: NonNegativeFloat = 1.0
     """0 takes the likeliest code."""
     shard_images: Positive = 1000
-    """Images a file: the unit that an interrupted run keeps."""
+    """Images per file: the least that an interrupted run keeps."""
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
 
 
@@ -50,7 +50,7 @@ class SamplingConfig(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def name(self) -> str:
-        """Name of the setting: `t17`, `k4`, `k1-4-4`, `serial`; guided: `t17-cfg1.5-start5`.
+        """Name of the config: `t17`, `k4`, `k1-4-4`, `serial`; guided: `t17-cfg1.5-start5`.
 
         Where the sizes of blocks are given, they are in it: `k1-4-4x3.2x2`.
         """
@@ -65,7 +65,7 @@ class SamplingConfig(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Sweep(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A product of models, block settings and guidance weights."""
+    """A product of models, choices of blocks and guidance weights."""
 
     models: tuple[str, ...]
     blocks: tuple[Blocks, ...] = ()
@@ -82,7 +82,7 @@ class Sweep(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("guidance has no likelihood: `samples: false` goes without `cfg`")
 
     def configs(self) -> tuple[SamplingConfig, ...]:
-        """Return the product of block settings and guidance weights, in the order given."""
+        """Return the product of choices of blocks and guidance weights, in the order given."""
         cuts = [SamplingConfig(blocks=k) for k in self.blocks]
         cuts += [SamplingConfig(total_steps=t) for t in self.total_steps]
         return tuple(

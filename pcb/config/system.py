@@ -27,7 +27,7 @@ class Ways(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return Ways(**named)
 
 
-class SystemSetting(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SystemConfig(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a system's images are sampled: as it was published."""
 
     toy: bool = False
@@ -35,7 +35,7 @@ class SystemSetting(Settings, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def name(self) -> str:
-        """Name of the setting, as a sampling config has one."""
+        """Name of the config, as `SamplingConfig` has one."""
         return "toy" if self.toy else "published"
 
 
@@ -101,6 +101,6 @@ class SystemRun(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return {"rounding": ways.rounding, "resize": ways.resize}
 
     @property
-    def setting(self) -> SystemSetting:
+    def sampling_config(self) -> SystemConfig:
         """How its images are sampled."""
-        return SystemSetting(toy=bool(self.size))
+        return SystemConfig(toy=bool(self.size))

@@ -29,7 +29,7 @@ class Autoencoder(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def stride(self) -> int:
-        """Pixels a token, along one side."""
+        """Pixels per token, along one side."""
         return int(2 ** (len(self.channel_multipliers) - 1))
 
 
@@ -45,7 +45,7 @@ class TokenizerTraining(Settings, frozen=True, kw_only=True, forbid_unknown_fiel
     scale_probability: Fraction = 0.9
     """Probability that a batch's scale is drawn uniformly from all scales; else the finest."""
     commitment: NonNegativeFloat = 0.25
-    """Weight of the pull of latents towards their codes."""
+    """Weight of the pull of latents toward their codes."""
     continuous: Annotated[float, Meta(ge=0, lt=1)] = 0.25
     """Leading fraction of the iterations that train without codes: these start from its latents."""
     codebook_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.98

@@ -21,7 +21,7 @@ from pcb.errors import UserError
 from pcb.runtime.pool import in_order
 
 _AHEAD = 2
-"""Images a thread that are decoded before their turn."""
+"""Images per thread that are decoded before their turn."""
 
 
 class FileImages:

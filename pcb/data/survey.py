@@ -40,7 +40,7 @@ CHUNK = 4096
 _CHUNKS = ".chunks"
 _CHUNK_COLUMNS = (*COLUMNS, "reason")
 _AHEAD = 16
-"""Files a thread that are read before their turn."""
+"""Files per thread that are read before their turn."""
 _END_OF_JPEG = b"\xff\xd9"
 _SHOWN = 3
 
@@ -64,8 +64,13 @@ def survey(
     """
     with ThreadPoolExecutor(workers) as pool:
         trees = _find(files, settings, pool)
-    share = settings.refused_fraction
-    counts = enter(trees, folder, refused_fraction=share, workers=workers, progress=progress)
+    counts = enter(
+        trees,
+        folder,
+        refused_fraction=settings.refused_fraction,
+        workers=workers,
+        progress=progress,
+    )
     return {"classes": settings.num_classes, **counts}
 
 
@@ -208,5 +213,5 @@ def _report_refused(
         f"data: {len(refused)} of {total} images cannot be read, more than "
         f"data.refused_fraction = {refused_fraction:g}: {shown}"
         f"{', ...' if len(refused) > _SHOWN else ''}; all are listed in {path}; replace them, or "
-        f"raise the share"
+        f"raise the fraction"
     )

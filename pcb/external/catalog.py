@@ -1,6 +1,6 @@
 """External files that `pcb fetch` knows: the paper's, ADM's (method sections 7 and 9), others'.
 
-Facts alone: where a file is published, where it stands below `files.folder`, what it must hold.
+Data alone: where a file is published, where it stands below `files.folder`, what it must hold.
 No torch, no files.
 """
 

@@ -1,7 +1,7 @@
 """Resumable download of one file by HTTP. No torch.
 
 A download grows under ``NAME.part``; ``NAME.part.json`` says what the server said of the file, so
-that a later run goes on only if the server still has the very same one.
+that a later run resumes only if the server still has the very same one.
 """
 
 import http.client
@@ -35,7 +35,7 @@ class Refused(Exception):
 
 
 class Broken(Exception):
-    """A download that may go on if one asks again."""
+    """A download that may resume if one asks again."""
 
 
 class Unreachable(Broken):

@@ -75,10 +75,10 @@ class _Fetcher:
             path = published_path(self.files, source)
             lock = LOCKS / "fetch" / f"{source.name}.lock"
             with hold(lock, f"{source.name}: another process is fetching it; waiting for that"):
-                self._settle(source, path)
+                self._ensure(source, path)
         print(f"{source.name}: {path}, {size_text(path.stat().st_size)}", flush=True)
 
-    def _settle(self, source: Source, path: Path) -> None:
+    def _ensure(self, source: Source, path: Path) -> None:
         """See to it that what stands in a file's place is that file."""
         damage = damage_of(source, path)
         if damage is not None:

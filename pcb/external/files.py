@@ -25,7 +25,7 @@ _WHOLE = 64
 
 
 def external_file(files: Files, name: str) -> Path:
-    """Return the checked path of a external file: one's own as it is, else the published one.
+    """Return the checked path of an external file: one's own as it is, else the published one.
 
     Raises UserError that says what is wrong with it, where it is published and how to get it.
     """
@@ -53,7 +53,7 @@ def _say_once(text: str) -> None:
 
 
 def external_sha256(files: Files, name: str) -> str:
-    """Return the SHA-256 of a external file, for the facts of what is made from it.
+    """Return the SHA-256 of an external file, for the results of what is made from it.
 
     Raises UserError as `external_file` does.
     """
@@ -104,7 +104,7 @@ def damage_of(source: Source, path: Path) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What there is of a external file."""
+    """What there is of an external file."""
 
     path: Path
     word: str
@@ -116,7 +116,7 @@ class State:
 
 
 def state_of(files: Files, name: str) -> State:
-    """Say what there is of a external file, one's own or the published one."""
+    """Say what there is of an external file, one's own or the published one."""
     source = source_of(name)
     try:
         own = own_file(files, name)

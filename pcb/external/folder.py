@@ -1,7 +1,7 @@
 """`pcb import`: a folder in the released layout becomes results of a preset (method section 9).
 
-The same tasks as `pcb tokenizer` and `pcb train NAME` make, by the same code: only that the files
-from outside are those of the folder.
+The same tasks as `pcb tokenizer` and `pcb train NAME` make, by the same code: only that the
+external files are those of the folder.
 """
 
 from pathlib import Path

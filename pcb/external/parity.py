@@ -1,6 +1,6 @@
 """`pcb parity`: a released folder against the values that its `expected.npz` records.
 
-The quantities are the pyramid's codes, sources, latents and images,
+The quantities are the pyramid's codes, conditioning latents, latents and images,
 teacher-forced logits and loss, and greedy samples with and without guidance. What agrees is said in
 `pcb.systems.parity.comparison`; recorded folders of the other systems go to
 `pcb.systems.parity.compare`.
@@ -72,10 +72,10 @@ def _pyramid(released: Released, expected: Expected) -> Iterator[Comparison]:
     tokenizer, sizes = released.tokenizer, released.transformer.sizes
     image = _tensor(expected, "image")
     codes = tokenizer.codes(image, sizes)
-    sources = conditioning(codes, tokenizer.codebook, sizes)
+    upscaled = conditioning(codes, tokenizer.codebook, sizes)
     for size in sizes:
         yield _comparison(f"codes_{size}", codes[size], expected)
-        yield _comparison(f"upscaled_{size}", sources[size], expected)
+        yield _comparison(f"upscaled_{size}", upscaled[size], expected)
     finest = resize_bilinear(image, tokenizer.stride * sizes[-1])
     yield _comparison("encoded", tokenizer.encode(finest), expected)
     yield _comparison("decoded", tokenizer.decode(codes[sizes[-1]]), expected)

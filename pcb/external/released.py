@@ -37,7 +37,7 @@ HIDDEN_MULTIPLE = 256
 NORM_EPSILON = 1e-6
 CONFIG, CHECKPOINT = "config.yaml", "checkpoint-last.pth"
 _LARGEST_IMAGE = 4096
-"""Pixels a side beyond which a configuration is taken to be mistaken."""
+"""Pixels per side beyond which a configuration is taken to be mistaken."""
 T = TypeVar("T")
 
 
@@ -170,7 +170,7 @@ class ReleasedConfig:
 
     @property
     def image_size(self) -> int:
-        """Pixels a side."""
+        """Pixels per side."""
         size = self._at(int, "img_size")
         if not 1 <= size <= _LARGEST_IMAGE:
             raise UserError(f"{self.path}: model.img_size = {size}: expected 1 to {_LARGEST_IMAGE}")

@@ -1,6 +1,6 @@
 """Another system of Table 1 as a model of a preset: its weights and tokenizer, released or random.
 
-Nothing is trained. A folder gets both, so that sampling and decoding need no file from outside.
+Nothing is trained. A folder gets both, so that sampling and decoding need no external file.
 """
 
 from pathlib import Path

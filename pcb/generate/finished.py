@@ -22,7 +22,7 @@ from pcb.tokenizer.vq import Tokenizer
 
 _POSITIONS, _CLASSES = "position_embedding.weight", "class_embedding.weight"
 _LARGEST_GRID = 256
-"""Tokens a side beyond which no model is looked for."""
+"""Tokens per side beyond which no model is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,11 @@ Images = NDArray[np.uint8]
 
 _FONT_SIZE = 15
 _LEAST_SIDE = 96
-"""Pixels a side up to which images are enlarged: as many as a short name is wide."""
+"""Pixels per side up to which images are enlarged: as many as a short name is wide."""
 _GAP, _MARGIN = 4, 10
 _LINE = _FONT_SIZE + 6
 _PER_BAND = 10
-"""Images side by side before a row goes on below."""
+"""Images side by side before a row continues below."""
 _FRAME_MS, _LAST_FRAME_MS = 350, 2500
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 
@@ -33,8 +33,8 @@ class Row:
 def grid(rows: Sequence[Row], columns: Sequence[str] = (), title: str = "") -> Image.Image:
     """Lay out rows of equally many images of one size below each other.
 
-    columns: what stands above each image, if anything does. Rows of more than ten images go on in
-    bands of all rows.
+    columns: what stands above each image, if anything does. Rows of more than ten images continue
+    in bands of all rows.
     """
     font = ImageFont.load_default(size=_FONT_SIZE)
     count, height, width = rows[0].images.shape[:3]

@@ -19,7 +19,7 @@ from pcb.runtime.progress import Progress
 
 GRID = "grid.png"
 _SMALL = 64
-"""Pixels a side up to which several images of each class are made unless told otherwise."""
+"""Pixels per side up to which several images of each class are made unless told otherwise."""
 _EXAMPLES = (207, 360, 387, 974, 88, 979, 417, 279)
 """Of ImageNet's classes: golden retriever, otter, lesser panda, geyser, macaw, valley, balloon,
 Arctic fox."""
@@ -52,20 +52,20 @@ def wanted(model: ImageModel, classes: Sequence[str], count: int | None) -> Want
 def make_pictures(
     model: ImageModel,
     chosen: Wanted,
-    settings: Sequence[Options],
+    configs: Sequence[Options],
     folder: Path,
     *,
     animate: bool = False,
 ) -> list[Path]:
-    """Write an image per file, the grid, and with `animate` a GIF for each setting.
+    """Write an image per file, the grid, and with `animate` a GIF for each sampling config.
 
-    Images stand in a folder for each setting; return the paths of grid and GIFs. Everything that
+    Images stand in a folder for each config; return the paths of grid and GIFs. Everything that
     can be refused is, before anything is sampled. Raises UserError.
     """
-    titles = [_title(model, options) for options in settings]
+    titles = [_title(model, options) for options in configs]
     check_writable(folder)
     rows, written = [], [folder / GRID]
-    for title, options in zip(titles, settings, strict=True):
+    for title, options in zip(titles, configs, strict=True):
         own = folder / _slug(title)
         codes = _sampled(model, chosen, options, title)
         images = model.decode(codes)
@@ -90,7 +90,7 @@ def _sampled(model: ImageModel, chosen: Wanted, options: Options, title: str) ->
 
 
 def _title(model: ImageModel, options: Options) -> str:
-    """Return what a setting is called: `17 steps, cfg 1.5`. Raises UserError as `steps`."""
+    """Return what a config is called: `17 steps, cfg 1.5`. Raises UserError as `steps`."""
     guided = f", cfg {options.guidance:g}" if options.guidance else ""
     return f"{model.steps(options)} steps{guided}"
 

@@ -151,7 +151,7 @@ class Controller:
             if read_record(Record.of(self.task).path) is not None:
                 self._forget(job)
             raise UserError(
-                f"{self.task.name}: slurm job {job.job_id} was cancelled; "
+                f"{self.task.name}: slurm job {job.job_id} was canceled; "
                 f"the same command submits it anew"
             )
         if job.tries >= self.cluster.tries:
@@ -241,7 +241,7 @@ class Controller:
         if choice != "cancel":
             self._say("its jobs stay; the same command finds them, `pcb jobs` shows them")
         elif give_up(record):
-            self._say("its jobs are cancelled")
+            self._say("its jobs are canceled")
         else:
             self._say("its job stays, since it makes other tasks too")
 

@@ -60,7 +60,7 @@ def job_states(ids: Iterable[str]) -> dict[str, JobState] | None:
         job, state, node, reason = line.split("|", 3)
         found[job] = JobState(state=state, node=node, reason=reason)
     for job in wanted:
-        # An array that was cancelled before it began is one entry, without its elements.
+        # An array that was canceled before it began is one entry, without its elements.
         whole = found.get(job.partition("_")[0])
         if whole is not None:
             found.setdefault(job, whole)

@@ -64,7 +64,7 @@ def cancel_jobs(task: str = "", preset: str = "") -> int:
         own = [job for job in record.jobs if job.name in names]
         if own:
             record.remove()
-            print(f"{record.task}: {len(own)} jobs cancelled")
+            print(f"{record.task}: {len(own)} jobs canceled")
     cancel_named(names)
     return 0
 

@@ -36,7 +36,7 @@ def evaluate_by_preset(
 
     samples: a folder of PNG files or an .npz in ADM's form; reference: the artifact of the preset's
     stage `reference`, reference_content: what its manifest says that it holds. Interrupted, the
-    same call goes on with the features that it left.
+    same call resumes with the features that it left.
 
     Raises UserError naming the file that is missing, damaged or of another form.
     """

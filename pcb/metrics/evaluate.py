@@ -37,7 +37,7 @@ def evaluate(
 
     samples: a folder of PNG files or an .npz in ADM's form; inception: torch-fidelity's weights;
     reference: ADM's .npz. Warns on stderr where the order of the images lowers the Inception score.
-    Interrupted, the same call goes on with the features that it left.
+    Interrupted, the same call resumes with the features that it left.
 
     Raises UserError naming the file that is missing, damaged or of another form.
     """
@@ -46,7 +46,7 @@ def evaluate(
     _check(given, against, count)
     check_statistics(reference)
     settings = protocol(count, against.count, torch_fidelity=torch_fidelity)
-    labelled = given.labels is not None and _warn(label_warning(given.labels, settings.splits))
+    labeled = given.labels is not None and _warn(label_warning(given.labels, settings.splits))
     device = pick_device(Compute())
     compute_exactly(device, torch.get_num_threads())
     extraction = Extraction(
@@ -59,7 +59,7 @@ def evaluate(
     with Progress("evaluate", "images", against.count + given.count) as progress:
         target = adm_target(extraction, against, progress)
         features = extraction.run(given, progress)
-    if not labelled:
+    if not labeled:
         _warn(order_warning(features.logits, settings.splits))
     print("evaluate: scoring, which takes minutes without a GPU", flush=True)
     found = scores(features, target, settings, device)

@@ -16,7 +16,7 @@ from pcb.config import Compute
 from pcb.data.arrays import save_arrays
 from pcb.metrics.statistics import Sums, sums_of
 from pcb.runtime.device import receive
-from pcb.runtime.prefetch import ahead
+from pcb.runtime.prefetch import prefetched
 
 
 class Layers(NamedTuple):
@@ -60,7 +60,7 @@ def extract(
     once.
     """
     pool, logits, spatial = [], [], []
-    for pixels in ahead(batches, prefetch):
+    for pixels in prefetched(batches, prefetch):
         layers = extractor(pixels)
         pool.append(receive(layers.pool))
         logits.append(receive(layers.logits))

@@ -18,8 +18,8 @@ ROWS = 1000
 def precision_recall(generated: Tensor, reference: Tensor, nearest: int) -> tuple[float, float]:
     """Return precision and recall of features (n, F) against (m, F), on their device."""
     generated, reference = generated.double(), reference.double()
-    precision = _share_inside(generated, reference, _radii(reference, nearest))
-    recall = _share_inside(reference, generated, _radii(generated, nearest))
+    precision = _fraction_inside(generated, reference, _radii(reference, nearest))
+    recall = _fraction_inside(reference, generated, _radii(generated, nearest))
     return precision, recall
 
 
@@ -32,7 +32,7 @@ def _radii(points: Tensor, nearest: int) -> Tensor:
     return torch.cat(found)
 
 
-def _share_inside(points: Tensor, manifold: Tensor, radii: Tensor) -> float:
+def _fraction_inside(points: Tensor, manifold: Tensor, radii: Tensor) -> float:
     """Return the fraction of points that lie within some ball of the manifold."""
     inside = [(torch.cdist(part, manifold) <= radii).any(1) for part in points.split(ROWS)]
     return float(torch.cat(inside).double().mean())

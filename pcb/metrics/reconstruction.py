@@ -46,7 +46,7 @@ class Tally:
             self.similarity += float(ssim(decoded_B3HW, target_B3HW).sum())
         self.features = added(self.features, features)
 
-    def facts(self, originals: Sums | None) -> dict[str, float]:
+    def results(self, originals: Sums | None) -> dict[str, float]:
         """Return fidelity and use of the codebook; `originals` are the images' features.
 
         PSNR is in dB; usage is the fraction of codes that any of the images chooses.
@@ -73,9 +73,9 @@ def measure(
     similarity: bool = False,
     extractor: Extractor | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Return fidelity and use of the codebook, size by size: fact -> size -> value.
+    """Return fidelity and use of the codebook, size by size: result -> size -> value.
 
-    `codebooks` (suffix of the facts' names -> unit vectors) stand in for the tokenizer's own.
+    `codebooks` (suffix of the results' names -> unit vectors) stand in for the tokenizer's own.
     `similarity` adds SSIM, where images are large enough for its window; an extractor adds rFID,
     the Frechet distance between the images of a scale and what is left of them.
     """
@@ -97,12 +97,12 @@ def measure(
                 codes = nearest_codes(latents, codebook)
                 decoded = tokenizer.decode(lookup(codes, codebook)).clamp(-1, 1)
                 tallies[size, suffix].add(target, decoded, codes, seen(extractor, decoded))
-    found = {(size, name): t.facts(originals[size]) for (size, name), t in tallies.items()}
+    found = {(size, name): t.results(originals[size]) for (size, name), t in tallies.items()}
     return {
         name + suffix: {
             str(size): found[size, suffix][name] for size in sizes if name in found[size, suffix]
         }
-        for name in dict.fromkeys(name for facts in found.values() for name in facts)
+        for name in dict.fromkeys(name for results in found.values() for name in results)
         for suffix in codebooks
     }
 

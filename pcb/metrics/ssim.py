@@ -20,7 +20,7 @@ def ssim(one_B3HW: Tensor, other_B3HW: Tensor) -> Tensor:
     Raises ValueError for images that are smaller than the window.
     """
     if min(one_B3HW.shape[-2:]) < WINDOW:
-        raise ValueError(f"SSIM needs images of at least {WINDOW} pixels a side")
+        raise ValueError(f"SSIM needs images of at least {WINDOW} pixels per side")
     # The comparison of means takes 0 for black; pixels span 1 then.
     x_B3HW, y_B3HW = (one_B3HW + 1) / 2, (other_B3HW + 1) / 2
     mean_x, mean_y = _weighted(x_B3HW), _weighted(y_B3HW)

@@ -38,7 +38,7 @@ class CodeMLP(nn.Sequential):
         )
 
     def keep_variance(self) -> None:
-        """Begin so that unit code vectors come out with a mean square of about 1 an entry."""
+        """Begin so that unit code vectors come out with a mean square of about 1 per entry."""
         linears = [part for part in self if isinstance(part, nn.Linear)]
         # A unit vector's squares sum to 1; the mean square of SiLU(x) is 0.356 for x ~ N(0, 1).
         squares = (1 / linears[0].in_features, 0.356, 0.356)
@@ -97,7 +97,7 @@ class Transformer(nn.Module):
         self.code_mlp = CodeMLP(code_dim, width)
         self.source_projection = nn.Linear(width, width)
         self.combine = nn.Linear(4 * width, width)
-        # What stands for a previous-block token that is not there.
+        # The null position and null code of tokens without a previous-block token.
         self.empty_position = nn.Parameter(torch.zeros(width))
         self.empty_code = nn.Parameter(torch.zeros(width))
         self.rotary = RotaryPhases(

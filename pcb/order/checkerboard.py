@@ -19,7 +19,7 @@ def progressive_checkerboard(n: int) -> NDArray[np.int64]:
     Raises ValueError for n < 1.
     """
     if n < 1:
-        raise ValueError(f"a grid needs at least one cell a side, got n = {n}")
+        raise ValueError(f"a grid needs at least one cell per side, got n = {n}")
     side = 1
     ranks = np.zeros((1, 1), dtype=np.int64)
     while side < n:

@@ -18,7 +18,7 @@ def halton_order(n: int) -> NDArray[np.int64]:
     Raises ValueError for n < 1.
     """
     if n < 1:
-        raise ValueError(f"a grid needs at least one cell a side, got n = {n}")
+        raise ValueError(f"a grid needs at least one cell per side, got n = {n}")
     cells = np.empty(0, dtype=np.int64)
     for start in count(1, _POINTS):
         points = range(start, start + _POINTS)

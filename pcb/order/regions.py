@@ -24,7 +24,7 @@ def region_order(n: int, regions: int) -> NDArray[np.int64]:
 def place_order(n: int, side: int) -> NDArray[np.int64]:
     """Return the n*n row-major cell indices by their place in a region, then by region.
 
-    Regions are `side` cells a side from the top left on; the last ones may be smaller, so that
+    Regions are `side` cells per side from the top left on; the last ones may be smaller, so that
     every grid has such an order.
     """
     row, column = np.divmod(np.arange(n * n), n)

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pcb.config import SamplingConfig, SystemSetting
+from pcb.config import SamplingConfig, SystemConfig
 from pcb.config.paths import ARTIFACTS, LOGS, MANIFESTS, REPORTS, STALENESS
 from pcb.config.stages import STAGES
 from pcb.runtime.hashing import content_hash
@@ -70,7 +70,7 @@ class Task(TaskName):
 
     variant: str = field(init=False)
     model: str | None = None
-    sampling_config: SamplingConfig | SystemSetting | None = None
+    sampling_config: SamplingConfig | SystemConfig | None = None
     settings: Any = field(hash=False)
     """What decides the result beside its inputs, as plain data: it enters key and manifest."""
     inputs: tuple["Input", ...] = ()

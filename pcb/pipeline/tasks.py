@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pcb.config import Preset, SamplingConfig, SystemSetting
+from pcb.config import Preset, SamplingConfig, SystemConfig
 from pcb.config.loader import plain
 from pcb.config.paths import held_out_part, token_part
 from pcb.errors import UserError
@@ -168,7 +168,9 @@ class _Graph:
         train = self._task("train", plain(run.weights_settings), model=name)
         sampling = {"sampling": plain(preset.sampling), **plain(run.sampling_settings)}
         del sampling["sampling"]["temperature"]  # The system's own counts.
-        sample = self._task("sample", sampling, train, model=name, sampling_config=run.setting)
+        sample = self._task(
+            "sample", sampling, train, model=name, sampling_config=run.sampling_config
+        )
         shown = {**run.image_settings, "image_size": preset.data.image_size}
         metrics = self._metrics(sample, train, reference, **shown)
         return train, sample, metrics
@@ -179,7 +181,7 @@ class _Graph:
         settings: Any,
         *reads: Task | Input,
         model: str | None = None,
-        sampling_config: SamplingConfig | SystemSetting | None = None,
+        sampling_config: SamplingConfig | SystemConfig | None = None,
     ) -> Task:
         """Return a task; what it reads is read whole, unless an input says otherwise."""
         return Task(

@@ -96,7 +96,7 @@ def preset_findings(params_file: Path, name: str) -> Iterator[Finding]:
 
 
 def file_findings(pipeline: Pipeline) -> Iterator[Finding]:
-    """Look for what a preset reads from outside, and whether it holds what it must."""
+    """Look for the external files that a preset reads, and whether it holds what it must."""
     preset = pipeline.preset
     for name in needed_files(preset):
         state = state_of(preset.files, name)

@@ -49,7 +49,7 @@ def print_plan(pipeline: Pipeline, device: Device, gpus: int) -> int:
     for doubt in (*unused_models(pipeline.preset), *untrained_blocks(pipeline.preset)):
         print(f"\nwarning: {doubt}")
     missing = list(missing_files(pipeline))
-    print("\nmissing:" if missing else "\nNothing from outside is missing.")
+    print("\nmissing:" if missing else "\nNo external file is missing.")
     for thing in missing:
         print(f"  {thing}")
     return 0
@@ -86,7 +86,7 @@ def shared(pipeline: Pipeline, lines: Sequence[Line], device: Device, gpus: int)
 
 
 def missing_files(pipeline: Pipeline) -> Iterator[str]:
-    """Say of everything from outside that a preset reads and that is not whole what to do."""
+    """Say of every external file that a preset reads and that is not whole what to do."""
     for finding in file_findings(pipeline):
         if finding.problem is not None:
             yield f"{finding.thing}: {finding.found}; {finding.problem}"

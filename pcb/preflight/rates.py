@@ -103,8 +103,8 @@ class Device:
             return min(elsewhere, key=lambda rate: rate.most / rate.least)
         peak = DATASHEETS[self.name].peaks[precision]
         least, most = (self.utilization,) * 2 if self.utilization else UTILIZATION
-        share = f"{100 * least:g}" if least == most else f"{100 * least:g} to {100 * most:g}"
-        source = f"{share} % of {peak / 1e12:g} TFLOP/s by the datasheet"
+        fraction = f"{100 * least:g}" if least == most else f"{100 * least:g} to {100 * most:g}"
+        source = f"{fraction} % of {peak / 1e12:g} TFLOP/s by the datasheet"
         return Rate(least=least * peak, most=most * peak, source=source)
 
     def _measured(

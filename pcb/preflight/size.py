@@ -12,10 +12,10 @@ def num_parameters(model: Model, sizes: tuple[int, ...], classes: int, codes: Au
     layer = 2 * modulated_norm + 4 * width * width + 3 * width * model.hidden
     mlp = CODE_MLP * (code_dim + 1 + CODE_MLP + 1 + width)
     total = (
-        (classes + 1 + tokens + 2) * width  # embeddings, and the two empty vectors
+        (classes + 1 + tokens + 2) * width  # embeddings, and the null position and null code
         + mlp
         + width
-        + width * (width + 1)  # projection of the source
+        + width * (width + 1)  # projection of the conditioning latents
         + width * (4 * width + 1)  # combination of the four inputs
         + (tokens + 2) * 2 * (width // model.heads)  # rotary phases
         + model.mixing_layers * model.heads

@@ -1,4 +1,4 @@
-"""Tables of what a setting changes while all else stays: RoPE mixing, guidance, blocks."""
+"""Tables of what one choice changes while all else stays: RoPE mixing, guidance, blocks."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ _HEADINGS = ("FID", "IS", "precision", "recall")
 
 
 def guidance_table(rows: Sequence[Row]) -> Table:
-    """Return every guided row below the same setting without guidance."""
+    """Return every guided row below the same config without guidance."""
     lines, links = [], []
     for row in rows:
         partners = [r for r in rows if r.guided and _same_sampling(r, row)]
@@ -31,7 +31,7 @@ def guidance_table(rows: Sequence[Row]) -> Table:
 
 
 def mixing_table(rows: Sequence[Row]) -> Table:
-    """Return models that differ in their mixing layers alone, setting by setting."""
+    """Return models that differ in their mixing layers alone, config by config."""
     lines, links = [], []
     for row in rows:
         same = [r for r in rows if _twin(r, row)]

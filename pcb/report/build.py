@@ -30,13 +30,13 @@ from pcb.report.tables import (
     Table,
     anchor,
     csv_text,
-    facts_table,
     latex,
     markdown,
     metrics_csv,
     models_table,
     results_table,
     scales_table,
+    stages_table,
     steps_table,
 )
 from pcb.report.times import Times, read_times
@@ -140,7 +140,7 @@ def _tables(evidence: Evidence, rows: Sequence[Row], times: Times) -> dict[str, 
         ),
         scales_table(shared.get("tokenizer", {})),
         models_table(evidence.preset, trained),
-        facts_table(shared),
+        stages_table(shared),
         guidance_table(rows),
         mixing_table(rows),
         blocks_table(rows),
@@ -194,10 +194,10 @@ def _missing(evidence: Evidence, rows: Sequence[Row]) -> str:
     absent = [task.name for task in evidence.tasks if evidence.manifest(task) is None]
     if not absent:
         return ""
-    settings = sum(not row.was_run for row in rows)
+    absent_rows = sum(not row.was_run for row in rows)
     return (
-        f"{settings} of {len(rows)} settings and {len(absent)} of {len(evidence.tasks)} results "
-        f"are not run; what is missing is marked so."
+        f"{absent_rows} of {len(rows)} sampling configs and {len(absent)} of "
+        f"{len(evidence.tasks)} results are not run; what is missing is marked so."
     )
 
 
@@ -215,7 +215,7 @@ def _scores_note(evidence: Evidence) -> str:
         "inception": "the training set's statistics in ADM's reference file",
     }
     return (
-        f"Features come from the extractor “{extractor}”; every setting has {images:,} images, "
+        f"Features come from the extractor “{extractor}”; every sample set has {images:,} images, "
         f"compared with {against[extractor]}."
     )
 

@@ -48,13 +48,13 @@ def _blocks(preset: Preset, row: Row) -> str:
     """Return the option for blocks; nothing where the number of steps says the same."""
     if schedule_from_total(row.schedule.sizes, row.steps) == row.schedule:
         return ""
-    point: SamplingConfig = next(
+    config: SamplingConfig = next(
         p for p in preset.sampling_configs(row.model) if p.name == row.setting
     )
-    if isinstance(point.blocks, int):
-        return f"--blocks {point.blocks}"
-    assert isinstance(point.blocks, tuple)
-    return f"--blocks {blocks_text(point.blocks)}"
+    if isinstance(config.blocks, int):
+        return f"--blocks {config.blocks}"
+    assert isinstance(config.blocks, tuple)
+    return f"--blocks {blocks_text(config.blocks)}"
 
 
 def _guidance(row: Row) -> str:

@@ -90,17 +90,17 @@ class Evidence:
         return None if path is None else read_class_names(path.parent)
 
     def rows(self) -> list[Row]:
-        """Return a row for every model and setting of the preset, in the order of params.yaml."""
+        """Return a row for every model and sampling config, in the order of params.yaml."""
         rows = [
             make_row(
                 self.preset,
                 model,
-                point,
-                self.results("metrics", f"{model}/{point.name}"),
-                self.results("sample", f"{model}/{point.name}"),
+                config,
+                self.results("metrics", f"{model}/{config.name}"),
+                self.results("sample", f"{model}/{config.name}"),
             )
             for model in self.preset.models
-            for point in self.preset.sampling_configs(model)
+            for config in self.preset.sampling_configs(model)
         ]
         measured = {(row.model, row.schedule): row.nats for row in self.schedules()}
         return [
@@ -153,8 +153,8 @@ class Evidence:
             make_system_row(
                 self.preset,
                 model,
-                self.results("metrics", f"{model}/{run.setting.name}"),
-                self.results("sample", f"{model}/{run.setting.name}"),
+                self.results("metrics", f"{model}/{run.sampling_config.name}"),
+                self.results("sample", f"{model}/{run.sampling_config.name}"),
                 self.results("train", model),
             )
             for model, run in self.preset.systems.items()

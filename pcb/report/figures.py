@@ -168,14 +168,14 @@ def _tokenizer(evidence: Evidence) -> Iterator[Plot]:
             caption=f"{error} and perplexity of the chosen codes, a batch of one scale at a time.",
             figure=tokenizer_figure(log),
         )
-    facts = evidence.results("tokenizer") or {}
-    if "codebook_usage" in facts and "perplexity" in facts:
+    results = evidence.results("tokenizer") or {}
+    if "codebook_usage" in results and "perplexity" in results:
         yield Plot(
             name="usage",
             section="tokenizer",
             title="Use of the codebook, scale by scale",
-            caption=f"On {facts.get('measured_on', 'held-out images')}.",
-            figure=usage_figure(facts["codebook_usage"], facts["perplexity"]),
+            caption=f"On {results.get('measured_on', 'held-out images')}.",
+            figure=usage_figure(results["codebook_usage"], results["perplexity"]),
         )
 
 

@@ -19,7 +19,7 @@ from pcb.tokenizer.load import load_tokenizer
 from pcb.tokenizer.vq import Tokenizer
 
 _SMALL = 64
-"""Pixels a side up to which images are decoded in no time; ImageNet's take seconds on a CPU."""
+"""Pixels per side up to which images are decoded in no time; ImageNet's take seconds on a CPU."""
 _PER_STRIP = 10
 Pictures = NDArray[np.uint8]
 """uint8 (n, 3, H, W)."""
@@ -34,7 +34,7 @@ class _MadeBy(TypedDict):
 
 
 def images_shown(image_size: int) -> tuple[int, int]:
-    """Return how many images of a setting are shown, and how many while they are sampled."""
+    """Return how many images of a config are shown, and how many while they are sampled."""
     return (20, 4) if image_size <= _SMALL else (8, 2)
 
 
@@ -113,7 +113,7 @@ def picture_grids(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Grid]:
                 name=f"samples-{model}",
                 section="samples",
                 title=f"{model}, scales {' '.join(map(str, own[0].schedule.sizes))}",
-                caption="A row per setting.",
+                caption="A row per sampling config.",
                 rows=tuple((_label(row), pictures[row.variant]) for row in sorted(own, key=_place)),
                 **_made_by(evidence, sorted(own, key=_place), len(pictures[own[0].variant])),
             )

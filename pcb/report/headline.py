@@ -17,7 +17,7 @@ _NEEDED = "No headline row of ImageNet 256×256 (50,000 images) was run"
 
 
 def headline_holds(rows: Sequence[Row], limits: Claims, *, comparable: bool) -> Claim:
-    """C4: the headline settings give the published FID and IS."""
+    """C4: the headline configs give the published FID and IS."""
     checks = []
     for system in _own_systems() if comparable else ():
         row = measured_row(system, rows)

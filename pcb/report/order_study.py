@@ -99,8 +99,8 @@ def measured(evidence: Evidence) -> Iterator[Measured]:
         if training is not None:
             training.pop("seed")
         ratio = run.model.scale_ratio
-        for point in preset.likelihood_configs(model):
-            nll_NS = evidence.nll(f"{model}/{point.name}")
+        for config in preset.likelihood_configs(model):
+            nll_NS = evidence.nll(f"{model}/{config.name}")
             if nll_NS is None:
                 continue
             yield Measured(
@@ -109,7 +109,7 @@ def measured(evidence: Evidence) -> Iterator[Measured]:
                 order=run.model.order,
                 seed=seed,
                 ratio=None if ratio == "single" else float(ratio),
-                schedule=point.schedule(preset.sizes(model)),
+                schedule=config.schedule(preset.sizes(model)),
                 nll_N=nll_NS.sum(1),
             )
 

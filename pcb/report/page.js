@@ -240,7 +240,7 @@ function compareRuns() {
     line.append(cell("td", known ? (a - b).toPrecision(3) + share : "–", "num"));
   }
   document.getElementById("comparison").replaceChildren(table);
-  status.textContent = `${both} of ${own.length} settings were measured in both.`;
+  status.textContent = `${both} of ${own.length} sampling configs were measured in both.`;
 }
 
 scores.addEventListener("change", compareRuns);

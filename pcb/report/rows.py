@@ -1,6 +1,6 @@
-"""One row for each model and sampling setting: what was asked, and what was measured if it was run.
+"""Rows of the report: one for each model and sampling config, with its scores if it was run.
 
-Rows are values made from settings and from the facts of manifests; tables, figures and claims are
+Rows are values made from settings and from the results of manifests; tables, figures and claims are
 made from rows alone. A row that was not run has no scores, and nothing fills them in.
 """
 
@@ -101,13 +101,13 @@ class Row:
 def make_row(
     preset: Preset,
     model: str,
-    point: SamplingConfig,
+    config: SamplingConfig,
     scores: Mapping[str, Any] | None = None,
     sampling: Mapping[str, Any] | None = None,
 ) -> Row:
-    """Return the row of one model and setting.
+    """Return the row of one model and sampling config.
 
-    `scores` and `sampling` are the facts of the metrics' and the samples' manifests, None where
+    `scores` and `sampling` are the results of the metrics' and the samples' manifests, None where
     that task was not run. Of the scores only numbers are kept.
     """
     settings = preset.models[model].model
@@ -117,11 +117,11 @@ def make_row(
     numbers = {name: float(x) for name, x in (scores or {}).items() if _is_number(x)}
     return Row(
         model=model,
-        setting=point.name,
+        setting=config.name,
         ratio=None if settings.scale_ratio == "single" else float(settings.scale_ratio),
-        schedule=point.schedule(preset.sizes(model)),
-        cfg=point.cfg,
-        cfg_start_step=point.cfg_start_step,
+        schedule=config.schedule(preset.sizes(model)),
+        cfg=config.cfg,
+        cfg_start_step=config.cfg_start_step,
         images=images,
         width=settings.width,
         layers=settings.layers,

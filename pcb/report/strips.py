@@ -10,7 +10,7 @@ from PIL import Image
 GAP = 2
 """Transparent pixels between two images."""
 _LARGEST = 96
-"""Pixels a side above which an image is made smaller, so that a page stays a page."""
+"""Pixels per side above which an image is made smaller, so that a page stays a page."""
 
 _ENLARGED = 2
 _FRAME_MS, _LAST_FRAME_MS = 350, 2500
@@ -58,7 +58,7 @@ def _row(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def _shrink(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a (3, H, W) image as (h, w, 4), opaque and at most `_LARGEST` pixels a side."""
+    """Return a (3, H, W) image as (h, w, 4), opaque and at most `_LARGEST` pixels per side."""
     picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
     picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.LANCZOS)
     return np.asarray(picture.convert("RGBA"))

@@ -157,7 +157,7 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
 
 
 def inline_svg(svg: str, name: str, description: str) -> str:
-    """Return an SVG file's element for use in a page: themed, labelled, with its own ids.
+    """Return an SVG file's element for use in a page: themed, labeled, with its own ids.
 
     `name` is put before every id, so that figures on one page don't share any; `description` is
     what a screen reader says.

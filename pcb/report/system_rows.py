@@ -69,7 +69,7 @@ def make_system_row(
     sampling: Mapping[str, Any] | None,
     weights: Mapping[str, Any] | None,
 ) -> SystemRow:
-    """Return the row of a system; facts are those of the manifests, None where not run."""
+    """Return the row of a system; mappings are results of manifests, None where not run."""
     run, sampling = preset.systems[model], sampling or {}
     numbers = {
         name: float(x)
@@ -79,7 +79,7 @@ def make_system_row(
     return SystemRow(
         system=run.system,
         model=model,
-        setting=run.setting.name,
+        setting=run.sampling_config.name,
         released=run.weights == "released",
         steps=sampling.get("steps"),
         images=int(sampling.get("images", preset.sampling.images)),

@@ -46,7 +46,7 @@ def metrics_csv(rows: Sequence[Row]) -> str:
 
 
 def results_table(rows: Sequence[Row]) -> Table:
-    """Return the main table: a line for each model and sampling setting.
+    """Return the main table: a line for each model and sampling config.
 
     Deviations stand behind their scores, and torch-fidelity's own figures in `metrics.csv` alone.
     """
@@ -59,7 +59,7 @@ def results_table(rows: Sequence[Row]) -> Table:
     headings = tuple(_HEADINGS.get(name, name.replace("_", " ")) for name in scores)
     return Table(
         name="results",
-        caption="Every model and sampling setting. Guidance g is the weight of "
+        caption="Every model and sampling config. Guidance g is the weight of "
         "cond + g (cond - uncond); other papers print g + 1.",
         header=(
             "model",
@@ -114,10 +114,10 @@ def models_table(preset: Preset, trained: Mapping[str, Mapping[str, Any] | None]
     """Return one line per model: its architecture and what its training measured."""
     lines = []
     for name, run in preset.models.items():
-        model, facts = run.model, trained[name]
+        model, results = run.model, trained[name]
         counts = (model.width, model.layers, model.heads, model.mixing_layers)
         fixed = (name, " ".join(map(str, preset.sizes(name))), *map(str, counts))
-        lines.append(fixed + _training_cells(facts))
+        lines.append(fixed + _training_cells(results))
     return Table(
         name="models",
         caption="The models. The loss is the mean of the last tenth of the log, nats per token; "
@@ -139,45 +139,45 @@ def models_table(preset: Preset, trained: Mapping[str, Mapping[str, Any] | None]
     )
 
 
-def _training_cells(facts: Mapping[str, Any] | None) -> tuple[str, str, str]:
+def _training_cells(results: Mapping[str, Any] | None) -> tuple[str, str, str]:
     """Return a model's weights in millions, iterations and loss."""
-    if facts is None:
+    if results is None:
         return NOT_RUN, NOT_RUN, NOT_RUN
-    weights = f"{facts['parameters'] / 1e6:.3f}"
-    if "released" in facts:
+    weights = f"{results['parameters'] / 1e6:.3f}"
+    if "released" in results:
         return weights, "released", NOTHING
-    return weights, str(facts["iterations"]), f"{facts['loss']:.4f}"
+    return weights, str(results["iterations"]), f"{results['loss']:.4f}"
 
 
-def scales_table(facts: Mapping[str, Any]) -> Table:
-    """Return the tokenizer's measurements by scale; facts that are not by scale are left out.
+def scales_table(results: Mapping[str, Any]) -> Table:
+    """Return the tokenizer's measurements by scale; results that are not by scale are left out.
 
     A requantized one has each of LlamaGen's own codebook (`_before`) beside that of the new one.
     """
-    by_scale = {name: found for name, found in facts.items() if _is_by_scale(found)}
+    by_scale = {name: found for name, found in results.items() if _is_by_scale(found)}
     sizes = sorted({int(size) for found in by_scale.values() for size in found})
     return Table(
         name="tokenizer",
-        caption=f"The tokenizer on {facts.get('measured_on', 'held-out images')}, scale by scale.",
+        caption=f"The tokenizer on {results.get('measured_on', 'held-out images')}, by scale.",
         header=("scale", *(_scale_heading(name, by_scale) for name in by_scale)),
         rows=tuple(
-            (f"{n}×{n}", *(_fact(found.get(str(n), NOTHING)) for found in by_scale.values()))
+            (f"{n}×{n}", *(_text(found.get(str(n), NOTHING)) for found in by_scale.values()))
             for n in sizes
         ),
         links=("task-tokenizer-all",) * len(sizes),
     )
 
 
-def facts_table(facts: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Return every measured fact of some stages: stage, what, value."""
+def stages_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return every result of some stages: stage, what, value."""
     lines = [
-        (stage, name.replace("_", " "), _fact(value))
-        for stage, own in facts.items()
+        (stage, name.replace("_", " "), _text(value))
+        for stage, own in results.items()
         for name, value in own.items()
     ]
     return Table(
         name="facts",
-        caption="Facts of the stages that all models share.",
+        caption="Results of the stages that all models share.",
         header=("stage", "what", "value"),
         rows=tuple(lines),
         text_columns=3,
@@ -195,12 +195,12 @@ def _is_by_scale(value: Any) -> bool:
     return isinstance(value, Mapping) and bool(value) and all(str(k).isdigit() for k in value)
 
 
-def _fact(value: Any) -> str:
-    """Return a measured fact as text."""
+def _text(value: Any) -> str:
+    """Return a result as text."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_fact(part)}" for key, part in value.items())
+        return ", ".join(f"{key}: {_text(part)}" for key, part in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_fact, value))
+        return ", ".join(map(_text, value))
     return number(value) if isinstance(value, float) else str(value)
 
 

@@ -17,7 +17,7 @@ from pcb.runtime.pool import in_order
 Batch = TypeVar("Batch")
 
 
-def ahead(batches: Iterable[Batch], depth: int) -> Iterator[Batch]:
+def prefetched(batches: Iterable[Batch], depth: int) -> Iterator[Batch]:
     """Yield the batches; up to `depth` are made before their turn, with 0 each when it is due.
 
     They are made as they would be here: with as many CPU threads, on which the rounding of a
@@ -35,7 +35,7 @@ def ahead(batches: Iterable[Batch], depth: int) -> Iterator[Batch]:
             return next(made, end)
 
     with (
-        ThreadPoolExecutor(1, "ahead", torch.set_num_threads, (threads,)) as pool,
+        ThreadPoolExecutor(1, "prefetch", torch.set_num_threads, (threads,)) as pool,
         closing(in_order(pool, make, count(), depth)) as found,
     ):
         for batch in found:

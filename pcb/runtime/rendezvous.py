@@ -11,5 +11,5 @@ def variables_of_ranks(world: int) -> list[Mapping[str, str]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world)}
-    return [{**meeting, "RANK": str(k), "LOCAL_RANK": str(k)} for k in range(world)]
+    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world)}
+    return [{**rendezvous, "RANK": str(k), "LOCAL_RANK": str(k)} for k in range(world)]

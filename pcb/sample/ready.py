@@ -28,5 +28,5 @@ class Ready:
     """Sides of the grids whose tokens have random numbers, first to last."""
     sides: Sequence[int]
     """Of every step the side of its grid."""
-    facts: Mapping[str, Any]
+    results: Mapping[str, Any]
     """What a manifest says of the schedule, beside the number of steps."""

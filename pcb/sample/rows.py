@@ -27,7 +27,7 @@ class Rows:
         halves: bool = False,
         pack: int = PACK,
     ) -> None:
-        """`null_class`: the row of the class table that stands for no class.
+        """`null_class`: the row of the class table that stands for the null class.
 
         `halves`: whether calls are also made of the rows with a class alone, and of those without.
         `pack`: of what number the rows of a call are a multiple on a CPU; 1 is enough where one

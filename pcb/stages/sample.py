@@ -59,7 +59,7 @@ def run(job: Job) -> dict[str, Any]:
     return {
         "images": sampling.images,
         "steps": ready.sampler.decoder.steps,
-        **ready.facts,
+        **ready.results,
         # Of all processes that sampled some, one after the other.
         "seconds_per_image": seconds / sampling.images,
         "device": device.type,
@@ -90,7 +90,7 @@ def _own(job: Job, device: torch.device) -> Ready:
         labels=partial(labels, model.num_classes),
         sizes=model.sizes,
         sides=np.repeat(scales, blocks).tolist(),
-        facts={"blocks_per_scale": blocks, "scales": scales},
+        results={"blocks_per_scale": blocks, "scales": scales},
     )
 
 

@@ -20,7 +20,7 @@ from pcb.data.images import ChosenImages, Images, Split, class_by_class, open_im
 from pcb.errors import UserError
 from pcb.pipeline.job import Job
 from pcb.runtime.device import compute_exactly, pick_device, receive
-from pcb.runtime.prefetch import ahead
+from pcb.runtime.prefetch import prefetched
 from pcb.runtime.progress import Progress
 from pcb.tokenizer.cache import LABELS, token_folder, token_shard
 from pcb.tokenizer.encode import batches, encode
@@ -53,13 +53,13 @@ def run(job: Job) -> dict[str, Any]:
     sizes = preset.all_sizes if preset.tokens.source == "cache" else ()
     step = preset.tokens.shard_images
     shards = list(shards_of("train", images, sizes, step)) if sizes else []
-    facts = {"images": len(images), "crops": images.crops, "sizes": list(sizes)}
+    results = {"images": len(images), "crops": images.crops, "sizes": list(sizes)}
     if job.whole and sizes:
         save_array(job.folder / LABELS, images.labels)
     if preset.likelihood_sizes:
         held_out = held_out_images(data, preset)
         shards += shards_of("held_out", held_out, preset.likelihood_sizes, step)
-        facts["held_out_images"] = len(held_out)
+        results["held_out_images"] = len(held_out)
         for size in preset.likelihood_sizes if job.whole else ():
             save_array(token_folder(job.folder, size, "held_out") / LABELS, held_out.labels)
     own = [shard for k, shard in enumerate(shards) if job.makes(k)]
@@ -76,7 +76,7 @@ def run(job: Job) -> dict[str, Any]:
             for size in missing:
                 paths[size].parent.mkdir(exist_ok=True)
                 save_array(paths[size], codes[size])
-    return facts
+    return results
 
 
 def held_out_images(data: Path, preset: Preset) -> Images:
@@ -129,7 +129,7 @@ def encode_shard(
         {size: receive(grid) for size, grid in encode(tokenizer, part, sizes).items()}
         for part in pixels
     )
-    for grids in ahead(encoded, compute.prefetch):
+    for grids in prefetched(encoded, compute.prefetch):
         before = done
         for size, arrived in grids.items():
             grid = arrived().numpy()

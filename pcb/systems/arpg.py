@@ -221,7 +221,7 @@ class ARPGDecoder(PerImageOrderDecoder):
     """As many calls as blocks; the class is fed in the first one, the last block never."""
 
     def __init__(self, model: ARPG, guidance: Guidance, sizes: Sequence[int], side: int) -> None:
-        """`sizes`: tokens of each block, first to last, of a grid of `side` cells a side."""
+        """`sizes`: tokens of each block, first to last, of a grid of `side` cells per side."""
         config, device = model.config, model.head.weight.device
         assert sum(sizes) == side * side, f"blocks of {sum(sizes)} for {side}x{side} tokens"
         super().__init__(sizes, guidance, codes=config.codes, classes=config.classes, device=device)

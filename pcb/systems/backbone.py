@@ -74,7 +74,7 @@ class Call:
 
 
 class ClassEmbedding(nn.Module):
-    """The class table; its last row stands for no class."""
+    """The class table; its last row is the null class."""
 
     def __init__(self, classes: int, width: int) -> None:
         super().__init__()

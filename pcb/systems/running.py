@@ -58,7 +58,7 @@ def running(
         sampler=Sampler(decoder, filter=filter_of(system), graphs=graphs, measure=measure),
         sizes=sizes,
         sides=sizes if len(sizes) > 1 else sizes * decoder.steps,
-        facts={"scales": list(sizes)},
+        results={"scales": list(sizes)},
         labels=classes_of(ways.classes, classes, seed),
         orders=None if orders_of is None else lambda images: orders_of(model, steps, seed, images),
     )

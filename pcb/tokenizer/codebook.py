@@ -56,7 +56,7 @@ class MovingCodebook:
         )
 
     def update(self, latents_NC: Tensor, codes_N: Tensor) -> None:
-        """Move every code towards the mean of the latents that chose it."""
+        """Move every code toward the mean of the latents that chose it."""
         sums_VC, counts_V = _sums(latents_NC, codes_N, len(self.codes_VC))
         self.sums_VC.lerp_(sums_VC, 1 - self.decay)
         self.counts_V.lerp_(counts_V, 1 - self.decay)

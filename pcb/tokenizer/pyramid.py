@@ -28,20 +28,20 @@ def upsample_codes(vectors_BChw: Tensor, size: int) -> Tensor:
 
 
 def image_pyramid(images_B3HW: Tensor, sizes: Sequence[int], stride: int) -> dict[int, Tensor]:
-    """Return images of `stride` pixels a token for each size: size -> (B, 3, h, w)."""
+    """Return images of `stride` pixels per token for each size: size -> (B, 3, h, w)."""
     return {size: resize_bilinear(images_B3HW, stride * size) for size in sizes}
 
 
 def conditioning(
     codes: Mapping[int, Tensor], codebook_VC: Tensor, sizes: Sequence[int]
 ) -> dict[int, Tensor]:
-    """Return what each scale is drawn from: size -> (B, C, size, size).
+    """Return the conditioning latents of each scale: size -> (B, C, size, size).
 
     It is the previous scale's code vectors at this scale's size, and zeros for the first scale.
     `codes` maps each size to int64 (B, size, size); `sizes` go from coarse to fine.
     """
     first = sizes[0]
-    sources = {first: codebook_VC.new_zeros(len(codes[first]), codebook_VC.shape[1], first, first)}
+    latents = {first: codebook_VC.new_zeros(len(codes[first]), codebook_VC.shape[1], first, first)}
     for before, size in pairwise(sizes):
-        sources[size] = upsample_codes(lookup(codes[before], codebook_VC), size)
-    return sources
+        latents[size] = upsample_codes(lookup(codes[before], codebook_VC), size)
+    return latents

@@ -102,7 +102,7 @@ class Batches:
         images = len(cache.labels)
         self.batch_size = min(settings.batch_size, images)
         self.per_epoch = images // self.batch_size
-        """Iterations an epoch; the images left over differ from epoch to epoch."""
+        """Iterations per epoch; the images left over differ from epoch to epoch."""
         self._numbers = self._schedule_numbers()
 
     @property
@@ -111,7 +111,7 @@ class Batches:
         return max(1, round(self.settings.epochs * self.per_epoch))
 
     def __getitem__(self, iteration: int) -> Batch:
-        """Return this process's share of the batch of an iteration."""
+        """Return this process's part of the batch of an iteration."""
         epoch, place = divmod(iteration, self.per_epoch)
         batch = self._shuffled(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
         indices = np.sort(batch)[self.own]

@@ -22,7 +22,7 @@ from pcb.train.image_batches import at_scale, draw_images, random_of
 CACHE = ".latents"
 """Folder of the cache, a temporary of its stage: gone when the stage is complete."""
 PART = 256
-"""Images a file of the cache."""
+"""Images per file of the cache."""
 
 
 class Latents(Protocol):

@@ -45,5 +45,5 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the average towards the model's present state."""
+        """Move the average toward the model's present state."""
         torch._foreach_lerp_(self._averages, self._values, 1 - self.decay)

@@ -1,7 +1,7 @@
 """A new codebook for a finished autoencoder (method section 3).
 
 Encoder, decoder and the 1x1 convolutions stay as they are. Codes are the unit vectors of a weight
-that Adam moves towards the latents that choose them.
+that Adam moves toward the latents that choose them.
 """
 
 # Shape suffixes: B batch, C code dim, N latents, V codebook size, h w token grid.
@@ -25,12 +25,12 @@ from pcb.train.loop import Objective
 CROPS = 2
 """Stream of random numbers that draws the crops of cached latents."""
 _BATCHES, _CODES = 0, 1
-_REVIVED_SHARE = 8
+_REVIVED_ONE_IN = 8
 """At most one code in so many is moved at a time."""
 _USAGE_RATE = 0.01
 _RARE = 1e-4
-"""Moving rate of the codes' shares, and the share of the average below which a code is redrawn, in
-the released code."""
+"""Moving rate of the codes' frequencies, and the fraction of their average below which a code is
+redrawn, in the released code."""
 
 
 @dataclass(kw_only=True)
@@ -131,12 +131,12 @@ class CodebookObjective(Objective[Tensor]):
         self._counts_V.copy_(state["counts"])
 
     @torch.no_grad()
-    def _redraw(self, iteration: int, shares_V: Tensor) -> None:
+    def _redraw(self, iteration: int, frequencies_V: Tensor) -> None:
         """Now and then, draw codes that are hardly used anew around the others.
 
-        shares_V: how often each code was chosen in this iteration, with sum one.
+        frequencies_V: how often each code was chosen in this iteration, with sum one.
         """
-        self._usage_V.lerp_(shares_V, _USAGE_RATE)
+        self._usage_V.lerp_(frequencies_V, _USAGE_RATE)
         done, every = iteration + 1, self.settings.redraw_every
         if done < 2 * every or done % every:
             return
@@ -159,7 +159,7 @@ class CodebookObjective(Objective[Tensor]):
             latents_NC,
             codes_N,
             patience=self.settings.revive_after,
-            most=max(1, self.shape[0] // _REVIVED_SHARE),
+            most=max(1, self.shape[0] // _REVIVED_ONE_IN),
             random=random_of(self.settings.seed, _CODES, iteration + 1),
         )
         self._place(dead, moved_VC[dead])

@@ -1,7 +1,8 @@
 """Training of the miniature's tokenizer: autoencoder and codebook together, all scales in turn.
 
 The paper requantizes a finished autoencoder; the miniature has none and trains both. The first
-iterations leave latents as they are; then codes are the clusters of the latents, and both go on.
+iterations leave latents as they are; then codes are the clusters of the latents, and both are
+trained.
 """
 
 # Shape suffixes: B batch, C code dim, N latents, V codebook size, h w token grid, H W pixels.
@@ -26,7 +27,7 @@ from pcb.train.loop import Objective
 _FIGURES = ("loss", "reconstruction", "commitment", "perplexity")
 _WARMUP = 50
 _LAST_RATE = 0.02
-"""Learning rate of the last iteration, as a share of the highest."""
+"""Learning rate of the last iteration, as a fraction of the highest."""
 _START_IMAGES = 256
 _START_LATENTS = 2048
 """Images, and at most so many latents of them, of each scale that make the first codebook."""

@@ -58,7 +58,7 @@ class TransformerObjective(Objective[Batch]):
         return max(LOG_EVERY, -(-self.iterations // LOG_ROWS))
 
     def batch(self, iteration: int) -> Batch:
-        """Return this rank's share of an iteration's images, on the CPU."""
+        """Return this rank's part of an iteration's images, on the CPU."""
         return self.batches[iteration]
 
     def step(self, iteration: int, batch: Batch) -> Tensor:
@@ -87,13 +87,13 @@ class TransformerObjective(Objective[Batch]):
             size = self.compute.micro_batch or len(codes_BT)
             for start in range(0, len(codes_BT), size):
                 some = slice(start, start + size)
-                share = len(codes_BT[some]) / images
+                fraction = len(codes_BT[some]) / images
                 left -= len(codes_BT[some])
                 with self.ranks.alone(self.parallel) if left else nullcontext():
                     with self._autocast():
                         losses_T = self.parallel(inputs.of(some), codes_BT[some], mask)
-                    self.scaler.scale(losses_T.mean() * share).backward()
-                losses.append(losses_T.detach() * share)
+                    self.scaler.scale(losses_T.mean() * fraction).backward()
+                losses.append(losses_T.detach() * fraction)
         return torch.stack(losses).sum(0)
 
     def row(self, iteration: int, means_T: Tensor) -> dict[str, float]:
@@ -138,7 +138,7 @@ class TransformerObjective(Objective[Batch]):
 def objective_of(
     model: Transformer, codes: Codes, settings: Training, compute: Compute, ranks: Ranks
 ) -> TransformerObjective:
-    """Return the objective of a model, where it is, on this rank's share of batches of codes."""
+    """Return the objective of a model, where it is, on this rank's part of batches of codes."""
     batches = Batches(
         codes,
         settings,

@@ -90,10 +90,10 @@ def test_cancelled_task_takes_its_job_along(trained: Login) -> None:
     controllers = [trained.start("sample", task.variant) for task in RATIO2]
     wait_for(lambda: all(trained.ids(task) for task in RATIO2))
     out = trained.pcb("jobs", "--cancel", RATIO2[0].name)
-    assert all(f"{task.name}: 1 jobs cancelled" in out for task in RATIO2)
+    assert all(f"{task.name}: 1 jobs canceled" in out for task in RATIO2)
     outs = [controller.communicate(timeout=60)[0] for controller in controllers]
     assert [controller.returncode for controller in controllers] == [1, 1], outs
-    assert all("was cancelled; the same command submits it anew" in out for out in outs)
+    assert all("was canceled; the same command submits it anew" in out for out in outs)
     assert len(trained.jobs()) == 1
     assert not list(all_records(trained.project / ".pcb" / "jobs"))
 

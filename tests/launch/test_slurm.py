@@ -231,7 +231,7 @@ def test_jobs_are_listed_and_cancelled_from_elsewhere(login: Login) -> None:
     assert re.search(r"^train/ratio2 +smoke +\d+ +all +1 +RUNNING", shown, flags=re.MULTILINE)
     os.killpg(controller.pid, signal.SIGKILL)
     controller.wait()
-    assert "train/ratio2: 1 jobs cancelled" in login.pcb("jobs", "--cancel", "train/ratio2")
+    assert "train/ratio2: 1 jobs canceled" in login.pcb("jobs", "--cancel", "train/ratio2")
     (job,) = login.jobs()
     wait_for(lambda: login.state(job) in ("CANCELLED", "FAILED"))
     assert "no jobs were submitted" in login.pcb("jobs")
@@ -286,7 +286,7 @@ def test_person_at_a_terminal_sees_a_table_and_is_asked(login: Login) -> None:
     os.write(program, b"\x03")
     read_until(program, "cancel them? [y/N] ")
     os.write(program, b"y\n")
-    read_until(program, "train/ratio4: 1 jobs cancelled")
+    read_until(program, "train/ratio4: 1 jobs canceled")
     assert workflow.wait(60) == 1
     os.close(program)
     for job in jobs:

@@ -46,7 +46,7 @@ def recorded(folder: Path, stand_in: StandIn) -> Path:
     log_of(shared).parent.mkdir()
     log_of(shared).write_text("submitit INFO\nsample/ratio2/t9: images 32/64 50%  0:10 left\n")
     stand_in("squeue", "echo '9|RUNNING|node07|None'; echo '7_1|PENDING||Priority'")
-    stand_in("scancel", 'echo "$2" >> cancelled')
+    stand_in("scancel", 'echo "$2" >> canceled')
     return folder
 
 
@@ -93,11 +93,11 @@ def test_cancelled_task_takes_along_what_shares_its_job(
     recorded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["jobs", "--cancel", NAMES[0]]) == 0
-    assert re.findall(r"^(\S+): 1 jobs cancelled$", capsys.readouterr().out, re.MULTILINE) == [
+    assert re.findall(r"^(\S+): 1 jobs canceled$", capsys.readouterr().out, re.MULTILINE) == [
         NAMES[1],
         NAMES[0],
     ]
-    assert Path("cancelled").read_text() == "pcb-sample-chunk-0\n"
+    assert Path("canceled").read_text() == "pcb-sample-chunk-0\n"
     assert {record.task for record in all_records()} == {"tokens", "train/ratio2", "train/ratio4"}
 
 

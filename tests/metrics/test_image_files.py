@@ -1,4 +1,4 @@
-"""Images from outside: what is read, in which order, and what is refused in one line."""
+"""External images: what is read, in which order, and what is refused in one line."""
 
 import os
 import zlib

@@ -41,7 +41,7 @@ def test_codebooks_are_measured_as_if_each_were_alone(tokenizer, other_codes):
     assert both.keys() == {*before, *(f"{name}_before" for name in before)}
     assert both["psnr"] != before["psnr"]
     assert both["codebook_usage"]["4"] in {k / 5 for k in range(6)}
-    # At 4 pixels a token, a scale below 3 is smaller than SSIM's window.
+    # At 4 pixels per token, a scale below 3 is smaller than SSIM's window.
     assert both["ssim"].keys() == before["ssim"].keys() == {"3", "4"}
 
 

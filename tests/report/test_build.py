@@ -63,7 +63,7 @@ def test_a_partial_report_marks_what_is_missing(tree: Path, mini: Pipeline, tmp_
     with chdir(tmp_path):
         facts = write_report(Evidence(mini), tmp_path)
     page = (tmp_path / "index.html").read_text()
-    assert "11 of 16 settings and 58 of 63 results" in page and NOT_RUN in page
+    assert "11 of 16 sampling configs and 58 of 63 results" in page and NOT_RUN in page
     assert facts["settings_run"] == 5
     assert set(facts["verdicts"].values()) == {"undecided"}
     assert not list(tmp_path.glob("figures/samples*")) and (tmp_path / "figures/fid.svg").exists()

@@ -151,7 +151,8 @@ def test_another_run_is_compared_row_by_row(here: Path, browser: Browser, tmp_pa
             writer.writerow({**row, "fid": float(row["fid"]) * 1.25})
     browser.open(here / PAGE, 1600)
     assert (
-        choose(browser, other) == f"{len(rows) - 1} of {len(rows)} settings were measured in both."
+        choose(browser, other)
+        == f"{len(rows) - 1} of {len(rows)} sampling configs were measured in both."
     )
     cells = (
         "[...document.querySelectorAll('#comparison tbody tr')].map(r => r.cells[5].textContent)"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pcb.runtime.prefetch import ahead
+from pcb.runtime.prefetch import prefetched
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
@@ -20,13 +20,13 @@ def test_order_is_kept_and_few_batches_wait(depth: int) -> None:
             yield number
 
     seen = []
-    for number in ahead(batches(), depth):
+    for number in prefetched(batches(), depth):
         seen.append(number)
         time.sleep(0.02)
         # Those that wait, and the one whose turn came.
         assert len(made) <= len(seen) + depth
     assert seen == list(range(6))
-    assert list(ahead([], depth)) == []
+    assert list(prefetched([], depth)) == []
 
 
 def test_the_next_batch_is_made_while_one_is_worked_on() -> None:
@@ -37,7 +37,7 @@ def test_the_next_batch_is_made_while_one_is_worked_on() -> None:
         second.set()
         yield 1
 
-    for number in ahead(batches(), 1):
+    for number in prefetched(batches(), 1):
         if number == 0:
             assert second.wait(10)
 
@@ -47,7 +47,7 @@ def test_what_making_raises_is_raised_at_its_turn() -> None:
         yield 0
         raise ValueError("no more")
 
-    found = ahead(batches(), 2)
+    found = prefetched(batches(), 2)
     assert next(found) == 0
     with pytest.raises(ValueError, match="no more"):
         next(found)
@@ -66,13 +66,13 @@ def test_batches_are_computed_as_they_would_be_here() -> None:
 
     for threads in (here, here + 3):
         torch.set_num_threads(threads)
-        assert list(ahead(batches(), 1)) == [(threads, False, True)]
+        assert list(prefetched(batches(), 1)) == [(threads, False, True)]
         with torch.inference_mode():
-            assert list(ahead(batches(), 1)) == [(threads, True, False)]
+            assert list(prefetched(batches(), 1)) == [(threads, True, False)]
 
 
 def test_who_stops_early_stops_the_thread() -> None:
-    endless = ahead(iter(int, 1), 2)
+    endless = prefetched(iter(int, 1), 2)
     assert next(endless) == 0
     endless.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]

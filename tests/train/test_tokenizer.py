@@ -39,8 +39,8 @@ def trainer(images: np.ndarray, folder: Path, settings=SETTINGS, seconds: float 
     torch.manual_seed(settings.seed)
     tokenizer = Tokenizer(TINY_AUTOENCODER)
     initialize(tokenizer)
-    labelled = ArrayImages(images, np.zeros(len(images), dtype=np.int64))
-    objective = TokenizerObjective(tokenizer=tokenizer, images=labelled, settings=settings)
+    labeled = ArrayImages(images, np.zeros(len(images), dtype=np.int64))
+    objective = TokenizerObjective(tokenizer=tokenizer, images=labeled, settings=settings)
     loop = Loop(objective=objective, folder=folder, checkpoint_seconds=seconds)
     loop.resume()
     return loop
