@@ -33,8 +33,7 @@ def add_verbs(verbs: Verbs) -> None:
         "--utilization",
         type=float,
         metavar="FRACTION",
-        help="fraction of the datasheet's peak for what was not measured on this GPU; default: "
-        "what measurements on other GPUs let expect, as a range",
+        help="fraction of the datasheet's peak for work not measured on this GPU; default: a range",
     )
     add_preset(plan)
     order = add_verb(

@@ -101,6 +101,6 @@ class SystemRun(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return {"rounding": ways.rounding, "resize": ways.resize}
 
     @property
-    def sampling_config(self) -> SystemConfig:
+    def config(self) -> SystemConfig:
         """How its images are sampled."""
         return SystemConfig(toy=bool(self.size))

@@ -21,7 +21,7 @@ from pcb.order.schedule import (
 Cost = tuple[int, float, tuple[int, ...]]
 """Untrained scales, unevenness, numbers of blocks: compared one after the other."""
 UNALIGNED = 1.0
-"""What a scale that could be aligned and is not adds to unevenness: as much as a share that is e
+"""What a scale that could be aligned and is not adds to unevenness: as much as a number e
 times too large."""
 
 

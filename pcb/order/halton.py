@@ -22,7 +22,7 @@ def halton_order(n: int) -> NDArray[np.int64]:
     cells = np.empty(0, dtype=np.int64)
     for start in count(1, _POINTS):
         points = range(start, start + _POINTS)
-        met = np.array([_share(i, 2, n) * n + _share(i, 3, n) for i in points], dtype=np.int64)
+        met = np.array([_part_of(i, 2, n) * n + _part_of(i, 3, n) for i in points], dtype=np.int64)
         cells = np.concatenate([cells, met])
         _, first = np.unique(cells, return_index=True)
         cells = cells[np.sort(first)]
@@ -40,7 +40,7 @@ def radical_inverse(index: int, base: int) -> tuple[int, int]:
     return numerator, denominator
 
 
-def _share(index: int, base: int, n: int) -> int:
+def _part_of(index: int, base: int, n: int) -> int:
     """Return which of n equal parts of [0, 1) the point lies in, without rounding."""
     numerator, denominator = radical_inverse(index, base)
     return n * numerator // denominator

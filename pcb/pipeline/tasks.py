@@ -168,9 +168,7 @@ class _Graph:
         train = self._task("train", plain(run.weights_settings), model=name)
         sampling = {"sampling": plain(preset.sampling), **plain(run.sampling_settings)}
         del sampling["sampling"]["temperature"]  # The system's own counts.
-        sample = self._task(
-            "sample", sampling, train, model=name, sampling_config=run.sampling_config
-        )
+        sample = self._task("sample", sampling, train, model=name, sampling_config=run.config)
         shown = {**run.image_settings, "image_size": preset.data.image_size}
         metrics = self._metrics(sample, train, reference, **shown)
         return train, sample, metrics

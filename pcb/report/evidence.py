@@ -153,8 +153,8 @@ class Evidence:
             make_system_row(
                 self.preset,
                 model,
-                self.results("metrics", f"{model}/{run.sampling_config.name}"),
-                self.results("sample", f"{model}/{run.sampling_config.name}"),
+                self.results("metrics", f"{model}/{run.config.name}"),
+                self.results("sample", f"{model}/{run.config.name}"),
                 self.results("train", model),
             )
             for model, run in self.preset.systems.items()

@@ -71,14 +71,20 @@ def _line(row: Row) -> tuple[str, ...]:
     measured = (str(nats.images), _with_error(nats.nll, nats.nll_se), f"{nats.bits_per_token:.3f}")
     if _is_serial(row):
         return (*fixed, *measured, *[NOTHING] * 3)
-    return (*fixed, *measured, _price(row), _share(nats), " ".join(map(_short, nats.scale_prices)))
+    return (
+        *fixed,
+        *measured,
+        _price(row),
+        _fraction(nats),
+        " ".join(map(_short, nats.scale_prices)),
+    )
 
 
 def _price(row: Row) -> str:
     return NOT_RUN if row.nats is None else _with_error(row.nats.price, row.nats.price_se)
 
 
-def _share(nats: Nats) -> str:
+def _fraction(nats: Nats) -> str:
     return f"{100 * nats.price / nats.serial:.1f}"
 
 

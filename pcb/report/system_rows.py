@@ -79,7 +79,7 @@ def make_system_row(
     return SystemRow(
         system=run.system,
         model=model,
-        setting=run.sampling_config.name,
+        setting=run.config.name,
         released=run.weights == "released",
         steps=sampling.get("steps"),
         images=int(sampling.get("images", preset.sampling.images)),

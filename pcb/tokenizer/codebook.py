@@ -120,8 +120,8 @@ def revive_unused(
 
 def perplexity(counts_V: Tensor) -> float:
     """Return exp of the entropy of how often codes are chosen: 1 to V, as if so many were equal."""
-    shares = counts_V.double() / counts_V.double().sum()
-    return float(torch.special.entr(shares).sum().exp())
+    frequencies = counts_V.double() / counts_V.double().sum()
+    return float(torch.special.entr(frequencies).sum().exp())
 
 
 def _sums(latents_NC: Tensor, codes_N: Tensor, size: int) -> tuple[Tensor, Tensor]:

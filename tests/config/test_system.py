@@ -53,7 +53,7 @@ def test_weights_that_were_not_released_are_refused_with_the_way_out() -> None:
     with pytest.raises(UserError, match=r"there are none \(no weights.*`weights: random` runs it"):
         preset_with({"models": {"par": entry}}, "table1")
     run = preset_with({"models": {"par": {**entry, "weights": "random"}}}, "table1").systems["par"]
-    assert run.sampling_config.name == "published"
+    assert run.config.name == "published"
 
 
 def test_ways_are_the_systems_own_unless_they_are_said() -> None:
