@@ -1,4 +1,4 @@
-"""How many images a preset has, as far as that can be told before anything runs. No torch."""
+"""Numbers of a preset's images, as far as they are known before anything runs. No torch."""
 
 from pcb.config import ImageFolder, ImageNet, Photographs, Preset
 from pcb.data.folder import find_images

@@ -1,4 +1,4 @@
-"""What is not arithmetic: starting, compiling, capturing steps, scores, steps that Python bounds.
+"""Overhead of tasks: starting, compiling, capturing steps, scores, steps that Python bounds.
 
 Ranges stand for what is not known better; each says where it is from. No torch.
 """

@@ -1,4 +1,4 @@
-"""What the pipeline has made so far: manifests that are current, and the files beside them.
+"""Current manifests of a pipeline and the files beside them, as a report reads them.
 
 A task whose manifest is missing, or was made from other settings, counts as not run. So does a
 task whose files are not on this machine, where files are asked for.
