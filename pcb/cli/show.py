@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
 from pcb.errors import UserError
-from pcb.order.allocation import schedule_from_total, untrained_warning
+from pcb.order.allocation import schedule_from_total, unaligned_note, untrained_warning
 from pcb.order.blocks_text import Cut, read_blocks, sizes_text
 from pcb.order.names import ORDER_NAMES
 from pcb.order.schedule import Schedule, block_kind, scale_sizes, schedule_from_blocks
@@ -93,8 +93,8 @@ def schedule_lines(schedule: Schedule) -> list[str]:
         )
     scales = f"{len(schedule.sizes)} scales" if len(schedule.sizes) > 1 else "1 scale"
     lines.append(f"{scales}, {schedule.tokens} tokens, {schedule.steps} steps")
-    warning = untrained_warning(schedule)
-    return [*lines, warning] if warning else lines
+    said = untrained_warning(schedule) or unaligned_note(schedule)
+    return [*lines, said] if said else lines
 
 
 def _plan(arguments: argparse.Namespace) -> int:

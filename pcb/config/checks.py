@@ -2,7 +2,7 @@
 
 import msgspec
 
-from pcb.config import ImageFolder, ImageNet, Preset, SystemRun
+from pcb.config import Digits, ImageFolder, ImageNet, Preset, SystemRun
 from pcb.config.files import RELEASED_MODELS
 from pcb.config.seeds import model_and_seed
 from pcb.errors import UserError
@@ -131,6 +131,11 @@ def _check_likelihood(preset: Preset, place: str) -> None:
     asked, most = preset.likelihood.images or 1, _held_out_images(preset)
     if most is not None and asked > most:
         raise UserError(f"{place}.likelihood.images = {asked}: there are {most} held-out images")
+    if isinstance(preset.data, Digits) and asked > preset.data.held_out_digits:
+        raise UserError(
+            f"{place}.likelihood.images = {asked}: there are {preset.data.held_out_digits} "
+            "held-out digits; more images would show some of them again, as if they were others"
+        )
 
 
 def _check_metrics(preset: Preset, place: str) -> None:

@@ -23,6 +23,9 @@ PICTURES = (
 )
 """Names of the classes of photographs, by label."""
 
+DIGITS_PER_CLASS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
+"""scikit-learn's digits, 0 to 9."""
+
 
 class Digits(
     Settings, tag="digits", tag_field="kind", frozen=True, kw_only=True, forbid_unknown_fields=True
@@ -54,6 +57,11 @@ class Digits(
     def crops(self) -> int:
         """Crops of a training image."""
         return self.renderings
+
+    @property
+    def held_out_digits(self) -> int:
+        """Different digits that no model sees: the reference images show each of them in turn."""
+        return sum(min(max(round(self.held_out * n), 1), n - 1) for n in DIGITS_PER_CLASS)
 
 
 class Photographs(

@@ -68,17 +68,20 @@ class Claims(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Thresholds of the verdicts, stated before the numbers (method section 8)."""
 
     few_steps_gain: NonNegativeFloat = 0.25
-    """C1: FID with one block per scale exceeds FID at `compare_steps` by at least this fraction."""
+    """C1a: FID with one block per scale exceeds that at `compare_steps` by at least this much."""
     flat_beyond: NonNegativeFloat = 0.10
-    """C1: beyond `compare_steps`, FID changes by at most this fraction of its value there."""
+    """C1b: beyond `compare_steps`, FID changes by at most this fraction of its value there."""
     ratio_spread: NonNegativeFloat = 0.20
     """C2: at equal steps the ratios' FIDs lie within this fraction: largest / smallest - 1."""
+    fid_training_spread: NonNegativeFloat = 0.0
+    """C2, C3: standard deviation of FID, as a fraction of it, between trainings of one model with
+    other seeds: part of the error where every model was trained once. 0: nothing is known."""
     few_steps_price: NonNegativeFloat = 0.02
-    """C1: one block per scale loses at least this fraction of the likelihood (of the NLL at one
+    """C1a: one block per scale loses at least this fraction of the likelihood (of the NLL at one
     token per block). Twice what another seed of training changes a price by (`flat_price`): less
     cannot be told from chance."""
     flat_price: NonNegativeFloat = 0.01
-    """C1: more than `compare_steps` gain at most this fraction of it. Another seed of training
+    """C1b: more than `compare_steps` gain at most this fraction of it. Another seed of training
     changes a price by about one per cent of the NLL: a gain below that is none."""
     ratio_price_spread: NonNegativeFloat = 0.03
     """C2: at equal steps the ratios' prices lie within this fraction of it. Of three models whose

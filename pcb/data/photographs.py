@@ -48,6 +48,12 @@ class Tiles:
 
 def load_picture(name: str) -> NDArray[np.uint8]:
     """Return a picture as RGB, (3, height, width). Raises UserError if its file is not there."""
+    with Image.open(_file(name)) as picture:
+        return np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+
+
+def _file(name: str) -> Path:
+    """Return the path of a picture. Raises UserError if its file is not there."""
     package, file = FILES[name]
     spec = find_spec(package)
     if spec is None or spec.origin is None:
@@ -55,8 +61,7 @@ def load_picture(name: str) -> NDArray[np.uint8]:
     path = Path(spec.origin).parent / file
     if not path.exists():
         raise UserError(f"{path}: no such file; this version of {package} comes without it")
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+    return path
 
 
 def cut(picture: NDArray[np.uint8], settings: Photographs, name: str) -> dict[Split, Tiles]:
@@ -65,13 +70,9 @@ def cut(picture: NDArray[np.uint8], settings: Photographs, name: str) -> dict[Sp
     Tile (row, column) is held out if row + column is `held_out_every` // 2 modulo it. What is left
     at the right and at the bottom is not used. Raises UserError if a split has no tile.
     """
-    side = settings.tile
-    rows, columns = (extent // side for extent in picture.shape[1:])
-    places = np.stack(np.divmod(np.arange(rows * columns), max(columns, 1)), axis=1)
-    held = places.sum(1) % settings.held_out_every == settings.held_out_every // 2
-    found: dict[Split, Tiles] = {}
-    for split, chosen in zip(SPLITS, (~held, held), strict=True):
-        corners = places[chosen] * side
+    side, found = settings.tile, dict[Split, Tiles]()
+    height, width = picture.shape[1:]
+    for split, corners in _corners(height, width, settings).items():
         if not len(corners):
             raise UserError(
                 f"data: tiles of {side} pixels, every {settings.held_out_every}th held out, leave "
@@ -81,6 +82,36 @@ def cut(picture: NDArray[np.uint8], settings: Photographs, name: str) -> dict[Sp
         tiles = [picture[:, top : top + side, left : left + side] for top, left in corners]
         found[split] = Tiles(pixels=np.stack(tiles), corners=corners)
     return found
+
+
+def _corners(height: int, width: int, settings: Photographs) -> dict[Split, NDArray[np.int64]]:
+    """Return the corners of the tiles of a picture of this size, (n, 2), split by split."""
+    rows, columns = height // settings.tile, width // settings.tile
+    places = np.stack(np.divmod(np.arange(rows * columns), max(columns, 1)), axis=1)
+    held = places.sum(1) % settings.held_out_every == settings.held_out_every // 2
+    return {
+        split: places[chosen] * settings.tile
+        for split, chosen in zip(SPLITS, (~held, held), strict=True)
+    }
+
+
+def held_out_tiles(images: NDArray[np.int64], settings: Photographs) -> NDArray[np.int64]:
+    """Return the tile of each of these held-out images, (n,), counted within its class.
+
+    The class of image i is i modulo the number of classes.
+    """
+    counts = []
+    for name in FILES:
+        with Image.open(_file(name)) as picture:
+            width, height = picture.size
+        counts.append(len(_corners(height, width, settings)["held_out"]))
+    return np.array(
+        [
+            window(image, 0, counts[image % settings.num_classes], "held_out", settings)[0]
+            for image in images.tolist()
+        ],
+        dtype=np.int64,
+    )
 
 
 def crops_of(

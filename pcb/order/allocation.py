@@ -13,6 +13,7 @@ from pcb.order.schedule import (
     Schedule,
     block_kind,
     exact_blocks,
+    is_power_of_two,
     num_tokens,
     schedule_from_blocks,
     training_block_sizes,
@@ -100,6 +101,37 @@ def untrained_warning(schedule: Schedule) -> str | None:
     )
 
 
+def unaligned_note(schedule: Schedule) -> str | None:
+    """Return one line about scales whose blocks could be aligned with the order and are not.
+
+    None if there are none, or if some blocks are untrained: that is said by `untrained_warning`.
+    """
+    sizes = _unaligned(schedule)
+    if not sizes or allocation_of(schedule) == "untrained":
+        return None
+    totals = nearest_aligned_totals(schedule.sizes, schedule.steps)
+    return (
+        f"scale {', '.join(f'{size}x{size}' for size in sizes)}: blocks not aligned with the "
+        f"order; the nearest totals that are: {' and '.join(map(str, totals))} steps"
+    )
+
+
+def nearest_aligned_totals(sizes: Sequence[int], total: int) -> tuple[int, ...]:
+    """Return the nearest totals, below and above, whose blocks are aligned wherever they can be."""
+    below, above = range(total - 1, len(sizes) - 1, -1), range(total + 1, num_tokens(sizes) + 1)
+    found = (
+        next((n for n in totals if not _unaligned(schedule_from_total(sizes, n))), None)
+        for totals in (below, above)
+    )
+    return tuple(n for n in found if n is not None)
+
+
+def _unaligned(schedule: Schedule) -> list[int]:
+    """Return the scales whose blocks are not aligned, of those whose grids are a power of two."""
+    kinds = zip(schedule.sizes, kinds_of(schedule), strict=True)
+    return [size for size, kind in kinds if kind != "aligned" and is_power_of_two(size)]
+
+
 def nearest_trained_totals(sizes: Sequence[int], total: int) -> tuple[int, ...]:
     """Return the nearest totals, below and above, that trained blocks can hit."""
     reachable = {0}
@@ -136,6 +168,5 @@ def _best(
 def _price(size: int, count: int, share: int) -> tuple[int, float]:
     """Return what a number of blocks costs a scale, in the terms of `Cost`."""
     kind = block_kind(size, exact_blocks(size, count))
-    could_align = size & (size - 1) == 0
-    unaligned = UNALIGNED if kind != "aligned" and could_align else 0.0
+    unaligned = UNALIGNED if kind != "aligned" and is_power_of_two(size) else 0.0
     return int(kind == "untrained"), math.log(count / share) ** 2 + unaligned

@@ -149,7 +149,9 @@ def block_kind(size: int, blocks: Sequence[int]) -> BlockKind:
     """
     tokens, block = size * size, blocks[0]
     equal = set(blocks) == {block}
-    if equal and (len(blocks) in (1, tokens) or (_is_power(size) and _is_power(len(blocks)))):
+    if equal and (
+        len(blocks) in (1, tokens) or (is_power_of_two(size) and is_power_of_two(len(blocks)))
+    ):
         return "aligned"
     rest = tokens % block
     last = {block, rest, block + rest} if rest else {block}
@@ -170,6 +172,6 @@ def training_block_sizes(size: int) -> tuple[int, ...]:
     return tuple(range(1, size + 1)) + tuple(size * size // x for x in range(1, size))
 
 
-def _is_power(number: int) -> bool:
+def is_power_of_two(number: int) -> bool:
     """Say whether a positive number is a power of two."""
     return number & (number - 1) == 0

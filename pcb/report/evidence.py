@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pcb.config import ImageFolder, ImageNet, Sampling
+from pcb.config import ImageFolder, ImageNet, Photographs, Sampling
 from pcb.data.class_names import CLASSES, read_class_names
+from pcb.data.images import class_by_class
+from pcb.data.photographs import held_out_tiles
 from pcb.pipeline.manifest import Manifest, read_manifest
 from pcb.pipeline.task import Task
 from pcb.pipeline.tasks import Pipeline
-from pcb.report.likelihood import Nats
+from pcb.report.likelihood import Nats, Places
 from pcb.report.rows import Row, make_row
 from pcb.report.system_rows import SystemRow, make_system_row
 
@@ -37,6 +39,7 @@ class Evidence:
             if manifest is not None and manifest.key == task.key
         }
         self._nll: dict[str, NDArray[np.float64] | None] = {}
+        self._places: dict[int, Places] = {}
 
     @property
     def comparable(self) -> bool:
@@ -125,10 +128,28 @@ class Evidence:
                 serial = nats if k == 0 else serial
                 row = make_row(self.preset, model, config)
                 if nats is not None and serial is not None:
-                    found = Nats(nats_NS=nats, serial_NS=serial, sizes=row.schedule.sizes)
+                    found = Nats(
+                        nats_NS=nats,
+                        serial_NS=serial,
+                        sizes=row.schedule.sizes,
+                        places=self.places(len(nats)),
+                    )
                     row = replace(row, nats=found)
                 rows.append(replace(row, has_likelihood=True))
         return rows
+
+    def places(self, images: int) -> Places | None:
+        """Return where so many held-out images are from; None where they are independent."""
+        data = self.preset.data
+        if not isinstance(data, Photographs):
+            return None
+        if images not in self._places:
+            labels = np.arange(data.reference_images) % data.num_classes
+            chosen = class_by_class(labels, images)  # As the stage `tokens` chooses them.
+            self._places[images] = Places(
+                classes_N=labels[chosen], places_N=held_out_tiles(chosen, data)
+            )
+        return self._places[images]
 
     def nll(self, variant: str) -> NDArray[np.float64] | None:
         """Return the NLL of held-out images (images, scales), None if it was not measured.

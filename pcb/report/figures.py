@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from pcb.config.seeds import model_and_seed
+from pcb.order.names import CHECKERBOARD
 from pcb.report.charts import FEW, fid_map, guidance_figure, guided_lines, usage_figure
 from pcb.report.curves import (
     chosen_codes_figure,
@@ -14,6 +15,7 @@ from pcb.report.curves import (
     training_figure,
 )
 from pcb.report.evidence import Evidence
+from pcb.report.likelihood import worth_of
 from pcb.report.order_curves import orders_figure
 from pcb.report.order_figures import order_figure, steps_figure
 from pcb.report.order_study import Comparison
@@ -143,6 +145,8 @@ def _order(evidence: Evidence, rows: Sequence[Row]) -> Iterator[Plot]:
 def plot_order_study(comparisons: Sequence[Comparison]) -> Iterator[Plot]:
     """Yield the figure of a comparison of orders, if there is one."""
     if comparisons:
+        serial = [c for c in comparisons if c.schedule.steps == c.schedule.tokens]
+        nats = [(c.schedule.tokens, float(c.nll[CHECKERBOARD].mean())) for c in serial]
         yield Plot(
             name="orders",
             section="order",
@@ -150,7 +154,8 @@ def plot_order_study(comparisons: Sequence[Comparison]) -> Iterator[Plot]:
             caption="NLL of held-out images, lower is better. Above, the mean over trainings, with "
             "bars from the best to the worst. Below, differences to the checkerboard, paired by "
             "image and seed; bars are one standard error, of images and trainings together. With "
-            "the fewest steps, one block per scale, the order plays no part: a control.",
+            "the fewest steps, one block per scale, the order plays no part: a control. "
+            f"{worth_of(nats)}".rstrip(),
             figure=orders_figure(comparisons),
             wide=True,
         )

@@ -1,9 +1,53 @@
-"""Groups of rows that are compared: of a model, alike in all but one thing, at equal steps."""
+"""Groups of rows that are compared: of a model, alike in all but one thing, at equal steps.
+
+A model that was trained with several seeds is one model here, of several trainings.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from pcb.config.seeds import model_and_seed
+from pcb.order.schedule import Schedule
+from pcb.report.likelihood import Nats
 from pcb.report.rows import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeated:
+    """Rows of one model under one schedule, without guidance: one for each training seed."""
+
+    model: str
+    """Its name without a seed."""
+    rows: tuple[Row, ...]
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of all of them."""
+        return self.rows[0].schedule
+
+    @property
+    def nats(self) -> dict[int, Nats]:
+        """Seed -> likelihood of that training, where it was measured."""
+        return {model_and_seed(row.model)[1]: row.nats for row in self.rows if row.nats is not None}
+
+
+def repeated(rows: Iterable[Row]) -> dict[str, list[Repeated]]:
+    """Return the unguided rows of each model, schedule by schedule as they are first listed."""
+    found: dict[str, dict[Schedule, list[Row]]] = {}
+    for row in rows:
+        if not row.guided:
+            schedules = found.setdefault(model_and_seed(row.model)[0], {})
+            schedules.setdefault(row.schedule, []).append(row)
+    return {
+        model: [Repeated(model=model, rows=tuple(own)) for own in schedules.values()]
+        for model, schedules in found.items()
+    }
+
+
+def repeated_at(own: Iterable[Repeated], steps: int) -> Repeated | None:
+    """Return the first with this number of steps."""
+    return next((one for one in own if one.schedule.steps == steps), None)
 
 
 def at_steps(rows: Iterable[Row], steps: int) -> Row | None:
@@ -27,8 +71,12 @@ def complete_groups(rows: Iterable[Row], ratios: Iterable[float]) -> list[list[R
 
 
 def twins(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
-    """Yield a row with RoPE mixing and the same without, where both are there."""
-    for group in _groups(rows, lambda row: (row.architecture, row.ratio, row.setting)):
+    """Yield a row with RoPE mixing and the same without, of the same seed, where both are there."""
+
+    def alike(row: Row) -> Any:
+        return row.architecture, row.ratio, row.setting, model_and_seed(row.model)[1]
+
+    for group in _groups(rows, alike):
         plain = next((row for row in group if row.mixing_layers == 0), None)
         for row in group:
             if plain is not None and row.mixing_layers > 0:

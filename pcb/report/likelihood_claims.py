@@ -1,14 +1,29 @@
-"""Claims C1 to C3 by the likelihood of held-out images: what sampling in parallel costs.
+"""Claims C1a to C3 by the likelihood of held-out images: what parallel sampling costs.
 
-Numbers are shares of the negative log-likelihood (NLL) at one token per block; errors are over
-paired images. What another seed of training would change is not in them: limits leave room for it.
+Numbers are fractions of the negative log-likelihood (NLL) at one token per block. Errors are over
+paired images, and over trainings where a model was trained with several seeds: numbers are then
+means over these. Where there was one training, what another seed would change is not in the error:
+limits leave room for it.
+
+Letters: N held-out images, R trainings.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence, Sized
+
+import numpy as np
 
 from pcb.config import Claims
-from pcb.report.groups import at_steps, by_model, complete_groups, twins
-from pcb.report.likelihood import Array, Nats, standard_error
+from pcb.config.seeds import model_and_seed
+from pcb.report.groups import Repeated, complete_groups, repeated, repeated_at, twins
+from pcb.report.likelihood import (
+    Array,
+    Nats,
+    Places,
+    mean_with_error,
+    over_trainings,
+    standard_error,
+)
 from pcb.report.rows import Row
 from pcb.report.verdict import Check, Reading, percent
 
@@ -17,127 +32,180 @@ _NOT_MEASURED = "The likelihood of held-out images was not measured"
 
 
 def few_steps_cost(rows: Sequence[Row], limits: Claims) -> Reading:
-    """C1: one block per scale loses likelihood; more than the compared steps gain next to none."""
-    steps, checks = limits.compare_steps, []
-    swept = {model: own for model, own in by_model(rows).items() if any(r.one_block for r in own)}
-    for model, own in swept.items():
-        coarse = next(row for row in own if row.one_block)
-        lost = "of the likelihood lost with one block per scale"
-        checks.append(_lost(model, lost, coarse, limits.few_steps_price))
-        base = at_steps(own, steps)
-        for fine in [row for row in own if row.steps > steps]:
-            checks.append(_gain(model, base, fine, steps, limits.flat_price))
+    """C1a: one block per scale loses likelihood."""
+    checks = []
+    for model, own in repeated(rows).items():
+        for coarse in [one for one in own if one.rows[0].one_block]:
+            checks.append(_lost(model, coarse, limits.few_steps_price))
     test = (
         f"For every model in checkerboard order: one block per scale loses at least "
-        f"{percent(limits.few_steps_price)} of the likelihood that one token per block has, and "
-        f"more than {steps} steps, one token per block included, gain at most "
-        f"{percent(limits.flat_price)} on {steps} steps."
+        f"{percent(limits.few_steps_price)} of the likelihood that one token per block has."
+    )
+    return Reading(name=NAME, test=test, checks=tuple(checks), missing=_missing(checks))
+
+
+def more_steps_gain_nothing(rows: Sequence[Row], limits: Claims) -> Reading:
+    """C1b: more than the compared steps gain next to none."""
+    steps, checks = limits.compare_steps, []
+    for model, own in repeated(rows).items():
+        base = repeated_at(own, steps)
+        for fine in [one for one in own if one.schedule.steps > steps]:
+            if base is not None:
+                checks.append(_gain(model, base, fine, limits.flat_price))
+    test = (
+        f"For every model in checkerboard order that has a schedule of {steps} steps: more steps, "
+        f"one token per block included, gain at most {percent(limits.flat_price)} of the "
+        f"likelihood on these."
     )
     return Reading(name=NAME, test=test, checks=tuple(checks), missing=_missing(checks))
 
 
 def ratios_pay_alike(rows: Sequence[Row], limits: Claims) -> Reading:
     """C2: at equal steps the ratios lose nearly the same."""
-    checks = [
-        _spread(group, steps, limits)
-        for group in complete_groups(rows, limits.ratios)
-        for steps in limits.equal_steps
-    ]
+    groups = complete_groups(rows, limits.ratios)
+    checks = [_spread(group, steps, limits) for group in groups for steps in limits.equal_steps]
     ratios = ", ".join(f"{ratio:g}" for ratio in limits.ratios)
     test = (
         f"Ratios {ratios}, models alike in all else, at "
-        f"{' and at '.join(map(str, limits.equal_steps))} total steps: what sampling in parallel "
-        f"costs, as a share of each ratio's likelihood at one token per block, differs by at most "
-        f"{percent(limits.ratio_price_spread)} between them."
+        f"{' and at '.join(map(str, limits.equal_steps))} total steps: what parallel sampling "
+        f"costs, as a fraction of each ratio's likelihood at one token per block, differs by at "
+        f"most {percent(limits.ratio_price_spread)} between them."
     )
-    return Reading(name=NAME, test=test, checks=tuple(checks), missing=_missing(checks))
+    missing = _missing(checks)
+    if rows and not groups:
+        missing = f"No models of ratios {ratios} that are alike in all else"
+    return Reading(name=NAME, test=test, checks=tuple(checks), missing=missing)
 
 
 def mixing_gains_nothing(rows: Sequence[Row], limits: Claims) -> Reading:
     """C3: a model with RoPE mixing is hardly likelier than one without."""
-    checks = [_mixing(row, plain, limits.mixing_nll_gain) for row, plain in twins(rows)]
+    pairs: dict[str, list[tuple[Row, Row]]] = {}
+    for row, plain in twins(rows):
+        pairs.setdefault(f"{model_and_seed(row.model)[0]}/{row.setting}", []).append((row, plain))
+    checks = [_mixing(of, own, limits.mixing_nll_gain) for of, own in pairs.items()]
     test = (
         f"Models that differ in nothing but RoPE mixing, under the same schedule: mixing raises "
         f"the likelihood by at most {percent(limits.mixing_nll_gain)}."
     )
-    return Reading(name=NAME, test=test, checks=tuple(checks), missing=_missing(checks))
+    missing = _missing(checks)
+    if rows and not checks:
+        missing = "No pair of models with and without mixing was run"
+    return Reading(name=NAME, test=test, checks=tuple(checks), missing=missing)
 
 
-def _price(nats: Nats) -> Array:
-    """Return each image's price as a share."""
-    return nats.share_of_serial(nats.prices_NS.sum(1))
+def _prices(one: Repeated) -> list[Array]:
+    """Return each image's price as a fraction, training by training."""
+    return [nats.fraction_of_serial(nats.prices_NS.sum(1)) for nats in one.nats.values()]
 
 
-def _lost(of: str, quantity: str, row: Row, limit: float) -> Check:
-    """Check the price of a row's schedule, as a share."""
-    nats = row.nats
-    if nats is None:
-        return _not_run(of, quantity, [row], limit, at_least=True)
-    detail = f"{nats.price:.2f} ± {nats.price_se:.2f} nats of {nats.serial:.1f}"
-    return _check(of, quantity, _price(nats), limit, detail, [row], at_least=True)
+def _lost(model: str, one: Repeated, limit: float) -> Check:
+    """Check the price of a schedule, as a fraction."""
+    quantity = "of the likelihood lost with one block per scale"
+    if not one.nats:
+        return _not_run(model, quantity, one.rows, limit, at_least=True)
+    value, error = mean_with_error(_prices(one), _places(one.nats))
+    detail = f"{_price_text(one)} of {_mean(one.nats, lambda nats: nats.serial):.1f}"
+    return _check(model, quantity, value, error, limit, detail, one.rows, at_least=True)
 
 
-def _gain(model: str, base: Row | None, fine: Row, steps: int, limit: float) -> Check:
-    """Check what more steps gain, as a share of the likelihood at one token per block."""
-    of, quantity = f"{model}, {fine.steps} steps", f"of the likelihood gained beyond {steps} steps"
-    pair = [row for row in (base, fine) if row is not None]
-    if base is None or base.nats is None or fine.nats is None:
-        return _not_run(of, quantity, pair, limit, at_least=False)
-    gained_N = base.nats.totals_N - fine.nats.totals_N
-    shares_N = base.nats.share_of_serial(gained_N)
-    detail = (
-        f"{gained_N.mean():.2f} ± {standard_error(gained_N):.2f} nats: "
-        f"{base.nats.nll:.2f} at {steps} steps, {fine.nats.nll:.2f} at {fine.steps}"
+def _gain(model: str, base: Repeated, fine: Repeated, limit: float) -> Check:
+    """Check what more steps gain, as a fraction of the likelihood at one token per block."""
+    steps, more = base.schedule.steps, fine.schedule.steps
+    of, quantity = f"{model}, {more} steps", f"of the likelihood gained beyond {steps} steps"
+    rows, first, other = (*base.rows, *fine.rows), base.nats, fine.nats
+    both = sorted(first.keys() & other.keys())
+    if not both:
+        return _not_run(of, quantity, rows, limit, at_least=False)
+    gained_RN = [first[seed].totals_N - other[seed].totals_N for seed in both]
+    value, error = mean_with_error(
+        [
+            first[seed].fraction_of_serial(first[seed].totals_N - other[seed].totals_N)
+            for seed in both
+        ],
+        _places(first),
     )
-    return _check(of, quantity, shares_N, limit, detail, pair, at_least=False)
+    nats, nats_error = mean_with_error(gained_RN, _places(first))
+    detail = (
+        f"{nats:.2f} ± {nats_error:.2f} nats: {_mean(first, lambda one: one.nll):.2f} at {steps} "
+        f"steps, {_mean(other, lambda one: one.nll):.2f} at {more}{_trainings(both)}"
+    )
+    return _check(of, quantity, value, error, limit, detail, rows, at_least=False)
 
 
 def _spread(group: Sequence[Row], steps: int, limits: Claims) -> Check:
-    """Check the largest price less the smallest, as shares, at one step count."""
+    """Check the largest price less the smallest, as fractions, at one step count."""
     of, quantity = f"at {steps} steps", "of the likelihood between the ratios' prices"
     limit = limits.ratio_price_spread
     found = [
-        row
-        for own in by_model(group).values()
-        for row in [at_steps(own, steps)]
-        if row is not None and row.ratio in limits.ratios
+        one
+        for own in repeated(group).values()
+        for one in [repeated_at(own, steps)]
+        if one is not None and one.rows[0].ratio in limits.ratios
     ]
-    here = [(row, row.nats) for row in found if row.nats is not None]
-    if {row.ratio for row, _ in here} != set(limits.ratios):
-        return _not_run(of, quantity, found, limit, at_least=False)
-    ordered = sorted((_price(nats) for _, nats in here), key=lambda shares_N: shares_N.mean())
-    apart_N = ordered[-1] - ordered[0]
-    detail = ", ".join(f"{r.model} {n.price:.2f} ± {n.price_se:.2f} nats" for r, n in here)
-    return _check(of, quantity, apart_N, limit, detail, [r for r, _ in here], at_least=False)
+    rows, measured = [row for one in found for row in one.rows], [one for one in found if one.nats]
+    if {one.rows[0].ratio for one in measured} != set(limits.ratios):
+        return _not_run(of, quantity, rows, limit, at_least=False)
+    ordered = sorted(map(_prices, measured), key=lambda prices_RN: float(np.mean(prices_RN)))
+    low_RN, high_RN = ordered[0], ordered[-1]
+    apart_N = np.mean(high_RN, axis=0) - np.mean(low_RN, axis=0)
+    over_images = standard_error(apart_N, _places(measured[0].nats))
+    error = math.hypot(over_images, over_trainings(low_RN), over_trainings(high_RN))
+    detail = ", ".join(f"{one.model} {_price_text(one)}" for one in measured)
+    value = float(apart_N.mean())
+    return _check(of, quantity, value, error, limit, detail, rows, at_least=False)
 
 
-def _mixing(row: Row, plain: Row, limit: float) -> Check:
-    """Check what a model gains on its twin without mixing."""
-    quantity = "of the likelihood gained by mixing"
-    if row.nats is None or plain.nats is None:
-        return _not_run(row.variant, quantity, [row, plain], limit, at_least=False)
-    gained_N = plain.nats.totals_N - row.nats.totals_N
-    shares_N = gained_N / plain.nats.nll
-    detail = f"{row.nats.nll:.2f} nats with, {plain.nats.nll:.2f} without"
-    return _check(row.variant, quantity, shares_N, limit, detail, [row, plain], at_least=False)
+def _mixing(of: str, pairs: Sequence[tuple[Row, Row]], limit: float) -> Check:
+    """Check what a model gains on its twin without mixing, both of one seed."""
+    quantity, rows = "of the likelihood gained by mixing", [row for pair in pairs for row in pair]
+    both = [(row.nats, plain.nats) for row, plain in pairs if row.nats and plain.nats]
+    if not both:
+        return _not_run(of, quantity, rows, limit, at_least=False)
+    gained_RN = [(plain.totals_N - mixed.totals_N) / plain.nll for mixed, plain in both]
+    value, error = mean_with_error(gained_RN, both[0][0].places)
+    mixed_nll, plain_nll = (
+        np.mean([nats.nll for nats in side]) for side in zip(*both, strict=True)
+    )
+    detail = f"{mixed_nll:.2f} nats with, {plain_nll:.2f} without{_trainings(both)}"
+    return _check(of, quantity, value, error, limit, detail, rows, at_least=False)
+
+
+def _price_text(one: Repeated) -> str:
+    """Return the price in nats, `5.21 ± 0.28 nats`, and of how many trainings it is the mean."""
+    prices_RN = [nats.prices_NS.sum(1) for nats in one.nats.values()]
+    price, error = mean_with_error(prices_RN, _places(one.nats))
+    return f"{price:.2f} ± {error:.2f} nats{_trainings(prices_RN)}"
+
+
+def _trainings(found: Sized) -> str:
+    return f" (mean of {len(found)} trainings)" if len(found) > 1 else ""
+
+
+def _mean(nats: Mapping[int, Nats], number: Callable[[Nats], float]) -> float:
+    return float(np.mean([number(one) for one in nats.values()]))
+
+
+def _places(nats: Mapping[int, Nats]) -> Places | None:
+    """Return where the held-out images are from, which all trainings share."""
+    return next(iter(nats.values())).places
 
 
 def _check(
     of: str,
     quantity: str,
-    shares_N: Array,
+    value: float,
+    error: float,
     limit: float,
     detail: str,
     rows: Sequence[Row],
     *,
     at_least: bool,
 ) -> Check:
-    """Check the mean of a share of each image, with the error that images give it."""
     return Check(
         of=of,
         quantity=quantity,
-        value=float(shares_N.mean()),
-        error=standard_error(shares_N),
+        value=value,
+        error=error,
         limit=limit,
         at_least=at_least,
         detail=detail,

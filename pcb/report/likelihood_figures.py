@@ -1,6 +1,5 @@
 """Figures of the likelihood: the price of sampling in parallel, by steps and by scale."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter, StrMeth
 from pcb.config.seeds import model_and_seed
 from pcb.order.names import CHECKERBOARD
 from pcb.order.schedule import Schedule
-from pcb.report.likelihood import Nats
+from pcb.report.likelihood import Nats, worth
 from pcb.report.plot import Plot
 from pcb.report.rows import Row
 from pcb.report.style import (
@@ -57,14 +56,14 @@ def plot_likelihood(rows: Sequence[Row]) -> Iterator[Plot]:
     lines = _lines(rows)
     if not lines:
         return
-    worth = _worth([nats for line in lines for nats in line.trainings.values()])
+    said = _worth_and_bars([nats for line in lines for nats in line.trainings.values()])
     yield Plot(
         name="price",
         section="overview",
         title="Price of sampling in parallel against total steps",
         caption="How much less likely held-out images are than if every token were sampled alone, "
         "in nats per image; a line per ratio, the first point one block per scale. Below zero, "
-        f"they are likelier sampled in parallel than token by token. {worth}",
+        f"they are likelier sampled in parallel than token by token. {said}",
         figure=price_figure(lines),
     )
     yield Plot(
@@ -72,7 +71,7 @@ def plot_likelihood(rows: Sequence[Row]) -> Iterator[Plot]:
         section="likelihood",
         title="The same, scale by scale",
         caption="What a scale pays depends on its own blocks alone, since all before it is known; "
-        f"the last point is one token per block. {worth}",
+        f"the last point is one token per block. {said}",
         figure=scale_price_figure(lines),
     )
 
@@ -196,12 +195,9 @@ def _steps_axis(panel: Axes, steps: Sequence[int]) -> None:
         panel.set_xlim(left=0)
 
 
-def _worth(measured: Sequence[Sequence[Nats]]) -> str:
+def _worth_and_bars(measured: Sequence[Sequence[Nats]]) -> str:
     """Say what a nat is worth, and what the bars are; `measured` has all trainings of schedules."""
     every = [nats for trainings in measured for nats in trainings]
-    bits = [1 / nats.tokens / math.log(2) for nats in every]
-    parts = [100 / nats.serial for nats in every]
-    totals = [nats.serial for nats in every]
     trainings = max(map(len, measured))
     bars = (
         f"Points are means over {trainings} trainings, bars their standard deviation."
@@ -209,12 +205,4 @@ def _worth(measured: Sequence[Sequence[Nats]]) -> str:
         else f"Bars are one standard error over {every[0].images:,} paired images; what another "
         "seed of training would give is not in them."
     )
-    return (
-        f"A nat per image is {_range(bits, 3)} bits per token here, and {_range(parts, 1)} % of "
-        f"the {_range(totals, 0)} nats of an image that is sampled token by token. {bars}"
-    )
-
-
-def _range(values: Sequence[float], digits: int) -> str:
-    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
-    return low if low == high else f"{low} to {high}"
+    return f"{worth(every)} {bars}"

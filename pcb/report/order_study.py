@@ -10,7 +10,7 @@ Letters: S seeds, N held-out images, O orders.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from pcb.config.seeds import model_and_seed
 from pcb.order.names import CHECKERBOARD
 from pcb.order.schedule import Schedule
 from pcb.report.evidence import Evidence
+from pcb.report.likelihood import Places, standard_error
 from pcb.report.style import ratio_label
 from pcb.report.tables import NOTHING, Table
 from pcb.runtime.hashing import content_hash
@@ -43,6 +44,8 @@ class Measured:
     ratio: float | None
     schedule: Schedule
     nll_N: NDArray[np.float64]
+    places: Places | None = None
+    """Where images are from that are not independent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +114,7 @@ def measured(evidence: Evidence) -> Iterator[Measured]:
                 ratio=None if ratio == "single" else float(ratio),
                 schedule=config.schedule(preset.sizes(model)),
                 nll_N=nll_NS.sum(1),
+                places=evidence.places(len(nll_NS)),
             )
 
 
@@ -135,12 +139,6 @@ def _compare(schedule: Schedule, own: Sequence[Measured]) -> Comparison:
     by_order: dict[str, dict[int, NDArray[np.float64]]] = {CHECKERBOARD: {}}
     for one in sorted(own, key=lambda one: one.seed):
         by_order.setdefault(one.order, {})[one.seed] = one.nll_N
-    base = by_order[CHECKERBOARD]
-    paired = {
-        order: np.stack([nll[seed] - base[seed] for seed in nll if seed in base])
-        for order, nll in by_order.items()
-        if order != CHECKERBOARD and nll.keys() & base.keys()
-    }
     return Comparison(
         ratio=own[0].ratio,
         schedule=schedule,
@@ -148,32 +146,57 @@ def _compare(schedule: Schedule, own: Sequence[Measured]) -> Comparison:
             order: np.array([float(nll.mean()) for nll in by_seed.values()])
             for order, by_seed in by_order.items()
         },
-        differences=tuple(differences_of(paired)),
+        differences=tuple(differences_of(by_order, own[0].places)),
     )
 
 
-def differences_of(paired: dict[str, NDArray[np.float64]]) -> list[Difference]:
-    """Return the difference of each order from (S, N) differences to the checkerboard.
+def differences_of(
+    by_order: Mapping[str, Mapping[int, NDArray[np.float64]]], places: Places | None = None
+) -> list[Difference]:
+    """Return the difference of each order to the checkerboard, from order -> seed -> nats (N,).
 
-    The variance over trainings is pooled over the orders: two or three trainings of one say little
-    of it, and all models of a family are trained alike.
+    Trainings are a table of orders by seeds. What a seed does to all orders alike cancels in pairs;
+    the variance of what is left, order by order, is that of the table's residuals: two or three
+    trainings of one order say little of it, and all models of a family are trained alike. All
+    differences share the checkerboard's trainings, which the residuals' (O - 1)(S - 1) degrees of
+    freedom heed.
     """
-    repeated = [d_SN.mean(1) for d_SN in paired.values() if len(d_SN) > 1]
-    freedom = sum(len(d_S) - 1 for d_S in repeated)
-    squares = sum(float(((d_S - d_S.mean()) ** 2).sum()) for d_S in repeated)
-    variance = squares / freedom if freedom else None
+    base = by_order[CHECKERBOARD]
+    paired = {
+        order: np.stack([nll[seed] - base[seed] for seed in nll if seed in base])
+        for order, nll in by_order.items()
+        if order != CHECKERBOARD and nll.keys() & base.keys()
+    }
+    variance, freedom = _of_one_training(by_order)
     reach = float(stdtrit(freedom, (1 + LEVEL) / 2)) if freedom else math.inf
     return [
         Difference(
             order=order,
             seeds=len(d_SN),
             mean=float(d_SN.mean()),
-            over_images=float(d_SN.mean(0).std(ddof=1) / math.sqrt(d_SN.shape[1])),
-            over_trainings=None if variance is None else math.sqrt(variance / len(d_SN)),
+            over_images=standard_error(d_SN.mean(0), places),
+            over_trainings=math.sqrt(2 * variance / len(d_SN)) if freedom else None,
             reach=reach,
         )
         for order, d_SN in paired.items()
     ]
+
+
+def _of_one_training(
+    by_order: Mapping[str, Mapping[int, NDArray[np.float64]]],
+) -> tuple[float, int]:
+    """Return the variance of a training's mean beyond what its order and its seed do, and its df.
+
+    Of the orders that were trained with every seed of the checkerboard. (0, 0) without repetition.
+    """
+    seeds = by_order[CHECKERBOARD].keys()
+    whole = [nll for nll in by_order.values() if seeds <= nll.keys()]
+    means_OS = np.array([[nll[seed].mean() for seed in seeds] for nll in whole])
+    freedom = (len(whole) - 1) * (len(seeds) - 1)
+    if freedom < 1:
+        return 0.0, 0
+    left_OS = means_OS - means_OS.mean(1, keepdims=True) - means_OS.mean(0) + means_OS.mean()
+    return float((left_OS**2).sum()) / freedom, freedom
 
 
 def verdict(comparisons: Sequence[Comparison]) -> str:

@@ -107,6 +107,8 @@ def verdicts(claims: Sequence[Mapping[str, Any]]) -> str:
 
 def _reading(reading: Mapping[str, Any]) -> str:
     """Return a reading in a sentence: its verdict, with its numbers or with why it has none."""
-    because = "; ".join(reading["numbers"])
-    because = f"{because}." if because else reading["reason"]
+    numbers = "; ".join(reading["numbers"])
+    # Where it holds, the numbers say so themselves.
+    why = "" if numbers and reading["verdict"] == "holds" else reading["reason"]
+    because = " ".join(filter(None, [f"{numbers}." if numbers else "", why]))
     return f"By {reading['by']} it {says(reading['verdict'])}: {because}"

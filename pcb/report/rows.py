@@ -10,6 +10,7 @@ from typing import Any
 
 from pcb.config import Model, Preset, SamplingConfig
 from pcb.config.loader import plain
+from pcb.order.allocation import allocation_of
 from pcb.order.schedule import Schedule
 from pcb.report.likelihood import COLUMNS as LIKELIHOOD_COLUMNS
 from pcb.report.likelihood import Nats
@@ -25,6 +26,7 @@ COLUMNS = (
     "scales",
     "steps",
     "blocks_per_scale",
+    "allocation",
     "cfg",
     "cfg_start_step",
     "images",
@@ -148,6 +150,7 @@ def row_cells(row: Row, extra: Sequence[str] = ()) -> dict[str, str]:
         "scales": " ".join(map(str, row.schedule.sizes)),
         "steps": str(row.steps),
         "blocks_per_scale": " ".join(map(str, row.schedule.blocks_per_scale)),
+        "allocation": allocation_of(row.schedule),
         "cfg": f"{row.cfg:g}",
         "cfg_start_step": str(row.cfg_start_step),
         "images": str(row.images),

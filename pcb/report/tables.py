@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pcb.config import Preset
+from pcb.order.allocation import allocation_of
 from pcb.report.rows import COLUMNS, NOT_RUN, SCORES, Row, extra_columns, row_cells
 from pcb.report.system_rows import Scored
 
@@ -65,6 +66,7 @@ def results_table(rows: Sequence[Row]) -> Table:
             "model",
             "scales",
             "blocks per scale",
+            "allocation",
             "guidance",
             "steps",
             "images",
@@ -72,7 +74,7 @@ def results_table(rows: Sequence[Row]) -> Table:
             "ms per image",
         ),
         rows=tuple(_result_line(row, scores) for row in rows),
-        text_columns=4,
+        text_columns=5,
         links=tuple(f"task-metrics-{anchor(row.variant)}" for row in rows),
     )
 
@@ -88,7 +90,8 @@ def steps_table(rows: Sequence[Row], score: str = "fid") -> Table:
     }
     return Table(
         name=f"{score}_by_steps",
-        caption=f"{_HEADINGS.get(score, score)} without guidance, by total steps.",
+        caption=f"{_HEADINGS.get(score, score)} without guidance, by total steps; ± one standard "
+        "error by a bootstrap over images.",
         header=("steps", *models),
         rows=tuple((str(n), *(cells.get((n, m), NOTHING) for m in models)) for n in steps),
         text_columns=0,
@@ -102,6 +105,7 @@ def _result_line(row: Row, scores: Sequence[str]) -> tuple[str, ...]:
         row.model,
         " ".join(map(str, row.schedule.sizes)),
         " ".join(map(str, row.schedule.blocks_per_scale)),
+        allocation_of(row.schedule),
         f"{row.cfg:g} from step {row.cfg_start_step}" if row.guided else "off",
         str(row.steps),
         str(row.images),

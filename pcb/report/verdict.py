@@ -47,6 +47,11 @@ class Check:
         return abs(self.value - self.limit) < 2 * self.error
 
     @property
+    def blind(self) -> bool:
+        """Whether no value could hold: twice the error exceeds all that is allowed."""
+        return self.close and not self.at_least and 2 * (self.error or 0) >= self.limit
+
+    @property
     def outcome(self) -> Verdict:
         """Whether the check holds or fails; undecided if it is close or could not be made."""
         if self.value is None or self.close:
@@ -64,6 +69,8 @@ class Span:
     high: float
     limit: float
     at_least: bool
+    error: float | None
+    """The largest standard error of them; None if none is known."""
 
     @property
     def range(self) -> str:
@@ -95,20 +102,20 @@ class Reading:
     @property
     def spans(self) -> list[Span]:
         """The numbers in short, quantity by quantity."""
-        found: dict[str, list[float]] = {}
+        found: dict[str, list[Check]] = {}
         for check in self.checks:
             if check.value is not None:
-                found.setdefault(check.quantity, []).append(check.value)
-        kinds = {check.quantity: check for check in self.checks}
+                found.setdefault(check.quantity, []).append(check)
         return [
             Span(
                 quantity=quantity,
-                low=min(values),
-                high=max(values),
-                limit=kinds[quantity].limit,
-                at_least=kinds[quantity].at_least,
+                low=min(check.value for check in own if check.value is not None),
+                high=max(check.value for check in own if check.value is not None),
+                limit=own[0].limit,
+                at_least=own[0].at_least,
+                error=max((check.error for check in own if check.error is not None), default=None),
             )
-            for quantity, values in found.items()
+            for quantity, own in found.items()
         ]
 
     @property
@@ -116,16 +123,22 @@ class Reading:
         """One sentence that says why the verdict is what it is."""
         failed = [check.subject for check in self.checks if check.outcome == "fails"]
         absent = [f"{c.subject} ({c.detail})" for c in self.checks if c.value is None]
-        close = [check.subject for check in self.checks if check.close]
+        close = [check for check in self.checks if check.close]
+        blind = sum(check.blind for check in close)
         made = len(self.checks) - len(absent)
         if failed:
             return f"{len(failed)} of {made} checks made fail: {'; '.join(failed)}."
         if absent or self.missing:
             return "; ".join(filter(None, [self.missing, *absent])) + "."
         if close:
+            at_this_size = (
+                f" {blind} cannot hold at this size: twice the error exceeds the limit."
+                if blind
+                else ""
+            )
             return (
                 f"{len(close)} of {made} lie within two standard errors of their limit, so that "
-                f"chance could decide: {'; '.join(close)}."
+                f"chance could decide: {'; '.join(check.subject for check in close)}.{at_this_size}"
             )
         return "The check holds." if made == 1 else f"All {made} checks hold."
 
@@ -203,12 +216,20 @@ def _reading(reading: Reading) -> dict[str, Any]:
 
 
 def _numbers(spans: Sequence[Span]) -> list[str]:
-    """Return the numbers in words: `5 % to 44.2 % of the likelihood lost ... (at least 2 %)`."""
+    """Return the numbers in words: `5 % to 44.2 % of the likelihood lost ... (limit: ...)`."""
     return [
         f"{span.range} {span.quantity} "
-        f"({'at least' if span.at_least else 'at most'} {percent(span.limit)})"
+        f"(limit: {'at least' if span.at_least else 'at most'} {percent(span.limit)}"
+        f"{_error_text(span)})"
         for span in spans
     ]
+
+
+def _error_text(span: Span) -> str:
+    if span.error is None:
+        return ""
+    upto = "" if span.low == span.high else "up to "
+    return f"; standard error {upto}{percent(span.error)}"
 
 
 def percent(fraction: float) -> str:

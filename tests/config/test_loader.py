@@ -95,6 +95,11 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
         ("data", {"kind": "photographs", "tile": 100}, "tile 100 must be a multiple of shrink 3"),
         ("data", {"kind": "photographs", "tile": 90}, "by 3, has no room for a crop of 32"),
         ("models", {}, "expected at least one named model"),
+        (
+            "likelihood.images",
+            451,
+            r"likelihood\.images = 451: there are 450 held-out digits; more",
+        ),
         ("sampling.images", 100, r"metrics: 100 images are too few for kid_subset_size 500"),
         ("sampling.images", 2001, r"metrics: 2001 images cannot be cut into 10 equal splits"),
         ("data.reference_images", 3, r"metrics: 3 reference images are too few"),

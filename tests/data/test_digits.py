@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pcb.config import Digits
+from pcb.config.images import DIGITS_PER_CLASS
 from pcb.data.digits import Glyphs, _colors, _rgb, load_glyphs, render, split_indices
 from pcb.stages.data import reference_glyphs, train_images
 
@@ -25,6 +26,10 @@ def test_digits_are_split_class_by_class(glyphs: Glyphs):
     np.testing.assert_allclose(shares, 0.25, atol=0.004)
     again = split_indices(glyphs.labels, 0.25, seed=0)
     np.testing.assert_array_equal(split["train"], again["train"])
+    assert tuple(np.bincount(glyphs.labels)) == DIGITS_PER_CLASS
+    for fraction in (0.001, 0.25, 0.9999):
+        held_out = split_indices(glyphs.labels, fraction, seed=0)["held_out"]
+        assert len(held_out) == Digits(held_out=fraction).held_out_digits
     other = split_indices(glyphs.labels, 0.25, seed=1)
     assert not np.array_equal(split["train"], other["train"])
 

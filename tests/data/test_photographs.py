@@ -1,5 +1,7 @@
 """Crops of photographs: the splits share no pixel, every crop is a function of its numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,16 @@ from pcb.config import Photographs
 from pcb.config.images import PICTURES
 from pcb.data.arrays import map_array
 from pcb.data.images import REFERENCE_IMAGES, REFERENCE_LABELS, TRAIN_IMAGES, TRAIN_LABELS
-from pcb.data.photographs import FILES, SPLITS, crops_of, cut, load_picture, shrink, window
+from pcb.data.photographs import (
+    FILES,
+    SPLITS,
+    crops_of,
+    cut,
+    held_out_tiles,
+    load_picture,
+    shrink,
+    window,
+)
 from pcb.errors import UserError
 from pcb.stages.data import crop_photographs
 
@@ -87,6 +98,22 @@ def test_seed_split_image_and_crop_all_matter():
         for names in ((0, 0), (10, 0), (0, 1))
     ]
     assert len(set(windows)) == len(windows)
+
+
+def test_the_tile_of_a_held_out_image_is_the_one_it_is_cut_from(pictures):
+    """Tiles painted with their numbers give crops of that number alone."""
+    painted = {}
+    for label, (name, pixels) in enumerate(pictures.items()):
+        held_out = cut(pixels, SETTINGS, name)["held_out"]
+        numbers = np.arange(len(held_out.pixels), dtype=np.uint8)[:, None, None, None]
+        painted[label] = replace(held_out, pixels=np.broadcast_to(numbers, held_out.pixels.shape))
+    images = np.array([0, 3, 8, 17, 200, 1999])
+    crops = crops_of(painted, images, np.zeros_like(images), "held_out", SETTINGS)
+    tiles = held_out_tiles(images, SETTINGS)
+    assert (crops == tiles[:, None, None, None]).all()
+    assert len(set(held_out_tiles(np.arange(0, 600, 10), SETTINGS).tolist())) == len(
+        cut(pictures["brick"], SETTINGS, "brick")["held_out"].corners
+    )
 
 
 def test_shrinking_keeps_the_mean():

@@ -14,6 +14,7 @@ from pcb.order.allocation import (
     nearest_trained_totals,
     schedule_from_total,
     trained_counts,
+    unaligned_note,
 )
 from pcb.order.schedule import num_tokens, scale_sizes, schedule_from_blocks
 
@@ -91,6 +92,25 @@ def test_totals_that_no_trained_blocks_hit_say_which_are_nearest():
         assert allocation_of(schedule_from_total(sizes, total)) != "untrained"
     for total in range(below + 1, above):
         assert allocation_of(schedule_from_total(sizes, total)) == "untrained"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "total", "nearest"), [(4, 17, "13 and 19"), (3, 17, "14 and 18"), (2, 10, "9 and 11")]
+)
+def test_blocks_that_are_not_aligned_say_which_totals_have_aligned_ones(ratio, total, nearest):
+    sizes = scale_sizes(8, ratio)
+    note = unaligned_note(schedule_from_total(sizes, total))
+    assert note is not None and note.endswith(f"the nearest totals that are: {nearest} steps")
+    below, above = map(int, nearest.split(" and "))
+    for steps in range(below, above + 1):
+        kinds = kinds_of(schedule_from_total(sizes, steps))
+        aligned = all(kind == "aligned" for n, kind in zip(sizes, kinds, strict=True) if n != 3)
+        assert aligned == (steps in (below, above))
+
+
+def test_what_is_aligned_or_untrained_has_no_such_note():
+    assert unaligned_note(schedule_from_total((1, 2, 4, 8), 17)) is None
+    assert unaligned_note(schedule_from_total((1, 2, 8), 29)) is None
 
 
 @pytest.mark.parametrize("ratio", [2 ** (1 / 3), 2**0.5, 1.5, 2, 2.25, 3, 4, None])

@@ -1,5 +1,6 @@
 """Claims by likelihood: paired errors, three outcomes, and what a guided row has instead."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 
 from pcb.config import Claims, SamplingConfig
+from pcb.config.seeds import seed_name
 from pcb.pipeline.tasks import Pipeline
 from pcb.report.claims import decide
 from pcb.report.evidence import Evidence
-from pcb.report.likelihood import Array, Nats, standard_error
+from pcb.report.likelihood import Array, Nats, Places, standard_error
 from pcb.report.likelihood_figures import plot_likelihood
 from pcb.report.likelihood_tables import likelihood_table, price_table
 from pcb.report.rows import Row, make_row, row_cells
@@ -53,31 +55,60 @@ def make_rows(
 
 def readings(rows: list[Row]) -> dict[str, Reading]:
     claims = decide([], Claims(), schedules=rows)
-    return {claim.name: claim.readings[0] for claim in claims[:3]}
+    return {claim.name: claim.readings[0] for claim in claims[:4]}
 
 
 @pytest.mark.parametrize(
-    ("changed", "first", "second"),
+    ("changed", "found"),
     [
-        ({}, "holds", "holds"),
-        # The limit is two percent; errors are a tenth of a nat.
-        ({("ratio2", 4): 1.0}, "fails", "holds"),
-        ({("ratio2", 4): 1.9}, "undecided", "holds"),
-        ({("ratio2", 4): 2.5}, "holds", "holds"),
+        ({}, "holds holds holds"),
+        # The limit is two per cent; errors are a tenth of a nat.
+        ({("ratio2", 4): 1.0}, "fails holds holds"),
+        ({("ratio2", 4): 1.9}, "undecided holds holds"),
+        ({("ratio2", 4): 2.5}, "holds holds holds"),
         # More steps gain two nats on 17; that they lose some is no gain.
-        ({("ratio2", 37): -2.0}, "fails", "holds"),
-        ({("ratio2", 37): 9.0}, "holds", "holds"),
-        ({("ratio4", 13): 4.5}, "holds", "fails"),
-        ({("ratio4", 13): -2.0}, "holds", "holds"),
-        ({("ratio3", 17): None}, "undecided", "undecided"),
-        ({("ratio3", 3): None, ("ratio2", 4): 0.0}, "fails", "holds"),
+        ({("ratio2", 37): -2.0}, "holds fails holds"),
+        ({("ratio2", 37): 9.0}, "holds holds holds"),
+        ({("ratio4", 13): 4.5}, "holds holds fails"),
+        ({("ratio4", 13): -2.0}, "holds holds holds"),
+        ({("ratio3", 17): None}, "holds undecided undecided"),
+        ({("ratio3", 3): None, ("ratio2", 4): 0.0}, "fails holds holds"),
     ],
 )
 def test_outcomes(
-    mini: Pipeline, changed: Mapping[tuple[str, int], float | None], first: str, second: str
+    mini: Pipeline, changed: Mapping[tuple[str, int], float | None], found: str
 ) -> None:
-    found = readings(make_rows(mini, changed))
-    assert (found["C1"].verdict, found["C2"].verdict) == (first, second)
+    read = readings(make_rows(mini, changed))
+    assert [read[name].verdict for name in ("C1a", "C1b", "C2")] == found.split()
+
+
+def repeated(rows: list[Row], prices: Mapping[str, tuple[float, ...]]) -> list[Row]:
+    """Return the rows of three trainings each, of which some pay so much more in all but serial."""
+    return [
+        replace(nats_of(row, PRICES[row.steps] + more), model=seed_name(row.model, seed))
+        for row in rows
+        for seed, more in enumerate(prices.get(row.model, (0.0, 0.0, 0.0)))
+    ]
+
+
+def test_means_over_trainings_decide_with_their_errors(mini: Pipeline) -> None:
+    """Ratio 3 pays six nats more in each training, or that much on average by chance."""
+    rows = make_rows(mini)
+    always = readings(repeated(rows, {"ratio3": (6.0, 6.0, 6.0)}))["C2"]
+    by_chance = readings(repeated(rows, {"ratio3": (0.0, 12.0, 6.0)}))["C2"]
+    assert (always.verdict, by_chance.verdict) == ("fails", "undecided")
+    for reading in (always, by_chance):
+        assert reading.checks[0].value == pytest.approx(0.06)
+    # Images are the same in all trainings: only these add to the error, 6 nats over root three.
+    assert by_chance.checks[0].error == pytest.approx(0.06 / math.sqrt(3), rel=0.01)
+    assert "mean of 3 trainings" in by_chance.checks[0].detail
+
+
+def test_one_ratio_alone_says_nothing_of_ratios(mini: Pipeline) -> None:
+    rows = [row for row in repeated(make_rows(mini), {}) if row.ratio == 2]
+    reading = readings(rows)["C2"]
+    assert reading.verdict == "undecided"
+    assert reading.reason == "No models of ratios 2, 3, 4 that are alike in all else."
 
 
 @pytest.mark.parametrize(
@@ -121,6 +152,24 @@ def test_errors_are_of_paired_images(mini: Pipeline) -> None:
     assert standard_error(np.array([1.0, 3.0])) == pytest.approx(1.0)
 
 
+def test_images_of_one_place_count_together() -> None:
+    """Two classes far apart, whose places differ and whose images of a place are nearly alike."""
+    random, errors, means = np.random.default_rng(0), [], []
+    classes, places = np.repeat([0, 1], 60), np.tile(np.repeat(np.arange(6), 10), 2)
+    given = Places(classes_N=classes, places_N=places)
+    for _ in range(500):
+        of_places = random.normal(size=(2, 6))
+        values = 50 * classes + of_places[classes, places] + 0.1 * random.normal(size=120)
+        means.append(values.mean())
+        errors.append(standard_error(values, given))
+    # Twelve places of deviation 1.
+    assert np.std(means) == pytest.approx(1 / math.sqrt(12), rel=0.1)
+    assert math.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(means), rel=0.1)
+    alone = Places(classes_N=np.zeros(4, np.int64), places_N=np.arange(4))
+    values = np.array([1.0, 2.0, 5.0, 8.0])
+    assert standard_error(values, alone) == pytest.approx(standard_error(values))
+
+
 def test_a_cell_says_why_it_is_empty(here: object, mini: Pipeline) -> None:
     rows = Evidence(mini).rows()
     guided = next(row for row in rows if row.guided)
@@ -142,7 +191,7 @@ def test_every_schedule_has_a_line_and_one_token_per_block_no_price(
     table = likelihood_table(schedules)
     assert len(table.rows) == 3 * 7 + 2
     assert [row[1] for row in table.rows].count("serial") == 4
-    assert all((row[8] == "\N{EN DASH}") == (row[1] == "serial") for row in table.rows)
+    assert all((row[9] == "\N{EN DASH}") == (row[1] == "serial") for row in table.rows)
     prices = price_table(schedules)
     assert prices.header == ("steps", "ratio2", "ratio3", "ratio4", "ratio2-unmixed")
     assert [row[0] for row in prices.rows] == ["3", "4", "9", "13", "17", "21", "37"]
@@ -156,7 +205,7 @@ def test_every_schedule_has_a_line_and_one_token_per_block_no_price(
 
 
 def test_models_of_other_orders_decide_none_of_the_papers_claims(mini: Pipeline) -> None:
-    """One that would fail C1, beside the paper's own that hold it."""
+    """One that would fail C1a and C1b, beside the paper's own that hold it."""
     rows = make_rows(mini)
     failing = make_rows(mini, {("ratio2", 4): 1.0, ("ratio2", 37): -2.0, ("ratio4", 13): 4.5})
     rasters = [

@@ -74,8 +74,8 @@ def test_prices_are_taken_training_by_training():
         )
     ]
     assert likelihood_seeds_table(measured).rows == (
-        ("a", "1 1", "2", "2", "154 ± 71", "2.50 ± 0.71"),
-        ("a", "1 4", "5", "2", "151 ± 71", "–"),
+        ("a", "1 1", "aligned", "2", "2", "154 ± 71", "2.50 ± 0.71", "0.00"),
+        ("a", "1 4", "aligned", "5", "2", "151 ± 71", "–", "–"),
     )
 
 
@@ -97,7 +97,7 @@ def test_two_schedules_of_as_many_steps_stay_apart():
         for schedule, level in {**levels, serial: 5}.items()
     ]
     rows = likelihood_seeds_table(measured).rows
-    assert [(row[1], row[2], row[5]) for row in rows] == [
+    assert [(row[1], row[3], row[6]) for row in rows] == [
         ("1 2 1", "4", "2.00 ± 0.00"),
         ("1 1 2", "4", "4.00 ± 0.00"),
         ("1 4 16", "21", "–"),
