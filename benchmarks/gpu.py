@@ -35,9 +35,9 @@ from benchmarks.sampling import (
     Sampling,
     apart,
     codes_and_logits,
-    drawn,
     model_and_schedule,
     observed,
+    random_batch,
 )
 from benchmarks.stages import random_extractor, random_tokenizer
 from benchmarks.systems import System
@@ -158,7 +158,7 @@ def graphs(sheet: Sheet) -> None:
     runs += [("L-2x", "bfloat16"), ("L-4x", "bfloat16")]
     for name, precision in [("mini", "float32")] if sheet.tiny else runs:
         preset, model, schedule = model_and_schedule(name, sheet.device, precision)
-        classes_B, uniforms_BT = drawn(model, 8)
+        classes_B, uniforms_BT = random_batch(model, 8)
         for guidance in (OFF, GUIDANCE):
             make = partial(
                 sampler_for, schedule=schedule, guidance=guidance, measure=codes_and_logits
@@ -263,7 +263,7 @@ def _host_and_whole(run: Callable[[], object], device: torch.device) -> tuple[fl
 
 
 def sampling(sheet: Sheet) -> None:
-    """Drawing: one image with its pixels, and batches."""
+    """Sampling: one image with its pixels, and batches."""
     one, many = (1, 2) if sheet.tiny else (1, 64)
     run: str = "mini" if sheet.tiny else "L-2x"
     wanted = [(run, one, True), (run, many, True), (run, many, False), (run, one, False)]
@@ -272,7 +272,7 @@ def sampling(sheet: Sheet) -> None:
     parts = [Sampling(name, n, GUIDANCE, sheet.half, decoded=d).part() for name, n, d in wanted]
     sheet.time(parts)
     preset, model, schedule = model_and_schedule(run, sheet.device, sheet.half)
-    sampler, batch = sampler_for(model, schedule, guidance=GUIDANCE), drawn(model, one)
+    sampler, batch = sampler_for(model, schedule, guidance=GUIDANCE), random_batch(model, one)
     host, whole = _host_and_whole(lambda: sampler.sample(*batch), sheet.device)
     sheet.say(f"{run} b{one}-guided", host_ms=1e3 * host, whole_ms=1e3 * whole)
 

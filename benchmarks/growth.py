@@ -1,4 +1,4 @@
-"""How time and memory grow: curves, each point of them a part."""
+"""Growth of time and memory: curves, each point of them a part."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from itertools import count
 import torch
 
 from benchmarks.measure import Case, Measured, Part, Results, single
-from benchmarks.sampling import drawn, model_and_schedule
+from benchmarks.sampling import model_and_schedule, random_batch
 from benchmarks.stages import READ, read_tokens
 from benchmarks.training import random_objective, step_of_ranks
 from pcb.metrics.frechet import frechet_distance
@@ -34,7 +34,7 @@ def _step(tokens: int, device: torch.device) -> Case:
 def _sample(tokens: int, device: torch.device, images: int = 1) -> Case:
     """Sample images of so many tokens, without guidance."""
     _, model, schedule = model_and_schedule("S-2x", device, grid=_GRIDS[tokens])
-    batch, sampler = drawn(model, images), sampler_for(model, schedule)
+    batch, sampler = random_batch(model, images), sampler_for(model, schedule)
     return single(lambda: sampler.sample(*batch), images)
 
 

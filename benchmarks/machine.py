@@ -1,4 +1,4 @@
-"""What a machine does at best: rates measured in the same run as the parts that they bound."""
+"""The machine's best rates, measured in the same run as the parts that they bound."""
 
 import os
 import time

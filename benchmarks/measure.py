@@ -1,4 +1,4 @@
-"""How a part of the program is measured: variants in turn, beside what the machine does at best."""
+"""Measurement of a part of the program: variants in turn, beside the machine's best rates."""
 
 import ctypes
 import gc

@@ -108,7 +108,8 @@ class Sampling:
     def make(self, device: torch.device) -> Case:
         """Make model and samplers ready."""
         preset, model, schedule = model_and_schedule(self.run, device, self.precision)
-        codes, grid, batch = preset.tokenizer.autoencoder, preset.grid, drawn(model, self.batch)
+        codes, grid = preset.tokenizer.autoencoder, preset.grid
+        batch = random_batch(model, self.batch)
         make = partial(sampler_for, model, schedule, guidance=self.guidance)
         speeds = {FAST: Speed()} if self.as_system else _speeds(self.each, device)
         phases = self._phases(model, codes, schedule)
@@ -131,7 +132,7 @@ class Sampling:
 
         def output(speed: Speed) -> Observed:
             sampler = make(speed=speed, measure=codes_and_logits)
-            return observed(sampler, *drawn(model, _COMPARED))
+            return observed(sampler, *random_batch(model, _COMPARED))
 
         return Case(
             variants={name: call(make(speed=speed)) for name, speed in speeds.items()},
@@ -190,7 +191,7 @@ def model_and_schedule(
     return preset, model, schedule_from_blocks(model.sizes, RUNS[run][2])
 
 
-def drawn(model: Transformer, images: int) -> tuple[Tensor, Tensor]:
+def random_batch(model: Transformer, images: int) -> tuple[Tensor, Tensor]:
     """Return classes (B,) and random numbers (B, T) of the first images, on a model's device."""
     chosen, device = np.arange(images), model.codebook_VC.device
     classes_B = torch.from_numpy(labels(model.num_classes, chosen)).to(device)

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import Precision
 from benchmarks.measure import BASELINE, FAST, Case, Part, Scope
-from benchmarks.sampling import GUIDANCE, OWN, Sampling, drawn, model_and_schedule
+from benchmarks.sampling import GUIDANCE, OWN, Sampling, model_and_schedule, random_batch
 from benchmarks.stages import random_tokenizer
 from pcb.config import Autoencoder
 from pcb.data.arrays import to_uint8
@@ -62,7 +62,7 @@ class SystemStep:
         sampler.begin(*batch)
         _, model, schedule = model_and_schedule(self.run, device, "float32")
         own = sampler_for(model, schedule, guidance=GUIDANCE)
-        own.begin(*drawn(model, 1))
+        own.begin(*random_batch(model, 1))
         samplers = {FAST: sampler, OWN.get(self.run, self.run): own}
         return Case(
             variants={

@@ -1,4 +1,4 @@
-"""Where recorded values lie; `tests/reference/README.md` says what they are."""
+"""Paths of recorded values; `tests/reference/README.md` says what they are."""
 
 from tests.tasks import ROOT
 

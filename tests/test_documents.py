@@ -1,4 +1,4 @@
-"""What documents point to exists, and the commands that they print are ones that there are."""
+"""Documents: what they point to exists, and the commands that they print can be given."""
 
 import ast
 import importlib

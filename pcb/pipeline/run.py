@@ -1,4 +1,4 @@
-"""Making one task: lock it, check what it reads, let its stage work, describe what came out.
+"""The making of one task: lock it, check what it reads, run its stage, describe the result.
 
 A stage's entry gets a `Job` and writes finished files under their final names (`atomic`); killed
 anywhere, it finds them again when the same command is given. `run_task` writes ``complete.json``

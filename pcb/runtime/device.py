@@ -59,7 +59,7 @@ def can_compile(device: torch.device) -> bool:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor on a device; from the CPU to a GPU it travels while this process goes on."""
+    """Return a tensor on a device; the copy from the CPU to a GPU does not block."""
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

@@ -19,7 +19,7 @@ from pcb.systems.var_quantizer import Quantizer
 
 
 class VARDecoder:
-    """A call per scale; the sum of the scales so far, in float32, is all that goes on to the next.
+    """A call per scale; the sum of the scales so far, in float32, is all that the next one gets.
 
     Weights may be of 16 bits; the quantizer's must be float32.
     """

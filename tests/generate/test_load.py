@@ -1,4 +1,4 @@
-"""What `pcb.load` returns: the images of a sample set, from any kind of folder."""
+"""`pcb.load`: the images of a sample set, from any kind of folder."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What is asked of a cluster: settings from two files, and the script that sbatch gets."""
+"""Submission to a cluster: settings from two files, and the script that sbatch gets."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `pcb jobs` shows of recorded jobs, once and again, and what it cancels."""
+"""`pcb jobs`: recorded jobs, shown once and again, and canceled."""
 
 import os
 import re

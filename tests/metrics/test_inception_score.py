@@ -1,4 +1,4 @@
-"""What the order of the images does to the Inception score, and when it is told."""
+"""The Inception score under other orders of the images, and its warning."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a tokenizer leaves of images: several codebooks at once, and rFID by hand."""
+"""Reconstruction scores: several codebooks at once, and rFID by hand."""
 
 import numpy as np
 import pytest

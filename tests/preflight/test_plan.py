@@ -1,4 +1,4 @@
-"""What a preset will take: arithmetic and bytes of its tasks, and where its hours come from."""
+"""The plan of a preset: arithmetic and bytes of its tasks, and the sources of its hours."""
 
 import json
 import re

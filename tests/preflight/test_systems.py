@@ -1,4 +1,4 @@
-"""What the other systems take, beside what was counted, and what a plan says of them."""
+"""The cost of the other systems, beside what was counted, and what a plan says of them."""
 
 import json
 

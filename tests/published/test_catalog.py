@@ -1,4 +1,4 @@
-"""What the catalog says, against the models, the recorded settings and the paper's table."""
+"""The catalog, against the models, the recorded settings and the paper's table."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Which device computes, and how exactly: what was asked for is used, or refused in a line."""
+"""The device and its precision: what was asked for is used, or refused in a line."""
 
 from pathlib import Path
 

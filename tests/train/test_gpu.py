@@ -1,4 +1,4 @@
-"""What training does on a GPU alone: compiled, by tiles, and without waiting for the GPU."""
+"""Training on a GPU: compiled, by tiles, and without waiting for the GPU."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the released requantization sets out to do: codes allotted to scales, rare ones redrawn."""
+"""The intended requantization: codes allotted to scales, rare ones redrawn."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What Snakemake plans, with results of a few bytes in the place of real ones."""
+"""Snakemake's plan, with results of a few bytes in the place of real ones."""
 
 import os
 import random
