@@ -1,9 +1,9 @@
 """Resolved settings, by stage and task: the file whose parts DVC's stages depend on. No torch.
 
-params.yaml says what differs: presets extend each other, models take a preset's defaults, points
-are made from lists. This file says what each task gets, and only what decides its result, with the
-versions of the stages; so a DVC stage that tracks its part of it, and what its tasks read, is stale
-exactly when one of its tasks is.
+params.yaml says what differs: presets extend each other, models take a preset's defaults, sampling
+configs are made from lists. This file says what each task gets, and only what decides its result,
+with the versions of the stages; so a DVC stage that tracks its part of it, and what its tasks read,
+is stale exactly when one of its tasks is.
 """
 
 import json

@@ -137,6 +137,7 @@ class _Graph:
         return self._task("train", settings, scales, tokenizer, model=model)
 
     def _sample(self, config: SamplingConfig, train: Task, tokenizer: Task) -> Task:
+        # The word `point` is part of every sample set's key.
         settings = {"sampling": plain(self.preset.sampling), "point": plain(config)}
         return self._task(
             "sample", settings, train, tokenizer, model=train.model, sampling_config=config

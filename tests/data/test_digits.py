@@ -22,8 +22,8 @@ def glyphs() -> Glyphs:
 def test_digits_are_split_class_by_class(glyphs: Glyphs):
     split = split_indices(glyphs.labels, 0.25, seed=0)
     assert sorted(np.concatenate(list(split.values()))) == list(range(1797))
-    shares = np.bincount(glyphs.labels[split["held_out"]]) / np.bincount(glyphs.labels)
-    np.testing.assert_allclose(shares, 0.25, atol=0.004)
+    fractions = np.bincount(glyphs.labels[split["held_out"]]) / np.bincount(glyphs.labels)
+    np.testing.assert_allclose(fractions, 0.25, atol=0.004)
     again = split_indices(glyphs.labels, 0.25, seed=0)
     np.testing.assert_array_equal(split["train"], again["train"])
     assert tuple(np.bincount(glyphs.labels)) == DIGITS_PER_CLASS
@@ -36,8 +36,8 @@ def test_digits_are_split_class_by_class(glyphs: Glyphs):
 
 def test_every_class_keeps_digits_on_both_sides():
     labels = np.repeat(np.arange(3), 2)
-    for share in (0.01, 0.99):
-        split = split_indices(labels, share, seed=0)
+    for fraction in (0.01, 0.99):
+        split = split_indices(labels, fraction, seed=0)
         assert [sorted(labels[part]) for part in split.values()] == [[0, 1, 2], [0, 1, 2]]
 
 

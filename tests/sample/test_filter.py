@@ -12,9 +12,9 @@ def test_codes_follow_their_probabilities():
     probabilities = torch.tensor([[0.5, 0.0, 0.2, 0.3]]).expand(1, 20_000, 4)
     numbers = torch.from_numpy(np.random.default_rng(0).random((1, 20_000), dtype=np.float32))
     codes = codes_from_uniforms(probabilities, numbers)
-    shares = torch.bincount(codes[0], minlength=4) / 20_000
-    torch.testing.assert_close(shares, probabilities[0, 0], atol=0.015, rtol=0)
-    assert shares[1] == 0
+    fractions = torch.bincount(codes[0], minlength=4) / 20_000
+    torch.testing.assert_close(fractions, probabilities[0, 0], atol=0.015, rtol=0)
+    assert fractions[1] == 0
 
 
 def test_the_ends_of_the_unit_interval_give_possible_codes():
@@ -26,15 +26,15 @@ def test_the_ends_of_the_unit_interval_give_possible_codes():
 def test_temperature_sharpens_and_zero_takes_the_likeliest():
     logits = torch.tensor([[[0.0, 1.0, 3.0, 2.0]]]).expand(1, 1000, 4)
     numbers = torch.linspace(0, 0.999, 1000)[None]
-    share = [
+    fraction = [
         (sample_codes(logits, numbers, Filter(temperature=temperature))[0] == 2)
         .float()
         .mean()
         .item()
         for temperature in (5.0, 1.0, 0.2, 0)
     ]
-    assert share == sorted(share)
-    assert share[-1] == 1.0
+    assert fraction == sorted(fraction)
+    assert fraction[-1] == 1.0
 
 
 def kept(logits, **settings):
@@ -93,8 +93,8 @@ def test_codes_are_sampled_from_the_probabilities(filter):
     logits = (2 * torch.randn(1, 1, 8)).expand(1, 40_000, 8)
     numbers = (torch.arange(40_000) + 0.5)[None] / 40_000
     codes, probabilities = sample_codes(logits, numbers, filter)
-    shares = torch.bincount(codes[0], minlength=8) / 40_000
-    torch.testing.assert_close(shares, probabilities[0, 0], atol=1e-4, rtol=0)
+    fractions = torch.bincount(codes[0], minlength=8) / 40_000
+    torch.testing.assert_close(fractions, probabilities[0, 0], atol=1e-4, rtol=0)
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(1, 40_000))
 
 

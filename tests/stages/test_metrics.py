@@ -110,8 +110,8 @@ def test_facts_and_file_say_the_same(inputs, codes, tmp_path):
     assert facts["fid"] > 0
     assert facts["fid_std"] > 0
     assert 1 <= facts["is"] <= 10
-    for share in ("precision", "recall", "agreement"):
-        assert 0 <= facts[share] <= 1
+    for fraction in ("precision", "recall", "agreement"):
+        assert 0 <= facts[fraction] <= 1
     assert {"is_std", "kid", "kid_std"} < set(facts)
 
 

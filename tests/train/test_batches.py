@@ -54,15 +54,15 @@ def test_orders_share_everything_random_and_lay_it_out_in_turn(cache):
     assert not torch.equal(one.sequence.rows_L, other.sequence.rows_L)
 
 
-def test_ranks_take_shares_of_the_batch_that_one_would_draw(cache):
+def test_ranks_take_parts_of_the_batch_that_one_would_draw(cache):
     whole = batches(cache)[3]
     for rank in range(2):
         own = slice(rank, None, 2)
-        share = batches(cache, own=own)[3]
+        part = batches(cache, own=own)[3]
         codes = {size: grid[own] for size, grid in whole.codes.items()}
         replaced = {size: grid[own] for size, grid in whole.replaced.items()}
         labels_B = whole.labels_B[own]
-        assert same(share, replace(whole, labels_B=labels_B, codes=codes, replaced=replaced))
+        assert same(part, replace(whole, labels_B=labels_B, codes=codes, replaced=replaced))
 
 
 def test_an_order_is_drawn_once_an_epoch(cache, monkeypatch):

@@ -81,10 +81,10 @@ def test_first_codes_lie_at_every_scale():
     for iteration in range(60):
         grid = training.batch(iteration)
         counts[grid.shape[-1]] += 8 * grid.shape[-1] ** 2
-    shares = np.array(list(counts.values())) / sum(counts.values())
+    frequencies = np.array(list(counts.values())) / sum(counts.values())
     found = np.array(near(training.codes_VC().detach()))
     assert found.min() >= 1
-    np.testing.assert_allclose(found / CODES, shares, atol=2 / CODES)
+    np.testing.assert_allclose(found / CODES, frequencies, atol=2 / CODES)
 
 
 def test_rare_codes_are_redrawn_around_the_others_now_and_then():
@@ -114,15 +114,15 @@ def test_rare_codes_are_redrawn_around_the_others_now_and_then():
             assert float((drawn @ normalize(others.mean(0), 0)).mean()) > 0.5, spread
 
 
-def test_shares_move_by_a_hundredth():
+def test_frequencies_move_by_a_hundredth():
     training = started()
     expected = torch.zeros(CODES)
     for iteration in range(3):
         grid = training.batch(iteration)
         rows = grid.permute(0, 2, 3, 1).reshape(-1, 8)
         chosen = (rows @ training.codes_VC().detach().T).argmax(1)
-        shares = torch.bincount(chosen, minlength=CODES) / len(chosen)
-        expected = 0.99 * expected + 0.01 * shares
+        frequencies = torch.bincount(chosen, minlength=CODES) / len(chosen)
+        expected = 0.99 * expected + 0.01 * frequencies
         training.step(iteration, grid)
     torch.testing.assert_close(training._usage_V, expected)
 

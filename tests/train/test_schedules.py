@@ -72,15 +72,15 @@ def test_an_image_goes_by_the_same_schedule_whatever_the_number_of_ranks(cache, 
     whole = schedule_of_each_image(batches(cache, schedules=schedules)[3])
     for rank in range(world):
         own = slice(rank, None, world)
-        share = batches(cache, own, schedules=schedules)[3]
-        assert schedule_of_each_image(share) == whole[own]
+        part = batches(cache, own, schedules=schedules)[3]
+        assert schedule_of_each_image(part) == whole[own]
 
 
 def test_eight_ranks_have_one_schedule_each(cache):
     for rank in range(8):
-        share = batches(cache, slice(rank, None, 8), schedules=8)[0]
-        assert len(share.sequences) == 1
-        assert share.sequence is share.sequences[0]
+        part = batches(cache, slice(rank, None, 8), schedules=8)[0]
+        assert len(part.sequences) == 1
+        assert part.sequence is part.sequences[0]
 
 
 @pytest.mark.parametrize("micro_batch", [None, 2, 5])
