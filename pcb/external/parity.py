@@ -1,8 +1,8 @@
 """`pcb parity`: a released folder against the values that its `expected.npz` records.
 
-The quantities are the pyramid's codes, conditioning latents, latents and images,
-teacher-forced logits and loss, and greedy samples with and without guidance. What agrees is said in
-`pcb.systems.parity.comparison`; recorded folders of the other systems go to
+The quantities are the pyramid's codes, conditioning latents, latents and images, teacher-forced
+logits and loss, and greedy samples with and without guidance. `pcb.systems.parity.comparison` says
+what agrees; recorded folders of the other systems go to
 `pcb.systems.parity.compare`.
 """
 

@@ -2,7 +2,7 @@
 
 A record is how a new controller finds the jobs of one that died. It stands in
 ``.pcb/jobs/PRESET/STAGE/VARIANT.json``, and names a folder that no other submission shares: job ids
-come round again. It is written before the cluster is asked, with the name that the job will have in
+are used again. It is written before the cluster is asked, with the name that the job will have in
 the queue, and again with the job's id: a controller that dies in between leaves a name to look for.
 """
 

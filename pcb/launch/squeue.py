@@ -1,6 +1,6 @@
 """The state of Slurm jobs, from squeue, and from sacct for those that squeue has forgotten.
 
-submitit's own watcher asks sacct alone: without accounting it waits for ever for a job that died,
+submitit's own watcher asks sacct alone: without accounting it waits forever for a job that died,
 and with it answers come late. No torch.
 """
 

@@ -4,8 +4,8 @@ A set's manifold is the union of balls around its points, each as wide as the di
 point's k-th nearest neighbor. Precision is the fraction of generated points inside the reference's
 manifold, recall the fraction of reference points inside the generated ones'.
 
-Distances are float64: by float32 matrix products, whether a point is just inside would hang on the
-rounding of whoever multiplied. torch-fidelity's own keeps distances on the CPU.
+Distances are float64: with float32 matrix products, rounding would decide whether a point at the
+border is inside. torch-fidelity's own keeps distances on the CPU.
 """
 
 import torch

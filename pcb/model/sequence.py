@@ -1,10 +1,9 @@
 """The order of tokens as index tensors: what a schedule means to a transformer.
 
 The sequence is a class token, then the scales coarse to fine, each in checkerboard order, or in the
-one that the model's settings name. Every
-(scale, cell) owns a *row* of the position tables, numbered scale by scale and row-major inside a
-scale; two rows more stand for the class token and for the null position, that of a token which is
-not there.
+one that the model's settings name. Every (scale, cell) owns a *row* of the position tables,
+numbered scale by scale and row-major inside a scale; two rows more stand for the class token and
+for the null position, that of a token which is not there.
 
 The *previous-block token* of a token is the one with the same place in the block before, within the
 scale; the first block of a scale has none.

@@ -1,8 +1,8 @@
 """LPD's locality-aware order: each block near sampled cells, its own cells apart from each other.
 
-After Zhang et al., "Locality-aware Parallel Decoding" (arXiv 2507.01957), with the
-ties, the shuffling and the generator of the published orders, so that a seed gives their order.
-Cells are row-major indices of a square grid.
+After Zhang et al., "Locality-aware Parallel Decoding" (arXiv 2507.01957), with the ties, the
+shuffling and the generator of the published orders, so that a seed gives their order. Cells
+are row-major indices of a square grid.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Results of models and configs that params.yaml no longer has: listed and removed.
 
-They are kept until somebody deletes them, and belong to no preset as it is. No torch.
+They are kept until somebody deletes them. No torch.
 """
 
 import shutil

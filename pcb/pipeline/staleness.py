@@ -1,6 +1,6 @@
 """Staleness, decided by content, and the sync of modification times that tells Snakemake of it.
 
-Snakemake compares times and a private book in ``.snakemake``. Both are arbitrary after a clone, a
+Snakemake compares times and its own records in ``.snakemake``. Both are arbitrary after a clone, a
 checkout or a pull, and neither knows what a setting means. So the Snakefile calls `sync_times`
 once: a manifest that is current by content is made newer than all that it was made from, and the
 staleness file of one that is not is made newer than the manifest. No torch.

@@ -1,7 +1,7 @@
 """Prefetch of batches in a thread of its own.
 
 On a GPU the thread hands over the next batch's work while this one's results are waited for, so
-that the GPU never waits for Python; on a CPU it is a second core's.
+that the GPU never waits for Python; on a CPU the thread uses a second core.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,7 @@
 """Classifier-free guidance: mixing, and how the paper's own model is guided (method section 6).
 
 Two conventions are in use. The paper's own model counts what is *added*, cond + g (cond - uncond),
-so 0 is off, and sets in at a step (paper, section 5); the others print s = g + 1, so 1 is off, and
+so 0 is off, and starts at a step (paper, section 5); the others print s = g + 1, so 1 is off, and
 their schedules give every token its scale (`pcb.published.guidance`). Each is computed as it is
 written, to the last bit.
 

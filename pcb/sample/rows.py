@@ -1,7 +1,7 @@
 """The rows of a batch: images with their class, with guidance the same without, and filler.
 
 On a CPU some numbers of rows are summed in another order than others (`pcb.sample.exact`), and an
-image would depend on its batch: calls get rows more, copies of the first, that nobody reads.
+image would depend on its batch: calls get extra rows, copies of the first, that nobody reads.
 
 Letters: B images, R rows, n tokens of a block, V codes.
 """
