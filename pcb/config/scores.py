@@ -82,14 +82,14 @@ class Claims(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cannot be told from chance."""
     flat_price: NonNegativeFloat = 0.01
     """C1b: more than `compare_steps` gain at most this fraction of it. Another seed of training
-    changes a price by about one per cent of the NLL: a gain below that is none."""
+    changes a price by about one percent of the NLL: a gain below that is none."""
     ratio_price_spread: NonNegativeFloat = 0.03
     """C2: at equal steps the ratios' prices lie within this fraction of it. Of three models whose
-    prices vary by one per cent with the seed, the largest and the smallest come this far apart by
+    prices vary by one percent with the seed, the largest and the smallest come this far apart by
     chance about once in twelve; more is a difference of ratios."""
     mixing_nll_gain: NonNegativeFloat = 0.03
     """C3: mixing lowers the NLL by at most this fraction. Two trainings of the same model differ by
-    up to three per cent; only more is a clear gain."""
+    up to three percent; only more is a clear gain."""
     compare_steps: Positive = 17
     ratios: tuple[Annotated[float, Meta(gt=1)], ...] = (2.0, 3.0, 4.0)
     """Ratios that C2 compares; it stays open unless all of them were run."""

@@ -171,7 +171,7 @@ def test_json_holds_thresholds_and_numbers(mini: Pipeline) -> None:
     spans = [span for name in ("C1a", "C1b") for span in claims[name].readings[1].spans]
     assert [round(span.low, 3) for span in spans] == [0.508, 0.04]
     assert [round(span.high, 3) for span in spans] == [1.718, 0.04]
-    # Each FID has an error of two per cent, a quotient of 2.7 one of 2.7 times 2.8 per cent.
+    # Each FID has an error of two percent, a quotient of 2.7 one of 2.7 times 2.8 percent.
     assert [round(span.error or 0, 3) for span in spans] == [0.077, 0.027]
     check = by_fid["checks"][0]
     assert check["limit"] == 0.25 and check["must_be"] == "at least"

@@ -62,7 +62,7 @@ def readings(rows: list[Row]) -> dict[str, Reading]:
     ("changed", "found"),
     [
         ({}, "holds holds holds"),
-        # The limit is two per cent; errors are a tenth of a nat.
+        # The limit is two percent; errors are a tenth of a nat.
         ({("ratio2", 4): 1.0}, "fails holds holds"),
         ({("ratio2", 4): 1.9}, "undecided holds holds"),
         ({("ratio2", 4): 2.5}, "holds holds holds"),
