@@ -88,7 +88,7 @@ def _teacher_forced(released: Released, expected: Expected) -> Iterator[Comparis
     codes = {size: _tensor(expected, f"codes_{size}").long() for size in model.sizes}
     labels_B = _labels(expected)
     inputs, codes_BT = teacher_forced(sequence, labels_B, codes, model.codebook_VC)
-    logits_BTV = model(inputs, AttentionContext(mask=sequence.mask_LL()))
+    logits_BTV = model.logits(model(inputs, AttentionContext(mask=sequence.mask_LL())))
     yield _comparison("teacher_forced_logits", logits_BTV, expected)
     loss = F.cross_entropy(logits_BTV.flatten(0, 1), codes_BT.flatten())
     yield _comparison("teacher_forced_loss", loss, expected)

@@ -43,7 +43,7 @@ def negative_log_likelihood(
         labels_B = _filled_up(labels_B)
         codes = {size: _filled_up(grid_Bhw) for size, grid_Bhw in codes.items()}
     inputs, codes_BT = teacher_forced(sequence, labels_B, codes, model.codebook_VC)
-    hidden_BTD = model.hidden(inputs, AttentionContext(mask=sequence.mask_LL()))
+    hidden_BTD = model(inputs, AttentionContext(mask=sequence.mask_LL()))
     losses_BT = _token_losses(model, hidden_BTD.flatten(0, 1), codes_BT.flatten())
     losses_BT = losses_BT.view(codes_BT.shape)[:images]
     scales = [losses_BT[:, first:last].sum(1) for first, last in sequence.tokens_of_scales]

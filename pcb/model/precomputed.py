@@ -29,13 +29,12 @@ class Precomputed:
     """What a forward pass need not compute; it computes what is None.
 
     tables, phases: of all L positions; a call takes those from `AttentionContext.start` on.
-    modulations: every layer's, for the images of the call. head_VD: the head's weight.
+    modulations: every layer's, for the images of the call.
     """
 
     tables: "EmbeddingTables | None" = None
     phases: Phases | None = None
     modulations: Iterable[Modulations] | None = None
-    head_VD: Tensor | None = None
 
 
 NOTHING = Precomputed()

@@ -126,18 +126,13 @@ class Transformer(nn.Module):
     def forward(
         self, inputs: Inputs, context: AttentionContext, precomputed: Precomputed = NOTHING
     ) -> Tensor:
-        """Return the logits of the T tokens, (B, T, V), in float32 unless under autocast.
+        """Return what `logits` reads of the T tokens, (B, T, D): the last layer's output, normed.
 
         Training gives all tokens, the class token and the block-causal mask; decoding gives one
         block, a cache and no mask, since a block sees everything that is cached. What is
-        precomputed changes nothing but rounding.
+        precomputed changes nothing but rounding. The head is a call of its own, since the logits
+        of all tokens would not fit into memory, and those of a guided branch's past are not read.
         """
-        return self.logits(self.hidden(inputs, context, precomputed), precomputed.head_VD)
-
-    def hidden(
-        self, inputs: Inputs, context: AttentionContext, precomputed: Precomputed = NOTHING
-    ) -> Tensor:
-        """Return what the head reads, (B, T, D): the last layer's output after its norm."""
         tables, phases, modulations = (
             precomputed.tables,
             precomputed.phases,
@@ -203,13 +198,19 @@ class Transformer(nn.Module):
         return self.combine(torch.cat(parts, dim=-1))
 
     def logits(self, hidden_BTD: Tensor, head_VD: Tensor | None = None) -> Tensor:
-        """Return logits over the codebook; `head_VD` is `head_weight()` if it is known already."""
+        """Return logits over the codebook, (B, T, V), in float32 unless under autocast.
+
+        `head_VD` is `head_weight()` if it is known already.
+        """
         weight_VD = self.head_weight() if head_VD is None else head_VD
         return project_to_float32(hidden_BTD, weight_VD, self.head.bias)
 
-    def head_weight(self) -> Tensor:
-        """Return the head's weight, (V, D); the head MLP, if any, adds to it."""
-        added_VD = self.head_mlp_weight()
+    def head_weight(self, added_VD: Tensor | None = None) -> Tensor:
+        """Return the head's weight, (V, D), to which the head MLP, if any, adds.
+
+        `added_VD` is `head_mlp_weight()` if it is known already.
+        """
+        added_VD = self.head_mlp_weight() if added_VD is None else added_VD
         return self.head.weight if added_VD is None else self.head.weight + added_VD
 
     def head_mlp_weight(self) -> Tensor | None:

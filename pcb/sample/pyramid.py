@@ -92,8 +92,8 @@ class PyramidDecoder:
         self._precomputed = Precomputed(
             tables=EmbeddingTables(model, sequence) if speed.tables else None,
             phases=phases_of(model, sequence) if speed.phases else None,
-            head_VD=model.head_weight() if speed.tables else None,
         )
+        self._head_VD = model.head_weight() if speed.tables else None
         self._with_modulations = speed.modulation
         guided = (step for step in range(self.steps) if guidance.active(step))
         self._guided_from = next(guided, self.steps)
@@ -130,11 +130,11 @@ class PyramidDecoder:
         first, last = (position - 1 for position in self._sequence.steps[step])
         rows = self.state.rows
         if step < self._guided_from:
-            return self.model(*self._call(rows.with_class, first, last))[rows.with_class]
+            return self._logits(rows.with_class, first, last)[rows.with_class]
         if step == self._guided_from and first > 0:
             # One pass over everything sampled so far, so that unguided steps cost nothing twice.
-            self.model.hidden(*self._call(rows.without, 0, first))
-        logits_RnV = self.model(*self._call(rows.all, first, last))
+            self.model(*self._call(rows.without, 0, first))
+        logits_RnV = self._logits(rows.all, first, last)
         return self.guidance.mix(logits_RnV[rows.with_class], logits_RnV[rows.without])
 
     def accept(self, step: int, codes_Bn: Tensor) -> None:
@@ -150,6 +150,10 @@ class PyramidDecoder:
                 latents_BChw = upsample_codes(vectors_BChw, finer)
                 next_scale = slice(*sequence.tokens_of_scales[scale + 1])
                 state.conditioning_BTC[:, next_scale] = latents_BChw.flatten(2).transpose(1, 2)
+
+    def _logits(self, rows: slice, first: int, last: int) -> Tensor:
+        """Return logits of tokens first..last, of some rows and those that fill up."""
+        return self.model.logits(self.model(*self._call(rows, first, last)), self._head_VD)
 
     def _call(
         self, rows: slice, first: int, last: int

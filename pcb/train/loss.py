@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from pcb.model.transformer import project_to_float32
+
 PART_LOGITS = {"cpu": 2**24, "cuda": 2**27}
 """Most logits at a time by kind of device: 64 MiB in float32, on a GPU 512 MiB, and a few times
 that while they become gradients. A GPU is through with a small part before Python calls the next.
@@ -43,5 +45,5 @@ def cross_entropies(
     hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor, codes_N: Tensor
 ) -> Tensor:
     """Return the same of few tokens; the softmax is in float32 whatever the product's type."""
-    logits_NV = F.linear(hidden_ND, weight_VD, bias_V)
+    logits_NV = project_to_float32(hidden_ND, weight_VD, bias_V)
     return F.cross_entropy(logits_NV.float(), codes_N, reduction="none")

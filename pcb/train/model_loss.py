@@ -60,13 +60,14 @@ class ModelLoss(nn.Module):
 
         The gradient of its mean holds that of the head MLP's L2 term, which the values leave out.
         """
-        hidden_BTD = self.model.hidden(inputs, AttentionContext(mask=mask))
-        weight_VD, bias_V = self.model.head.weight, self.model.head.bias
+        hidden_BTD = self.model(inputs, AttentionContext(mask=mask))
         added_VD = self.model.head_mlp_weight()
-        if added_VD is not None:
-            weight_VD = weight_VD + added_VD
         losses_N = token_losses(
-            hidden_BTD.flatten(0, 1), weight_VD, bias_V, codes_BT.flatten(), self._losses
+            hidden_BTD.flatten(0, 1),
+            self.model.head_weight(added_VD),
+            self.model.head.bias,
+            codes_BT.flatten(),
+            self._losses,
         )
         losses_T = losses_N.view(codes_BT.shape).mean(0)
         if added_VD is None or not self.head_mlp_decay:

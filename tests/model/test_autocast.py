@@ -28,7 +28,7 @@ def gradient(model, precision):
     inputs, sequence = random_inputs(model, batch=4)
     codes = torch.randint(len(model.codebook_VC), (4 * model.tokens,))
     with torch.autocast("cpu", precision, enabled=precision is not torch.float32):
-        hidden = model.hidden(inputs, AttentionContext(mask=sequence.mask_LL()))
+        hidden = model(inputs, AttentionContext(mask=sequence.mask_LL()))
         logits = model.logits(hidden)
     loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), codes)
     found = torch.autograd.grad(loss, list(model.parameters()))
@@ -43,7 +43,7 @@ def test_what_runs_along_the_layers_stays_float32(precision):
         layer.register_forward_hook(lambda _layer, call, out: seen.append((call[0], out)))
     inputs, sequence = random_inputs(model, batch=2)
     with torch.autocast("cpu", precision), torch.no_grad():
-        model.hidden(inputs, AttentionContext(mask=sequence.mask_LL()))
+        model(inputs, AttentionContext(mask=sequence.mask_LL()))
     assert len(seen) == LAYERS
     assert {tensor.dtype for pair in seen for tensor in pair} == {torch.float32}
 

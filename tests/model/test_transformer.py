@@ -2,13 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from pcb.config import Model
 from pcb.external.tensor_names import rename
-from pcb.model.inputs import Inputs
 from pcb.model.layers import AttentionContext
 from pcb.model.rotary import RotaryPhases, initial_angles, rotate
 from pcb.model.transformer import Transformer
@@ -47,7 +47,7 @@ def test_every_tensor_of_the_released_large_model_has_its_place():
 def test_first_loss_is_ln_of_the_codebook(init):
     model = tiny_model(init=init)
     inputs, sequence = random_inputs(model, batch=2)
-    logits = model(inputs, AttentionContext(mask=sequence.mask_LL()))
+    logits = model.logits(model(inputs, AttentionContext(mask=sequence.mask_LL())))
     targets = torch.randint(logits.shape[-1], logits.shape[:2])
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
     assert loss.item() == pytest.approx(math.log(logits.shape[-1]), abs=1e-6)
@@ -84,12 +84,13 @@ def test_a_token_depends_on_its_own_and_earlier_blocks_alone():
     model = tiny_model(seed=3)
     inputs, sequence = random_inputs(model, batch=1, blocks=4)
     context = AttentionContext(mask=sequence.mask_LL())
-    logits = model(inputs, context)
+    logits = model.logits(model(inputs, context))
     blocks = sequence.blocks_L[1:]
     for t in (3, 10, len(blocks) - 1):
         latents = inputs.conditioning_BTC.clone()
         latents[:, t] += 1
-        moved = model(Inputs(**{**vars(inputs), "conditioning_BTC": latents}), context)
+        moved = model(replace(inputs, conditioning_BTC=latents), context)
+        moved = model.logits(moved)
         changed = (logits - moved).abs().amax((0, 2)) > 1e-6
         assert (blocks[changed] >= blocks[t]).all()
         assert changed[blocks == blocks[t]].all(), "its whole block sees it"
@@ -102,7 +103,8 @@ def test_every_variant_trains_every_parameter(mixing_layers, head_mlp, sizes):
     model = tiny_model(mixing_layers=mixing_layers, head_mlp=head_mlp, sizes=sizes)
     torch.nn.init.normal_(model.head.weight, std=0.1)
     inputs, sequence = random_inputs(model, batch=2)
-    model(inputs, AttentionContext(mask=sequence.mask_LL())).square().mean().backward()
+    hidden = model(inputs, AttentionContext(mask=sequence.mask_LL()))
+    model.logits(hidden).square().mean().backward()
     single = len(sizes) == 1
     for name, parameter in model.named_parameters():
         if single and name == "rotary.mixing":

@@ -55,7 +55,7 @@ def test_forward_is_what_pytorch_counts(settings):
         model = Transformer(settings, sizes, 1000, torch.empty(CODES.codebook_size, CODES.code_dim))
         inputs = meta_inputs(model, schedule_from_blocks(sizes, 4), 2)
         mask = torch.ones(model.tokens + 1, model.tokens + 1, dtype=torch.bool)
-        found = counted(lambda: model(inputs, AttentionContext(mask=mask)))
+        found = counted(lambda: model.logits(model(inputs, AttentionContext(mask=mask))))
     assert 2 * flops.forward(settings, CODES, sizes) == pytest.approx(found, rel=1e-9)
 
 

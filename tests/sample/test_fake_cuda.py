@@ -168,7 +168,7 @@ def test_no_operator_of_a_training_forward_touches_the_cpu(pretended):
     with watched():
         inputs, codes_BT = teacher_forced(sequence, labels_B, codes, model.codebook_VC)
         tiled_mask(sequence.blocks_L)
-        hidden_BTD = model.hidden(inputs, AttentionContext(mask=sequence.mask_LL()))
+        hidden_BTD = model(inputs, AttentionContext(mask=sequence.mask_LL()))
         losses = token_losses(
             hidden_BTD.flatten(0, 1),
             model.head_weight(),

@@ -54,7 +54,7 @@ def full_pass(model, schedule, codes_BT, labels_B):
     parts = codes_BT.split([s * s for s in model.sizes], dim=1)
     grids = {s: part.view(-1, s, s) for s, part in zip(model.sizes, parts, strict=True)}
     inputs, _ = teacher_forced(sequence, labels_B, grids, model.codebook_VC)
-    return model(inputs, AttentionContext(mask=sequence.mask_LL()))
+    return model.logits(model(inputs, AttentionContext(mask=sequence.mask_LL())))
 
 
 @pytest.mark.parametrize("sizes", [(1, 2, 4, 8), (1, 3, 8), (4,)])

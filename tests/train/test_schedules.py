@@ -106,7 +106,7 @@ def test_gradients_are_the_mean_over_all_images(cache, schedules, micro_batch):
             sequences=(batch.sequences[image % len(batch.sequences)],),
         )
         inputs, codes_BT = model_inputs(one, model.codebook_VC)
-        logits = model(inputs, AttentionContext(mask=one.sequence.mask_LL()))
+        logits = model.logits(model(inputs, AttentionContext(mask=one.sequence.mask_LL())))
         mean_T += F.cross_entropy(logits[0], codes_BT[0], reduction="none") / BATCH
     names, parameters = zip(*model.named_parameters(), strict=True)
     expected = torch.autograd.grad(mean_T.mean(), parameters)
