@@ -69,6 +69,15 @@ def exact() -> None:
     compute_exactly(torch.device("cpu"), 1)
 
 
+@pytest.fixture(params=[1, 2, 3])
+def threads(request: pytest.FixtureRequest) -> int:
+    """Compute with so many threads."""
+    import torch
+
+    torch.set_num_threads(request.param)
+    return int(request.param)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make an empty folder the working directory: results and locks are relative to it."""

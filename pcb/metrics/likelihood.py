@@ -17,6 +17,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from pcb.model.exact import MIN_CPU_ROWS, filled_up, min_rows
 from pcb.model.inputs import teacher_forced
 from pcb.model.layers import AttentionContext
 from pcb.model.sequence import Sequence
@@ -24,9 +25,6 @@ from pcb.model.transformer import Transformer
 
 PART_LOGITS = 2**24
 """Most logits at a time: 128 MiB in float64."""
-MIN_CPU_IMAGES = 16
-"""A CPU matrix product of fewer rows may add up in another order (`pcb.sample.rows`): a batch is
-filled up to as many, so that an image never depends on its batch."""
 
 
 @torch.inference_mode()
@@ -38,10 +36,9 @@ def negative_log_likelihood(
     `codes` maps each side to int64 (B, size, size). No label is dropped, no code replaced, and the
     temperature is 1: what a sampler draws from by default. Everything is on the model's device.
     """
-    images = len(labels_B)
-    if labels_B.device.type == "cpu" and images < MIN_CPU_IMAGES:
-        labels_B = _filled_up(labels_B)
-        codes = {size: _filled_up(grid_Bhw) for size, grid_Bhw in codes.items()}
+    images, least = len(labels_B), min_rows(labels_B.device)
+    labels_B = filled_up(labels_B, least)
+    codes = {size: filled_up(grid_Bhw, least) for size, grid_Bhw in codes.items()}
     inputs, codes_BT = teacher_forced(sequence, labels_B, codes, model.codebook_VC)
     hidden_BTD = model(inputs, AttentionContext(mask=sequence.mask_LL()))
     losses_BT = _token_losses(model, hidden_BTD.flatten(0, 1), codes_BT.flatten())
@@ -53,7 +50,7 @@ def negative_log_likelihood(
 def _token_losses(model: Transformer, hidden_ND: Tensor, codes_N: Tensor) -> Tensor:
     """Return -log p of every token's code in nats, float64 (N,), some tokens at a time."""
     head_VD = model.head_weight()
-    most = max(MIN_CPU_IMAGES, PART_LOGITS // len(head_VD))
+    most = max(MIN_CPU_ROWS, PART_LOGITS // len(head_VD))
     losses = []
     # Parts of nearly equal length: none is so short that its products take another path.
     parts = max(1, -(-len(codes_N) // most))
@@ -63,9 +60,3 @@ def _token_losses(model: Transformer, hidden_ND: Tensor, codes_N: Tensor) -> Ten
         log_probabilities_nV = model.logits(hidden, head_VD).double().log_softmax(-1)
         losses.append(-log_probabilities_nV.gather(-1, codes[:, None]).squeeze(-1))
     return torch.cat(losses)
-
-
-def _filled_up(part_B: Tensor) -> Tensor:
-    """Return a batch's part with copies of its first image up to MIN_CPU_IMAGES."""
-    missing = MIN_CPU_IMAGES - len(part_B)
-    return torch.cat([part_B, part_B[:1].expand(missing, *part_B.shape[1:])])

@@ -65,10 +65,14 @@ class EmbeddingTables:
         previous_TD = torch.where(none_T[:, None], model.empty_position.float(), previous_TD)
         fixed_TD = F.linear(positions_TD[sequence.rows_L[1:]], here_DD, model.combine.bias.float())
         fixed_TD = fixed_TD + F.linear(previous_TD, previous_DD)
-        fixed_TD = fixed_TD + F.linear(in_float32(project, last.bias.float()), conditioning_DD)
+        fixed_TD = fixed_TD + F.linear(
+            linear_in_float32(project, last.bias.float()), conditioning_DD
+        )
         codes_VD = model.codebook_VC.float()
         for part in model.code_mlp:
-            codes_VD = in_float32(part, codes_VD) if isinstance(part, nn.Linear) else part(codes_VD)
+            codes_VD = (
+                linear_in_float32(part, codes_VD) if isinstance(part, nn.Linear) else part(codes_VD)
+            )
         # One more entry than codes, for tokens without a previous-block token.
         codes_VD = torch.cat([codes_VD, model.empty_code.float()[None]])
         self._hidden = nn.Sequential(*list(model.code_mlp)[:-1])
@@ -89,7 +93,7 @@ class EmbeddingTables:
         return x_BnD + self._fixed_TD[tokens] + F.embedding(previous_Bn, self._codes_VD)
 
 
-def in_float32(linear: nn.Linear, x: Tensor) -> Tensor:
+def linear_in_float32(linear: nn.Linear, x: Tensor) -> Tensor:
     """Return what a Linear makes of float32, whatever the type of its weights."""
     return F.linear(x, linear.weight.float(), None if linear.bias is None else linear.bias.float())
 

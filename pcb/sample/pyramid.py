@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pcb.config import Speed
 from pcb.model.cache import Cache
+from pcb.model.exact import min_rows
 from pcb.model.inputs import Inputs
 from pcb.model.layers import AttentionContext, Modulations
 from pcb.model.precomputed import EmbeddingTables, Precomputed, phases_of
@@ -19,7 +20,6 @@ from pcb.model.sequence import sequence_of
 from pcb.model.transformer import Transformer
 from pcb.order.schedule import Schedule
 from pcb.sample.decoder import Block
-from pcb.sample.exact import MIN_CPU_ROWS
 from pcb.sample.filter import EVERYTHING, Filter
 from pcb.sample.guidance import OFF, Guidance
 from pcb.sample.rows import Rows
@@ -198,11 +198,11 @@ def sampler_for(
     decoder = PyramidDecoder(model, schedule, guidance, speed)
     # The norms' own products have one row per image, whatever the tokens of a step: made at every
     # step, they too need enough rows.
-    small_batches = decoder.device.type != "cpu" or (speed.small_batches and speed.modulation)
+    small_batches = speed.small_batches and speed.modulation
     return Sampler(
         decoder,
         filter=filter,
         graphs=speed.graphs,
         measure=measure,
-        least_images=1 if small_batches else MIN_CPU_ROWS,
+        least_images=1 if small_batches else min_rows(decoder.device),
     )

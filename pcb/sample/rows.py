@@ -1,6 +1,6 @@
 """The rows of a batch: images with their class, with guidance the same without, and filler.
 
-On a CPU some numbers of rows are summed in another order than others (`pcb.sample.exact`), and an
+On a CPU some numbers of rows are summed in another order than others (`pcb.model.exact`), and an
 image would depend on its batch: calls get extra rows, copies of the first, that nobody reads.
 
 Letters: B images, R rows, n tokens of a block, V codes.
@@ -9,8 +9,8 @@ Letters: B images, R rows, n tokens of a block, V codes.
 import torch
 from torch import Tensor
 
+from pcb.model.exact import PACK, min_rows, next_multiple
 from pcb.runtime.device import send
-from pcb.sample.exact import MIN_CPU_ROWS, PACK, padded
 from pcb.sample.guidance import mix
 
 
@@ -37,7 +37,7 @@ class Rows:
         self.with_class = slice(0, images)
         self.without = slice(images, 2 * images if guided else images)
         self.all = slice(0, self.without.stop)
-        self._least, self._pack = (MIN_CPU_ROWS, pack) if device.type == "cpu" else (1, 1)
+        self._least, self._pack = min_rows(device), pack if device.type == "cpu" else 1
         last = (self.without if guided else self.with_class) if halves else self.all
         self.most = self.padded(last, 1).stop
         """As many as any call can have, so that a cache must have."""
@@ -55,7 +55,7 @@ class Rows:
     def padded(self, rows: slice, tokens: int) -> slice:
         """Return some rows, and as many after them as a call with so many tokens per row needs."""
         least = max(rows.stop - rows.start, -(-self._least // tokens))
-        return slice(rows.start, rows.start + padded(least, self._pack))
+        return slice(rows.start, rows.start + next_multiple(least, self._pack))
 
     def count(self, tokens: int) -> int:
         """Return the rows of a call of all whose smallest product has so many tokens per row."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pcb.model.exact import filled_up
 from pcb.runtime.device import send
 from pcb.sample.decoder import Block, Decoder
 from pcb.sample.filter import EVERYTHING, Filter, sample_codes
@@ -71,10 +72,11 @@ class Sampler:
         # The last, smaller batch of a shard needs no graphs of its own.
         if images != most and not (self._graphs is not None and images < most):
             self._allocate(images)
+        stored = len(self.codes_BT)
         self.decoder.begin(
-            self._filled_up(labels_B), None if orders_BT is None else self._filled_up(orders_BT)
+            filled_up(labels_B, stored), None if orders_BT is None else filled_up(orders_BT, stored)
         )
-        self._uniforms_BT.copy_(send(self._filled_up(uniforms_BT), self.decoder.device))
+        self._uniforms_BT.copy_(send(filled_up(uniforms_BT, stored), self.decoder.device))
 
     @torch.inference_mode()
     def step(self, step: int) -> Measured:
@@ -99,15 +101,6 @@ class Sampler:
         self.codes_BT = torch.zeros(images, tokens, dtype=torch.int64, device=device)
         if self._with_graphs:
             self._graphs = StepGraphs(device)
-
-    def _filled_up(self, part_B: Tensor) -> Tensor:
-        """Return a batch's part with copies of its first image up to the storage's size."""
-        missing = len(self.codes_BT) - len(part_B)
-        return (
-            torch.cat([part_B, part_B[:1].expand(missing, *part_B.shape[1:])])
-            if missing
-            else part_B
-        )
 
 
 def sample_measured(

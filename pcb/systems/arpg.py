@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from pcb.model.cache import Cache
+from pcb.model.exact import attend
 from pcb.order.remaining import Curve
 from pcb.published.guidance import Guidance
-from pcb.systems.attention import Context, attend
+from pcb.systems.attention import Context
 from pcb.systems.backbone import FeedForward, Norm, Positive, Size, causal, rotary_table, rotate
 from pcb.systems.per_image_order import PerImageOrderDecoder
 from pcb.systems.weights import read_tensors, with_weights
@@ -100,7 +101,7 @@ class CrossAttention(nn.Module):
     ) -> Tensor:
         """Return (R, n, C)."""
         q_RnNH = rotate(self.to_q(q_RnC).unflatten(2, (self.heads, -1)), phases)
-        return self.proj(attend(q_RnNH, keys, values, mask))
+        return self.proj(attend(q_RnNH.transpose(1, 2), keys, values, mask))
 
 
 class SelfBlock(nn.Module):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pcb.model.cache import Cache
-from pcb.sample import exact
+from pcb.model.exact import attend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +40,5 @@ class Context:
         scale: float | None = None,
     ) -> Tensor:
         """Store keys and values at a layer's place, and return `attend` to all there, (R, L, C)."""
-        return attend(q_RLNH, *self.store(layer, k_RLNH, v_RLNH), self.mask, scale)
-
-
-def attend(
-    q_RLNH: Tensor,
-    k_RNMH: Tensor,
-    v_RNMH: Tensor,
-    mask: Tensor | None = None,
-    scale: float | None = None,
-) -> Tensor:
-    """Return softmax(scale * q k) v, (R, L, C); without a scale it is 1 / sqrt(H)."""
-    out = exact.attend(q_RLNH.transpose(1, 2), k_RNMH, v_RNMH, mask, scale)
-    return out.transpose(1, 2).flatten(2)
+        stored = self.store(layer, k_RLNH, v_RLNH)
+        return attend(q_RLNH.transpose(1, 2), *stored, self.mask, scale)

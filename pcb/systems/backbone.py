@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcb.model.cache import Cache
-from pcb.sample.exact import attend, elementwise
+from pcb.model.exact import attend, elementwise
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -117,8 +117,7 @@ class Attention(nn.Module):
         v_RNMH = qkv[:, 2 * self.heads :]
         if call.cache is not None:
             k_RNMH, v_RNMH = call.cache.update(i, call.start, k_RNMH, v_RNMH)
-        out = attend(q_RNLH, k_RNMH, v_RNMH, call.mask)
-        return self.wo(out.transpose(1, 2).reshape(R, L, C))
+        return self.wo(attend(q_RNLH, k_RNMH, v_RNMH, call.mask))
 
 
 class FeedForward(nn.Module):

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcb.model.cache import Cache
+from pcb.model.exact import elementwise
 from pcb.published.guidance import Count, Guidance
-from pcb.sample.exact import elementwise
 from pcb.systems.attention import Context
 from pcb.systems.backbone import Positive
 from pcb.systems.per_image_order import PerImageOrderDecoder

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcb.errors import UserError
-from pcb.sample.exact import elementwise
+from pcb.model.exact import elementwise
 from pcb.systems.attention import Context
 from pcb.systems.backbone import Positive
 from pcb.systems.var_quantizer import SCALES, check_scales

@@ -1,47 +1,10 @@
-"""Products and attention on a CPU, with one thread and with several."""
+"""The rows of a batch, and products of them with one thread and with several."""
 
-import pytest
 import torch
 import torch.nn.functional as F
 
-from pcb.sample.exact import PACK, attend, elementwise
+from pcb.model.exact import PACK
 from pcb.sample.rows import Rows
-
-
-@pytest.fixture(params=[1, 2, 3])
-def threads(request):
-    torch.set_num_threads(request.param)
-    return request.param
-
-
-@pytest.mark.parametrize("masked", [False, True])
-def test_attention_is_the_same_whatever_rows_are_beside(threads, masked):
-    torch.manual_seed(0)
-    for queries, positions in ((1, 1), (1, 36), (2, 13), (3, 100), (5, 17), (16, 33)):
-        q, k, v = (torch.randn(20, 2, length, 24) for length in (queries, positions, positions))
-        mask = torch.rand(queries, positions) > 0.3 if masked else None
-        if mask is not None:
-            mask[:, 0] = True
-        whole = attend(q, k, v, mask)
-        for rows in (1, 2, 4, 7, 16):
-            assert torch.equal(attend(q[:rows], k[:rows], v[:rows], mask), whole[:rows])
-        expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        torch.testing.assert_close(whole, expected, atol=1e-5, rtol=0)
-
-
-def test_functions_of_elements_are_the_same_whatever_elements_are_beside(threads):
-    torch.manual_seed(0)
-    x = torch.randn(80, 1, 2048)
-    whole = elementwise(F.silu, x)
-    torch.testing.assert_close(whole, F.silu(x))
-    for rows in (4, 40, 44, 64, 72, 76):
-        assert torch.equal(elementwise(F.silu, x[:rows]), whole[:rows])
-
-
-def test_a_scale_is_kept():
-    q, k, v = (torch.randn(2, 3, 5, 8) for _ in range(3))
-    expected = F.scaled_dot_product_attention(q, k, v, scale=2.0)
-    torch.testing.assert_close(attend(q, k, v, scale=2.0), expected, atol=1e-5, rtol=0)
 
 
 def test_products_of_the_rows_that_calls_have_are_alike(threads):

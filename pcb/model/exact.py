@@ -10,7 +10,7 @@ it sums; pieces are aligned where the number of queries is a multiple of `QUERIE
 Exponentials: a thread computes the last elements of its share otherwise than those before, and
 shares depend on the batch; what is not shared out has no such elements.
 
-Letters: R rows, N heads, L queries, M positions attended to, H head dim.
+Letters: B images, R rows, N heads, L queries, M positions attended to, H head dim, C = N * H.
 """
 
 from collections.abc import Callable
@@ -31,9 +31,22 @@ PIECE = 16_384
 """Elements that torch gives to one thread: it shares out 32,768 and more."""
 
 
-def padded(count: int, multiple: int) -> int:
-    """Return the next multiple."""
+def next_multiple(count: int, multiple: int) -> int:
+    """Return the least multiple that is not below a number."""
     return -(-count // multiple) * multiple
+
+
+def min_rows(device: torch.device) -> int:
+    """Return the fewest rows that a matrix product on a device may have."""
+    return MIN_CPU_ROWS if device.type == "cpu" else 1
+
+
+def filled_up(part_B: Tensor, least: int) -> Tensor:
+    """Return a batch's part with copies of its first image up to so many images."""
+    missing = least - len(part_B)
+    if missing <= 0:
+        return part_B
+    return torch.cat([part_B, part_B[:1].expand(missing, *part_B.shape[1:])])
 
 
 def attend(
@@ -43,18 +56,18 @@ def attend(
     mask: Tensor | None = None,
     scale: float | None = None,
 ) -> Tensor:
-    """Return softmax(scale * q k) v over what a mask lets through, (R, N, L, H).
+    """Return softmax(scale * q k) v over what a mask lets through, its heads in a row, (R, L, C).
 
     mask: (L, M), True where a query sees a position; None where all see all. Without a scale it is
     1 / sqrt(H).
     """
     queries = q_RNLH.shape[2]
-    more = padded(queries, QUERIES) - queries if q_RNLH.device.type == "cpu" else 0
+    more = next_multiple(queries, QUERIES) - queries if q_RNLH.device.type == "cpu" else 0
     if more:
         q_RNLH = F.pad(q_RNLH, (0, 0, 0, more))
         mask = None if mask is None else F.pad(mask, (0, 0, 0, more), value=True)
     out = F.scaled_dot_product_attention(q_RNLH, k_RNMH, v_RNMH, attn_mask=mask, scale=scale)
-    return out[:, :, :queries]
+    return out[:, :, :queries].transpose(1, 2).flatten(2)
 
 
 def elementwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
