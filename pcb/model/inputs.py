@@ -1,6 +1,7 @@
 """Inputs of a call of the transformer, and those of a teacher-forced pass over given codes.
 
-Letters: B batch, T tokens of a call, C code dim, V codebook size.
+Letters: B batch, T tokens of a call or of the sequence, R rows of a call, C code dim, V codebook
+size.
 """
 
 from collections.abc import Mapping
@@ -44,6 +45,32 @@ class Inputs:
         )
 
 
+def inputs_of(
+    sequence: Sequence,
+    labels_R: Tensor,
+    conditioning_BTC: Tensor,
+    codes_BT: Tensor,
+    *,
+    tokens: slice,
+    images: Tensor | slice = slice(None),
+) -> Inputs:
+    """Return the inputs of some tokens of the sequence, of the images (R, 1) or of all.
+
+    conditioning_BTC, codes_BT: conditioning latents and codes as far as they are known, row-major,
+    scale by scale.
+    """
+    positions = slice(tokens.start + 1, tokens.stop + 1)
+    rows_T = sequence.rows_L[positions]
+    return Inputs(
+        labels_B=labels_R,
+        conditioning_BTC=conditioning_BTC[images, rows_T],
+        previous_BT=codes_BT[images, sequence.previous_cells_T[tokens]],
+        rows_T=rows_T,
+        previous_rows_T=sequence.previous_rows_L[positions],
+        with_class=tokens.start == 0,
+    )
+
+
 def teacher_forced(
     sequence: Sequence,
     labels_B: Tensor,
@@ -57,16 +84,10 @@ def teacher_forced(
     Both are in the order of the sequence. `codes` maps each size to int64 (B, size, size); a scale
     is conditioned on `replaced` in their place, if given. All tensors are on one device.
     """
-    sizes, order_T = sequence.schedule.sizes, sequence.rows_L[1:]
+    sizes = sequence.schedule.sizes
     latents = conditioning(codes if replaced is None else replaced, codebook_VC, sizes)
     conditioning_BTC = torch.cat([latents[size].flatten(2) for size in sizes], 2).transpose(1, 2)
-    codes_BT = torch.cat([codes[size].flatten(1) for size in sizes], dim=1)[:, order_T]
-    inputs = Inputs(
-        labels_B=labels_B,
-        conditioning_BTC=conditioning_BTC[:, order_T],
-        previous_BT=codes_BT[:, (sequence.previous_L[1:] - 1).clamp(min=0)],
-        rows_T=order_T,
-        previous_rows_T=sequence.previous_rows_L[1:],
-        with_class=True,
-    )
-    return inputs, codes_BT
+    codes_BT = torch.cat([codes[size].flatten(1) for size in sizes], dim=1)
+    everything = slice(0, sequence.schedule.tokens)
+    inputs = inputs_of(sequence, labels_B, conditioning_BTC, codes_BT, tokens=everything)
+    return inputs, codes_BT[:, inputs.rows_T]

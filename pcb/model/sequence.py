@@ -61,6 +61,11 @@ class Sequence:
         return torch.cat([self.rows_L[:1], rows[1:]])
 
     @cached_property
+    def previous_cells_T(self) -> Tensor:
+        """Index of the previous-block token among row-major codes; any where there is none."""
+        return self.previous_rows_L[1:].clamp(max=self.schedule.tokens - 1)
+
+    @cached_property
     def steps(self) -> tuple[tuple[int, int], ...]:
         """(first, past-the-last) position of every step's block."""
         bounds = np.cumsum([1, *(size for blocks in self.schedule.blocks for size in blocks)])

@@ -13,7 +13,7 @@ from torch import Tensor
 from pcb.config import Speed
 from pcb.model.cache import Cache
 from pcb.model.exact import min_rows
-from pcb.model.inputs import Inputs
+from pcb.model.inputs import Inputs, inputs_of
 from pcb.model.layers import AttentionContext, Modulations
 from pcb.model.precomputed import EmbeddingTables, Precomputed, phases_of
 from pcb.model.sequence import sequence_of
@@ -88,7 +88,6 @@ class PyramidDecoder:
         sequence = sequence_of(schedule, model.settings.order).to(self.device)
         self._sequence = sequence
         self._mask_LL = sequence.mask_LL()
-        self._previous_cells_T = sequence.previous_rows_L[1:].clamp(max=model.tokens - 1)
         self._precomputed = Precomputed(
             tables=EmbeddingTables(model, sequence) if speed.tables else None,
             phases=phases_of(model, sequence) if speed.phases else None,
@@ -165,20 +164,18 @@ class PyramidDecoder:
         """
         state, sequence = self.state, self._sequence
         rows = state.rows.padded(rows, last - first)
-        image_R1, tokens = state.rows.image_R[rows, None], slice(first + 1, last + 1)
-        rows_n, with_class = sequence.rows_L[tokens], first == 0
-        inputs = Inputs(
-            labels_B=state.rows.labels_R[rows],
-            conditioning_BTC=state.conditioning_BTC[image_R1, rows_n],
-            previous_BT=state.codes_BT[image_R1, self._previous_cells_T[first:last]],
-            rows_T=rows_n,
-            previous_rows_T=sequence.previous_rows_L[tokens],
-            with_class=with_class,
+        inputs = inputs_of(
+            sequence,
+            state.rows.labels_R[rows],
+            state.conditioning_BTC,
+            state.codes_BT,
+            tokens=slice(first, last),
+            images=state.rows.image_R[rows, None],
         )
         context = AttentionContext(
-            mask=self._mask_LL[: last + 1, : last + 1] if with_class else None,
+            mask=self._mask_LL[: last + 1, : last + 1] if inputs.with_class else None,
             cache=state.cache.rows(rows.start, rows.stop),
-            start=0 if with_class else first + 1,
+            start=0 if inputs.with_class else first + 1,
         )
         if not self._with_modulations:
             return inputs, context, self._precomputed
