@@ -2,8 +2,7 @@
 
 The quantities are the pyramid's codes, conditioning latents, latents and images, teacher-forced
 logits and loss, and greedy samples with and without guidance. `pcb.systems.parity.comparison` says
-what agrees; recorded folders of the other systems go to
-`pcb.systems.parity.compare`.
+what agrees, and compares recorded folders of the other systems.
 """
 
 import re
@@ -26,8 +25,8 @@ from pcb.runtime.npz import npz_errors_explained
 from pcb.sample.filter import GREEDY
 from pcb.sample.guidance import Guidance
 from pcb.sample.pyramid import sampler_for
-from pcb.systems.parity.compare import compare as compare_system
 from pcb.systems.parity.comparison import Comparison, comparison, print_table
+from pcb.systems.parity.comparison import compare as compare_system
 from pcb.systems.parity.recording import CONFIG as DESCRIPTION
 from pcb.tokenizer.pyramid import conditioning, resize_bilinear
 

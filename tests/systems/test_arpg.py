@@ -9,7 +9,7 @@ from pcb.published.guidance import OFF, Constant, Linear
 from pcb.sample.decoder import forced_logits
 from pcb.sample.sampler import sample_with_logits
 from pcb.systems.arpg import ARPG, ARPGConfig, ARPGDecoder, load_arpg
-from pcb.systems.parity.compare import compare
+from pcb.systems.parity.comparison import compare
 from pcb.systems.weights import read_config
 from tests.systems.golden import (
     Golden,

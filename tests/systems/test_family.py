@@ -12,7 +12,7 @@ from pcb.sample.decoder import forced_logits
 from pcb.sample.filter import GREEDY, Filter
 from pcb.sample.sampler import sample_with_logits
 from pcb.systems.family import FAMILY, empty_model
-from pcb.systems.parity.compare import compare
+from pcb.systems.parity.comparison import compare
 from tests.recorded import PEERS
 from tests.systems.family import FOLDERS, decoder_of, orders_of, tiny
 

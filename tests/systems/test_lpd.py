@@ -12,7 +12,7 @@ from pcb.published.guidance import OFF, Linear
 from pcb.sample.decoder import forced_logits
 from pcb.sample.sampler import sample_with_logits
 from pcb.systems.lpd import LINEAR, LPD, LPDConfig, LPDDecoder, load_lpd
-from pcb.systems.parity.compare import compare
+from pcb.systems.parity.comparison import compare
 from pcb.systems.weights import read_config
 from tests.systems.golden import (
     Golden,

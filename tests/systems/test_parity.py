@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from pcb.errors import UserError
 from pcb.systems.family import FAMILY
 from pcb.systems.parity import family as family_parity
-from pcb.systems.parity.compare import compare
+from pcb.systems.parity.comparison import compare
 from pcb.systems.parity.recording import read_recording
 from tests.recorded import PEERS
 from tests.systems.family import FOLDERS, orders_of, tiny

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from pcb.errors import UserError
-from pcb.systems.parity.compare import compare
+from pcb.systems.parity.comparison import compare
 from tests.recorded import PEERS
 
 SYSTEMS = ("arpg", "lpd", "var")

@@ -10,7 +10,7 @@ from pcb.published.guidance import OFF, Ramp
 from pcb.sample.decoder import forced_logits
 from pcb.sample.filter import Filter
 from pcb.sample.sampler import sample_with_logits
-from pcb.systems.parity.compare import compare
+from pcb.systems.parity.comparison import compare
 from pcb.systems.var import VAR, VARConfig, load_var
 from pcb.systems.var_decoding import VARDecoder, by_scale
 from pcb.systems.var_quantizer import VARTokenizerConfig

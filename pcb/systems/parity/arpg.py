@@ -6,7 +6,6 @@ Recorded names have the number of tokens where a quantity depends on the grid. L
 
 import math
 import re
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -15,10 +14,10 @@ from torch import Tensor
 
 from pcb.errors import UserError
 from pcb.order.remaining import Curve, remaining_blocks
-from pcb.published.guidance import Constant, Guidance, Linear
+from pcb.published.guidance import Linear
 from pcb.systems.arpg import ARPG, ARPGConfig, ARPGDecoder, load_arpg, published_order
 from pcb.systems.backbone import rotary_table
-from pcb.systems.parity.greedy import Kept, Quantities, greedy, guidance_of
+from pcb.systems.parity.greedy import Kept, Quantities, Schedules, constant, greedy, guidance_of
 from pcb.systems.parity.recording import CONFIG, WEIGHTS, Recording
 from pcb.systems.weights import read_config
 
@@ -28,10 +27,10 @@ _CURVES: dict[str, Curve] = {
     "cosine of the first release": "first release",
     "firstrelease": "first release",
 }
-_SCHEDULES: dict[str, Callable[[float], Guidance]] = {
-    "constant": Constant,
-    "linear of the first release": lambda scale: Linear(last=scale, count="next"),
-    "linear": lambda scale: Linear(last=scale, count="with block"),
+_SCHEDULES: Schedules = {
+    "constant": constant,
+    "linear of the first release": lambda given: Linear(last=given["scale"], count="next"),
+    "linear": lambda given: Linear(last=given["scale"], count="with block"),
 }
 
 

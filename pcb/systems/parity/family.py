@@ -4,8 +4,7 @@ Letters as in `pcb.systems.stepping`.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,20 +12,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pcb.errors import UserError
-from pcb.published.guidance import OFF, Constant, Guidance, Linear
-from pcb.sample.decoder import forced_logits
-from pcb.sample.filter import GREEDY, Filter, filtered
-from pcb.sample.sampler import sample_with_logits
+from pcb.published.guidance import OFF, Guidance, Linear
+from pcb.sample.filter import Filter, filtered
 from pcb.systems.backbone import Backbone, causal, rotary_table
 from pcb.systems.family import FAMILY, empty_model, load_model
 from pcb.systems.images import resized, to_bytes
 from pcb.systems.nar import Nar, both_heads
+from pcb.systems.parity.greedy import Kept, Quantities, Schedules, constant, greedy, guidance_of
 from pcb.systems.parity.recording import CONFIG, WEIGHTS, Recording
 from pcb.systems.randar import RandAr
+from pcb.systems.stepping import FamilyDecoder
 
 _MASK_STEP = 8
 """Recorded masks of decoding have a multiple of so many positions."""
-Quantities = Iterator[tuple[str, Tensor]]
+_SCHEDULES: Schedules = {
+    "constant": constant,
+    "linear in tokens drawn": lambda given: Linear(
+        first=given["from"], last=given["to"], count="before block"
+    ),
+}
 
 
 def is_input(name: str) -> bool:
@@ -80,15 +84,9 @@ def _teacher_forced(model: Backbone, recording: Recording) -> Quantities:
     """Logits and loss of the recorded codes, and what each block hands on."""
     labels_B = _labels(model, recording)
     codes_BT = recording.whole("codes", len(labels_B), model.size.tokens, below=model.size.codes)
-    blocks: dict[int, Tensor] = {}
-    hooks = [
-        layer.register_forward_hook(partial(_keep, blocks, i))
-        for i, layer in enumerate(model.layers)
-    ]
     teacher_forced = FAMILY[recording.system].teacher_forced
-    logits_BTV, codes = teacher_forced(model, labels_B, codes_BT, _orders(model, recording))
-    for hook in hooks:
-        hook.remove()
+    with Kept({str(i): layer for i, layer in enumerate(model.layers)}) as blocks:
+        logits_BTV, codes = teacher_forced(model, labels_B, codes_BT, _orders(model, recording))
     yield "teacher_forced_logits", logits_BTV
     yield "teacher_forced_loss", F.cross_entropy(logits_BTV.flatten(0, 1), codes.flatten())
     yield from ((f"teacher_forced_block_{i}", x_BLC) for i, x_BLC in blocks.items())
@@ -98,34 +96,28 @@ def _teacher_forced(model: Backbone, recording: Recording) -> Quantities:
         yield "teacher_forced_below_logits", below_BLV
 
 
-def _keep(blocks: dict[int, Tensor], i: int, _block: Any, _inputs: Any, x_BLC: Tensor) -> None:
-    blocks[i] = x_BLC
-
-
 def _greedy(
     model: Backbone, prefix: str, run: Mapping[str, Any], recording: Recording
 ) -> Quantities:
     """The likeliest codes of a run, its order, blocks and scales, and the logits of every step."""
-    guidance = _guidance_of(run.get("guidance"), recording)
+    guidance = guidance_of(run, _SCHEDULES, recording)
     steps = run.get("steps", recording.part("tiny").get("steps"))
     if not (steps is None or isinstance(steps, int)):
         raise UserError(f"{recording.folder / CONFIG}: steps = {steps!r}: expected a whole number")
     steps = None if steps == -1 else steps
     labels_B, orders_BT = _labels(model, recording), _orders(model, recording)
-    make = FAMILY[recording.system].decoder
-    decoder = make(model, guidance, steps)
-    numbers = torch.zeros(len(labels_B), model.size.tokens)
-    codes_BT, logits = sample_with_logits(decoder, labels_B, numbers, orders_BT, GREEDY)
-    yield f"{prefix}_codes", codes_BT
+
+    def make(guidance: Guidance) -> FamilyDecoder:
+        return FAMILY[recording.system].decoder(model, guidance, steps)
+
+    decoder, made = make(guidance), dict(greedy(make, guidance, prefix, labels_B, orders_BT))
+    yield f"{prefix}_codes", made[f"{prefix}_codes"]
     yield f"{prefix}_block_sizes", torch.tensor(decoder.sizes)
-    yield f"{prefix}_logits", torch.cat(logits, dim=1)
     firsts = [span.first for span in decoder.spans]
     yield f"{prefix}_scale_per_step", torch.from_numpy(guidance.scales(decoder.sizes))[firsts]
-    if guidance.on:
-        # A scale of 1 leaves the logits with the class alone, one of 0 those without.
-        for scale, half in ((1.0, "cond"), (0.0, "uncond")):
-            decoder = make(model, Constant(scale), steps)
-            yield f"{prefix}_{half}_logits", forced_logits(decoder, labels_B, codes_BT, orders_BT)
+    for name, half in (("", "guided"), ("cond_", "cond"), ("uncond_", "uncond")):
+        logits = [made[f"{prefix}_step{k}_logits_{half}"] for k in range(decoder.steps)]
+        yield f"{prefix}_{name}logits", torch.cat(logits, dim=1)
 
 
 def _orders(model: Backbone, recording: Recording) -> Tensor | None:
@@ -140,22 +132,6 @@ def _labels(model: Backbone, recording: Recording) -> Tensor:
 def _order(model: Backbone, recording: Recording) -> Tensor:
     tokens, images = model.size.tokens, len(recording["labels"])
     return recording.whole("order", images, tokens, below=tokens)
-
-
-def _guidance_of(description: Any, recording: Recording) -> Guidance:
-    """Return the schedule of guidance that a run describes."""
-    match description:
-        case "off":
-            return OFF
-        case {"kind": "constant", "scale": int() | float() as scale}:
-            return Constant(scale)
-        case {
-            "kind": "linear in tokens drawn",
-            "from": int() | float() as first,
-            "to": int() | float() as last,
-        }:
-            return Linear(first=first, last=last, count="before block")
-    raise UserError(f"{recording.folder / CONFIG}: guidance {description!r} is not known")
 
 
 def _filters(recording: Recording) -> Quantities:

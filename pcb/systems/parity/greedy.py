@@ -3,7 +3,8 @@
 Letters: B images, T tokens of an image, L positions, C width.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import torch
@@ -17,6 +18,8 @@ from pcb.sample.sampler import sample_with_logits
 from pcb.systems.parity.recording import CONFIG, Recording
 
 Quantities: TypeAlias = Iterator[tuple[str, Tensor]]
+Schedules: TypeAlias = Mapping[str, Callable[[Mapping[str, float]], Guidance]]
+"""Guidance by the start of its kind's name, made of the numbers that a run gives with it."""
 _HALVES = (("cond", 1.0), ("uncond", 0.0))
 """A scale of 1 leaves the logits with the class alone, one of 0 those without."""
 
@@ -48,21 +51,28 @@ def _by_step(prefix: str, name: str, logits: Iterable[Tensor]) -> Quantities:
         yield f"{prefix}_step{step}_logits_{name}", logits_BnV
 
 
-def guidance_of(
-    run: Any, schedules: dict[str, Callable[[float], Guidance]], recording: Recording
-) -> Guidance:
-    """Return the guidance that a run describes: `off`, or a schedule by the start of its kind.
+def constant(numbers: Mapping[str, float]) -> Guidance:
+    """Return the guidance of one scale, as all systems' runs describe it."""
+    return Constant(numbers["scale"])
+
+
+def guidance_of(run: Any, schedules: Schedules, recording: Recording) -> Guidance:
+    """Return the guidance that a run describes: `off`, or one of the schedules.
 
     Raises UserError that names the file.
     """
     match run:
-        case {"guidance": {"kind": "off"}}:
+        case {"guidance": "off" | {"kind": "off"}}:
             return OFF
-        case {"guidance": {"kind": str() as kind, "scale": int() | float() as scale}}:
+        case {"guidance": {"kind": str() as kind, **given}}:
+            numbers = {
+                str(name): float(x) for name, x in given.items() if isinstance(x, int | float)
+            }
             # The first name that fits counts, so that longer names come before shorter.
             for name, schedule in schedules.items():
                 if kind.startswith(name):
-                    return schedule(float(scale))
+                    with suppress(KeyError):
+                        return schedule(numbers)
     raise UserError(f"{recording.folder / CONFIG}: the guidance of the run {run!r} is not known")
 
 

@@ -2,7 +2,6 @@
 
 import random
 import re
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -11,16 +10,16 @@ from torch import Tensor
 
 from pcb.errors import UserError
 from pcb.order.locality import GROUP_SIZES, locality_order
-from pcb.published.guidance import Constant, Guidance, Linear
+from pcb.published.guidance import Linear
 from pcb.systems.lpd import LINEAR, LPD, LPDConfig, LPDDecoder, load_lpd, training_mask
-from pcb.systems.parity.greedy import Kept, Quantities, greedy, guidance_of
+from pcb.systems.parity.greedy import Kept, Quantities, Schedules, constant, greedy, guidance_of
 from pcb.systems.parity.recording import CONFIG, EXPECTED, WEIGHTS, Recording
 from pcb.systems.weights import read_config
 
 _ORDER = re.compile(r"order(\d+)(?:_steps(\d+))?_repulsion([\d.]+)_seed(\d+)")
-_SCHEDULES: dict[str, Callable[[float], Guidance]] = {
-    "constant": Constant,
-    "linear per token": lambda scale: Linear(last=scale, count=LINEAR),
+_SCHEDULES: Schedules = {
+    "constant": constant,
+    "linear per token": lambda given: Linear(last=given["scale"], count=LINEAR),
 }
 
 

@@ -1,7 +1,6 @@
 """Recorded quantities of VAR and its tokenizer, computed anew. Letters as in `pcb.systems.var`."""
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from pcb.errors import UserError
 from pcb.published.guidance import Guidance, Ramp
 from pcb.sample.filter import Filter, filtered
-from pcb.systems.parity.greedy import Kept, Quantities, greedy, guidance_of
+from pcb.systems.parity.greedy import Kept, Quantities, Schedules, greedy, guidance_of
 from pcb.systems.parity.recording import CONFIG, WEIGHTS, Recording
 from pcb.systems.var import VAR, VARConfig, load_var
 from pcb.systems.var_decoding import VARDecoder, by_scale
@@ -19,7 +18,7 @@ from pcb.systems.var_tokenizer import VARTokenizer, load_var_tokenizer
 from pcb.systems.weights import read_config
 
 TOKENIZER_WEIGHTS = "vae.safetensors"
-_SCHEDULES: dict[str, Callable[[float], Guidance]] = {"ramp over scales": Ramp}
+_SCHEDULES: Schedules = {"ramp over scales": lambda given: Ramp(given["scale"])}
 
 
 def is_input(name: str) -> bool:
