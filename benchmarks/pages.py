@@ -20,10 +20,11 @@ from benchmarks.growth import Points, measured_curves
 from benchmarks.machine import Machine
 from benchmarks.measure import BASELINE, Measured, Results
 from pcb.errors import UserError
-from pcb.preflight.rates import RATES, read_stored, stored_precision, stored_width
+from pcb.preflight.rates import RATES, stored_precision, stored_width
 from pcb.report.document_parts import put_between
 from pcb.report.times import TIMES
 from pcb.runtime.atomic import write_atomic
+from pcb.runtime.stored import read_stored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,9 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcb.metrics.statistics import Statistics, sums_of
+from pcb.metrics.statistics import SEED, Statistics, sums_of
 
-SEED = 2020
 CPU = torch.device("cpu")
 
 

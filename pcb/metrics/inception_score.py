@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 
-SEED = 2020
+from pcb.metrics.statistics import SEED
+
 LOST = 0.1
 """Fraction of the score that an order must cost before it is called sorted."""
 ERRORS = 3.0

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_kid import kernel_mmd
 
-SEED = 2020
-"""torch-fidelity's own, so that the same subsets are drawn."""
+from pcb.metrics.statistics import SEED
+
 CPU = torch.device("cpu")
 
 

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+SEED = 2020
+"""Of what scores draw at random; torch-fidelity's own, so that KID's subsets are the same."""
 ROWS = 5000
 """Features turned into float64 at a time; 50,000 of 2048 would fill 0.8 GB."""
 

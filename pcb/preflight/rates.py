@@ -4,13 +4,13 @@
 models of another width, becomes a range; what was never measured, a fraction of a datasheet's peak.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pcb.errors import UserError
+from pcb.runtime.stored import read_stored
 
 RATES = Path("benchmarks") / "rates.json"
 """``{device: {kind: {precision: {width: {"flops_per_second": number, "measured": text}}}}}``, by
@@ -156,18 +156,3 @@ def stored_precision(precision: str) -> Precision:
 def stored_width(width: int | None) -> str:
     """Return what a width is stored under."""
     return "any" if width is None else f"width {width}"
-
-
-def read_stored(path: Path) -> dict[str, dict[str, Any]]:
-    """Return what `python -m benchmarks --record` has left in a file, nothing if nothing was.
-
-    Raises UserError if it cannot be read.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); restore it with `git checkout`") from None
-    assert isinstance(found, dict)
-    return found

@@ -4,13 +4,12 @@ Weights are random there, which no time depends on. Numbers of one machine are c
 other alone.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pcb.errors import UserError
+from pcb.runtime.stored import read_stored
 
 TIMES = Path("benchmarks") / "systems.json"
 """``{machine: {system: {part: {"ms": of a call, "images": of a call, ...}}}}``, in git; parts are
@@ -48,14 +47,9 @@ NONE = Times()
 def read_times(path: Path = TIMES) -> Times:
     """Return the times of the machine that has most systems; none where none are stored.
 
-    Raises UserError for a file that cannot be read.
+    Raises UserError as `read_stored`.
     """
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return NONE
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); restore it with `git checkout`") from None
+    stored = read_stored(path)
     timed = {name: sum("b1" in parts for parts in found.values()) for name, found in stored.items()}
     if not any(timed.values()):
         return NONE

@@ -36,7 +36,8 @@ from benchmarks.pages import (
 )
 from pcb.cli.main import run
 from pcb.errors import UserError
-from pcb.preflight.rates import Device, read_stored
+from pcb.preflight.rates import Device
+from pcb.runtime.stored import read_stored
 
 CPU = torch.device("cpu")
 MACHINE = Machine(
