@@ -6,7 +6,7 @@ decoding everything would take hours. Finished chunks of the index survive an in
 
 import csv
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from pcb.data.tree import (
 from pcb.errors import UserError
 from pcb.runtime.hashing import content_hash
 from pcb.runtime.pool import in_order
-from pcb.runtime.progress import Progress
+from pcb.runtime.progress import Progress, ShowProgress
 
 REFUSED = "refused.csv"
 CHUNK = 4096
@@ -56,7 +56,7 @@ def survey(
     folder: Path,
     *,
     workers: int,
-    progress: Callable[[str, int], Progress],
+    progress: ShowProgress,
 ) -> dict[str, Any]:
     """Index ImageNet as `enter` does.
 
@@ -80,7 +80,7 @@ def enter(
     *,
     refused_fraction: float,
     workers: int,
-    progress: Callable[[str, int], Progress],
+    progress: ShowProgress,
 ) -> dict[str, int]:
     """Write into `folder` the indices of training and validation images, and the refused ones.
 

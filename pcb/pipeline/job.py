@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pcb.config import Preset
 from pcb.pipeline.task import Task
-from pcb.runtime.progress import Progress
+from pcb.runtime.progress import ShowProgress
 
 
 class ShardGroup(NamedTuple):
@@ -37,8 +37,7 @@ class Job:
     inputs: Mapping[str, Path]
     """Folders of the tasks that are read, checked, by stage (`train`); by the task's name
     (`train/ratio2`) where several of a stage are read."""
-    progress: Callable[[str, int], Progress]
-    """``progress("images", 2000)`` returns a context manager with `.advance(n, loss=0.1)`."""
+    progress: ShowProgress
     shards: ShardGroup = ALL_SHARDS
     """Which shards this process makes."""
 

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Self, TextIO, TypeAlias
 
 PLAIN_INTERVAL = 5.0
 """Seconds between two lines where the output is not a terminal."""
@@ -123,3 +123,7 @@ def _clock_time(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+ShowProgress: TypeAlias = Callable[[str, int], Progress]
+"""``progress("images", 2000)`` returns a context manager with `.advance(n, loss=0.1)`."""

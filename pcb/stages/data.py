@@ -25,6 +25,7 @@ from pcb.data.photographs import SPLITS, crops_of, cut, load_picture
 from pcb.data.survey import enter, survey
 from pcb.errors import UserError
 from pcb.pipeline.job import Job
+from pcb.runtime.progress import ShowProgress
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -35,7 +36,8 @@ def run(job: Job) -> dict[str, Any]:
     if isinstance(settings, Photographs):
         return crop_photographs(settings, job.folder)
     if isinstance(settings, ImageFolder):
-        return index_folder(job, settings)
+        workers = job.preset.compute.workers
+        return index_folder(settings, job.folder, workers=workers, progress=job.progress)
     if job.preset.likelihood_sizes and job.preset.files.imagenet_validation is None:
         raise UserError(
             f"presets.{job.task.preset}.likelihood: there are no held-out images; let "
@@ -50,17 +52,19 @@ def run(job: Job) -> dict[str, Any]:
     )
 
 
-def index_folder(job: Job, settings: ImageFolder) -> dict[str, Any]:
+def index_folder(
+    settings: ImageFolder, folder: Path, *, workers: int, progress: ShowProgress
+) -> dict[str, Any]:
     """Index the images of a folder, and write the names of its classes."""
     root, found = folder_root(settings), find_images(settings)
     counts = enter(
         {TRAIN_INDEX: (root, found.train), VALIDATION_INDEX: (root, found.held_out)},
-        job.folder,
+        folder,
         refused_fraction=settings.refused_fraction,
-        workers=job.preset.compute.workers,
-        progress=job.progress,
+        workers=workers,
+        progress=progress,
     )
-    write_rows(job.folder / CLASSES, ("label", "name"), enumerate(found.classes))
+    write_rows(folder / CLASSES, ("label", "name"), enumerate(found.classes))
     return {"classes": len(found.classes), **counts, "ignored_files": found.ignored}
 
 

@@ -5,7 +5,6 @@ miniature's extractor is trained and measured here.
 """
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from pcb.metrics.target import Target, save_target
 from pcb.pipeline.job import Job
 from pcb.runtime.atomic import atomic
 from pcb.runtime.device import compute_exactly, pick_device
-from pcb.runtime.progress import Progress
+from pcb.runtime.progress import ShowProgress
 from pcb.runtime.weights import save_weights
 from pcb.train.classifier import ClassifierObjective
 from pcb.train.image_batches import in_batches
@@ -54,7 +53,7 @@ def build_classifier(
     data: Path,
     device: torch.device,
     folder: Path,
-    progress: Callable[[str, int], Progress],
+    progress: ShowProgress,
 ) -> dict[str, Any]:
     """Train, measure on held-out images, and refuse a classifier that is not good enough.
 
@@ -102,7 +101,7 @@ def _seen(classifier: Classifier, images: Images, batch: int) -> tuple[Tensor, T
 
 
 def build_inception(
-    preset: Preset, device: torch.device, folder: Path, progress: Callable[[str, int], Progress]
+    preset: Preset, device: torch.device, folder: Path, progress: ShowProgress
 ) -> dict[str, Any]:
     """Read ADM's reference file; keep its statistics and its images' features.
 

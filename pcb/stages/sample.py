@@ -6,7 +6,7 @@ orders of the images in, codes out.
 
 import csv
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcb.config import Sampling, SamplingConfig
+from pcb.config import Preset, Sampling, SamplingConfig, SystemConfig
 from pcb.data.arrays import save_array
 from pcb.model.weights import build_model, load_weights
 from pcb.pipeline.job import Job
@@ -39,7 +39,7 @@ def run(job: Job) -> dict[str, Any]:
     # One thread: with several, the rounding of a CPU product depends on its number of rows, and
     # so an image on its batch. Settings of the sweep run side by side instead.
     compute_exactly(device, 1)
-    ready = (_own if job.task.model in job.preset.models else _system)(job, device)
+    ready = _ready(job.preset, job.task.model, job.task.sampling_config, job.inputs, device)
     own = [indices for k, indices in enumerate(shards(sampling)) if job.makes(k)]
     with job.progress("images", sum(map(len, own))) as progress:
         for indices in own:
@@ -67,21 +67,29 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
-def _own(job: Job, device: torch.device) -> Ready:
-    """Return the paper's own model under the task's schedule and guidance."""
-    name, config = job.task.model, job.task.sampling_config
-    assert name is not None and isinstance(config, SamplingConfig)
-    model = build_model(job.preset, name, job.inputs["tokenizer"])
-    load_weights(job.inputs["train"], model)
+def _ready(
+    preset: Preset,
+    name: str | None,
+    config: SamplingConfig | SystemConfig | None,
+    inputs: Mapping[str, Path],
+    device: torch.device,
+) -> Ready:
+    """Return the paper's own model under a schedule and guidance, or another system's."""
+    assert name is not None
+    if name not in preset.models:
+        return _system(preset, name, inputs["train"], device)
+    assert isinstance(config, SamplingConfig)
+    model = build_model(preset, name, inputs["tokenizer"])
+    load_weights(inputs["train"], model)
     model = model.to(device).eval().requires_grad_(False)
-    model.round_to(DTYPES[job.preset.sampling.precision])
-    schedule = config.schedule(job.preset.sizes(name))
+    model.round_to(DTYPES[preset.sampling.precision])
+    schedule = config.schedule(preset.sizes(name))
     sampler = sampler_for(
         model,
         schedule,
         guidance=Guidance(weight=config.cfg, start_step=config.cfg_start_step),
-        filter=Filter(temperature=job.preset.sampling.temperature),
-        speed=job.preset.compute.speed,
+        filter=Filter(temperature=preset.sampling.temperature),
+        speed=preset.compute.speed,
         measure=entropy_and_probability,
     )
     blocks, scales = list(schedule.blocks_per_scale), list(schedule.sizes)
@@ -94,17 +102,15 @@ def _own(job: Job, device: torch.device) -> Ready:
     )
 
 
-def _system(job: Job, device: torch.device) -> Ready:
+def _system(preset: Preset, name: str, folder: Path, device: torch.device) -> Ready:
     """Return another system, as it was published."""
-    assert job.task.model is not None
-    sampling = job.preset.sampling
     return running(
-        job.preset.systems[job.task.model],
-        job.inputs["train"],
-        seed=sampling.seed,
-        dtype=DTYPES[sampling.precision],
+        preset.systems[name],
+        folder,
+        seed=preset.sampling.seed,
+        dtype=DTYPES[preset.sampling.precision],
         device=device,
-        graphs=job.preset.compute.speed.graphs,
+        graphs=preset.compute.speed.graphs,
         measure=entropy_and_probability,
     )
 

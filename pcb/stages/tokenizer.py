@@ -1,6 +1,5 @@
 """The stage `tokenizer`: trains one, gives LlamaGen's a new codebook, or takes the released one."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from pcb.metrics.inception import load_inception
 from pcb.metrics.reconstruction import measure, reconstructions
 from pcb.pipeline.job import Job
 from pcb.runtime.device import compute_exactly, pick_device, set_tf32
-from pcb.runtime.progress import Progress
+from pcb.runtime.progress import ShowProgress
 from pcb.runtime.weights import save_weights
 from pcb.stages.train import write_log
 from pcb.tokenizer.load import TOKENIZER_FILE
@@ -37,10 +36,6 @@ LOG = "log.csv"
 RECONSTRUCTIONS = "reconstructions.npy"
 _SHOWN = 16
 _MEASURED = 1000
-
-
-ShowProgress = Callable[[str, int], Progress]
-"""`pcb.pipeline.job.Job.progress`."""
 
 
 def run(job: Job) -> dict[str, Any]:

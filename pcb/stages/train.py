@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pcb.model.weights import AVERAGE, WEIGHTS, build_model
 from pcb.pipeline.job import Job
 from pcb.runtime.atomic import atomic
 from pcb.runtime.device import compute_exactly, pick_device
-from pcb.runtime.progress import Progress
+from pcb.runtime.progress import ShowProgress
 from pcb.runtime.ranks import join_ranks
 from pcb.runtime.weights import save_weights
 from pcb.tokenizer.cache import Codes, TokenCache
@@ -51,7 +51,7 @@ def train(
     name: str,
     inputs: Mapping[str, Path],
     folder: Path,
-    progress: Callable[[str, int], Progress],
+    progress: ShowProgress,
 ) -> dict[str, Any]:
     """Train one of a preset's models to the end; write weights and log into `folder`."""
     settings, compute = preset.models[name].training, preset.compute

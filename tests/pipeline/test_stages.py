@@ -1,6 +1,7 @@
 """A stage is a row of the table, a file, a rule and a verb; whatever else lists stages agrees."""
 
 import argparse
+import ast
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -118,7 +119,9 @@ def test_dvc_resolves_settings_again_when_code_that_decides_them_changes() -> No
     decide, found = {"pcb.pipeline.tasks"}, set()
     while decide:
         found |= decide
-        decide = {name for module in decide for name in imports_of(MODULES[module])} - found
+        decide = {
+            name for module in decide for name in imports_of(MODULES[module].read_text())
+        } - found
     # How a task is named and hashed decides no setting.
     packages = {package_of(name) for name in found} - {"errors", "runtime", "pipeline"}
     expected = ["params.yaml", "pcb/pipeline/tasks.py", *(f"pcb/{name}" for name in packages)]
@@ -146,3 +149,15 @@ def test_jobs_are_seen_by_stages_alone() -> None:
         if re.search(r"\bimport\b(.*|[^()]*\([^)]*)\bJob\b", path.read_text(encoding="utf-8"))
     }
     assert seers == {"pipeline", "stages"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_job_is_the_entrys_alone(stage: str) -> None:
+    tree = ast.parse((ROOT / "pcb" / "stages" / f"{stage}.py").read_text(encoding="utf-8"))
+    takers = {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        and any(isinstance(part, ast.Name) and part.id == "Job" for part in ast.walk(node.args))
+    }
+    assert takers == {"run"}
