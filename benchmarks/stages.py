@@ -255,7 +255,8 @@ class RandomCache(TokenCache):
         for size, shard in product(sizes, range(_CACHE_SHARDS)):
             shape = (images // _CACHE_SHARDS, crops, size, size)
             save_array(token_shard(root, size, shard), random.integers(0, codes, shape, np.uint16))
-        super().__init__(root, sizes)
+        cache = TokenCache.open(root, sizes)
+        super().__init__(cache.labels, cache.shards)
 
 
 def read_tokens(images: int, _: torch.device) -> Case:

@@ -28,18 +28,25 @@ from pcb.report.system_rows import SystemRow, make_system_row
 class Evidence:
     """The results of one preset that a report can be made from."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, manifests: Mapping[str, Manifest]) -> None:
+        """`manifests`: those that are current, by their tasks' names."""
         self.pipeline = pipeline
         self.preset = pipeline.preset
-        self.tasks = tuple(task for task in pipeline if not task.in_git)
-        self._manifests = {
+        self.tasks = results_of(pipeline)
+        self._manifests = manifests
+        self._nll: dict[str, NDArray[np.float64] | None] = {}
+        self._places: dict[int, Places] = {}
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> "Evidence":
+        """Read what manifests there are of a preset's tasks."""
+        current = {
             task.name: manifest
-            for task in self.tasks
+            for task in results_of(pipeline)
             for manifest in [read_manifest(task.manifest)]
             if manifest is not None and manifest.key == task.key
         }
-        self._nll: dict[str, NDArray[np.float64] | None] = {}
-        self._places: dict[int, Places] = {}
+        return cls(pipeline, current)
 
     @property
     def comparable(self) -> bool:
@@ -203,6 +210,11 @@ class Evidence:
             codes = np.load(path, mmap_mode="r")[: count - seen].astype(np.int64)
             yield codes
             seen, index = seen + len(codes), index + 1
+
+
+def results_of(pipeline: Pipeline) -> tuple[Task, ...]:
+    """Return the tasks that a report is made from: all but the report's own."""
+    return tuple(task for task in pipeline if not task.in_git)
 
 
 def read_columns(path: Path) -> dict[str, NDArray[np.float64]]:

@@ -40,7 +40,7 @@ def run(job: Job) -> dict[str, Any]:
     load_weights(job.inputs["train"], model)
     model = model.to(device).eval().requires_grad_(False)
     schedule = config.schedule(preset.sizes(name))
-    held_out = TokenCache(job.inputs["tokens"], schedule.sizes, "held_out")
+    held_out = TokenCache.open(job.inputs["tokens"], schedule.sizes, "held_out")
     starts = range(0, len(held_out.labels), SHARD_IMAGES)
     shards = [np.arange(k, min(k + SHARD_IMAGES, len(held_out.labels))) for k in starts]
     own = [(k, images) for k, images in enumerate(shards) if job.makes(k)]

@@ -157,7 +157,7 @@ def latents_of(
             batch=batch,
             progress=counter,
         )
-    return CachedLatents(folder, settings.scales, own.codebook.device)
+    return CachedLatents.open(folder, settings.scales, own.codebook.device)
 
 
 def measured_images(data: Path, preset: Preset) -> tuple[str, Images]:

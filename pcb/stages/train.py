@@ -96,7 +96,7 @@ def open_codes(
     """Return the codes that a model trains on: of the cache, or of images as they are drawn."""
     sizes = preset.sizes(name)
     if preset.tokens.source == "cache":
-        return TokenCache(inputs["tokens"], sizes)
+        return TokenCache.open(inputs["tokens"], sizes)
     tokenizer = load_tokenizer(inputs["tokenizer"], preset.tokenizer.autoencoder).to(device)
     images = open_images(inputs["data"], preset, "train")
     return TokenStream(images, tokenizer, sizes, preset.compute.encoding_batch)

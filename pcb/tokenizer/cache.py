@@ -6,10 +6,10 @@ of held-out images stand in folders of their own (`pcb.config.paths.held_out_par
 labels: no training reads them, whatever becomes of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,10 @@ from pcb.errors import UserError
 from pcb.runtime.atomic import whole_files
 
 LABELS = "labels.npy"
-
-
 SHARDS = "[0-9]*.npy"
 """Pattern of the names of shards."""
+Shards: TypeAlias = Sequence[NDArray[np.uint16]]
+"""Codes of one scale, (images, crops, size, size) each, in the order of the images."""
 
 
 def token_folder(folder: Path, size: int, split: Split = "train") -> Path:
@@ -60,30 +60,34 @@ class Codes(Protocol):
 class TokenCache:
     """Codes of some scales, read from memory maps as they are asked for."""
 
-    def __init__(self, folder: Path, sizes: Sequence[int], split: Split = "train") -> None:
+    def __init__(self, labels: NDArray[np.int64], shards: Mapping[int, Shards]) -> None:
+        """Hold the labels of all images, and by size the shards of their codes."""
+        self.labels, self.sizes = labels, tuple(shards)
+        self.shards = shards
+
+    @classmethod
+    def open(cls, folder: Path, sizes: Sequence[int], split: Split = "train") -> "TokenCache":
         """Open a cache. Raises UserError naming what is missing, or differs between scales."""
-        self.folder = folder
-        self.sizes = tuple(sizes)
-        self._split: Split = split
-        beside = folder if split == "train" else token_folder(folder, self.sizes[-1], split)
-        self.labels: NDArray[np.int64] = map_array(beside / LABELS, "tokens")
-        self._shards = {size: self._open(size) for size in self.sizes}
-        counts = {len(self.labels), *(sum(map(len, maps)) for maps in self._shards.values())}
+        beside = folder if split == "train" else token_folder(folder, sizes[-1], split)
+        labels: NDArray[np.int64] = map_array(beside / LABELS, "tokens")
+        shards = {size: open_shards(token_folder(folder, size, split), size) for size in sizes}
+        counts = {len(labels), *(sum(map(len, maps)) for maps in shards.values())}
         if len(counts) > 1:
             raise UserError(
                 f"{folder}: labels and scales hold different numbers of images "
                 f"({', '.join(map(str, sorted(counts)))}); make the stage `tokens` again"
             )
+        return cls(labels, shards)
 
     @cached_property
     def crops(self) -> int:
         """Number of crops of every image."""
-        return int(self._shards[self.sizes[-1]][0].shape[1])
+        return int(self.shards[self.sizes[-1]][0].shape[1])
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
         """Number of the first image of every shard."""
-        lengths = [len(shard) for shard in self._shards[self.sizes[-1]]]
+        lengths = [len(shard) for shard in self.shards[self.sizes[-1]]]
         return np.cumsum([0, *lengths])[:-1]
 
     def codes(
@@ -93,7 +97,7 @@ class TokenCache:
         shards = np.searchsorted(self._starts, images, side="right") - 1
         places = images - self._starts[shards]
         codes = {}
-        for size, maps in self._shards.items():
+        for size, maps in self.shards.items():
             grids = np.empty((len(images), size, size), dtype=np.int64)
             for shard in np.unique(shards):
                 chosen = shards == shard
@@ -101,10 +105,10 @@ class TokenCache:
             codes[size] = grids
         return codes
 
-    def _open(self, size: int) -> list[NDArray[np.uint16]]:
-        """Open the memory maps of one scale."""
-        folder = token_folder(self.folder, size, self._split)
-        paths = whole_files(folder, SHARDS)
-        if not paths:
-            raise UserError(f"{folder}: no codes of scale {size}; make the stage `tokens` again")
-        return [map_array(path, "tokens") for path in paths]
+
+def open_shards(folder: Path, size: int) -> Shards:
+    """Open the memory maps of one scale. Raises UserError if there are none."""
+    paths = whole_files(folder, SHARDS)
+    if not paths:
+        raise UserError(f"{folder}: no codes of scale {size}; make the stage `tokens` again")
+    return [map_array(path, "tokens") for path in paths]

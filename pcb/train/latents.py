@@ -53,16 +53,23 @@ class CachedLatents:
     A file holds (images, positions of all scales, C) float32, the scales one after the other.
     """
 
-    def __init__(self, folder: Path, scales: Sequence[int], device: torch.device) -> None:
-        """Open the cache that `fill_cache` left in a stage's folder."""
-        paths = whole_files(folder / CACHE, "*.npy")
-        self._parts: list[NDArray[np.float32]] = [np.load(path, mmap_mode="r") for path in paths]
-        self._count = sum(map(len, self._parts))
+    def __init__(
+        self, parts: Sequence[NDArray[np.float32]], scales: Sequence[int], device: torch.device
+    ) -> None:
+        """Hold the files' content; all but the last have PART images."""
+        self._parts = parts
+        self._count = sum(map(len, parts))
         ends = np.cumsum([size * size for size in scales]).tolist()
         self._places = {
             size: slice(end - size * size, end) for size, end in zip(scales, ends, strict=True)
         }
         self._device = device
+
+    @classmethod
+    def open(cls, folder: Path, scales: Sequence[int], device: torch.device) -> "CachedLatents":
+        """Open the cache that `fill_cache` left in a stage's folder."""
+        paths = whole_files(folder / CACHE, "*.npy")
+        return cls([np.load(path, mmap_mode="r") for path in paths], scales, device)
 
     def draw(self, random: np.random.Generator, size: int, count: int) -> Tensor:
         """Return the (count, C, size, size) unit vectors of random crops at a scale."""

@@ -28,7 +28,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_same_evidence_gives_the_same_bytes(here: Path, mini: Pipeline, tmp_path: Path) -> None:
-    write_report(Evidence(mini), tmp_path)
+    write_report(Evidence.of(mini), tmp_path)
     assert files(tmp_path) == files(PAGES)
 
 
@@ -40,12 +40,12 @@ def test_the_report_says_what_was_measured(here: Path) -> None:
     assert verdicts[4:] == [(claim, "undecided") for claim in ("C4", "C5")]
     page = (PAGES / "index.html").read_text()
     assert "Partial report" not in page
-    for task in Evidence(mini_pipeline()).tasks:
+    for task in Evidence.of(mini_pipeline()).tasks:
         assert task.key in page
 
 
 def test_codes_are_read_over_the_edges_of_shards(here: Path, mini: Pipeline) -> None:
-    evidence = Evidence(mini)
+    evidence = Evidence.of(mini)
     row = evidence.rows()[0]
     folder = mini.task("sample", row.variant).artifact
     shards = [np.load(folder / f"codes-0000{k}.npy") for k in range(2)]
@@ -61,7 +61,7 @@ def test_a_partial_report_marks_what_is_missing(tree: Path, mini: Pipeline, tmp_
     manifests = Path("results") / "manifests" / "mini" / "metrics" / "ratio2"
     shutil.copytree(tree / manifests, tmp_path / manifests)
     with chdir(tmp_path):
-        facts = write_report(Evidence(mini), tmp_path)
+        facts = write_report(Evidence.of(mini), tmp_path)
     page = (tmp_path / "index.html").read_text()
     assert "11 of 16 sampling configs and 58 of 63 results" in page and NOT_RUN in page
     assert facts["settings_run"] == 5
@@ -71,11 +71,11 @@ def test_a_partial_report_marks_what_is_missing(tree: Path, mini: Pipeline, tmp_
 
 def test_a_released_tokenizer_has_no_measures(folder: Path) -> None:
     tasks = mini_pipeline({"tokenizer": {"source": "released", "training": None}})
-    write_report(Evidence(tasks), folder / "without")
+    write_report(Evidence.of(tasks), folder / "without")
     assert "there are no tokenizer yet" in (folder / "without" / "index.html").read_text()
     task = tasks.task("tokenizer")
     run_task(task, tasks.preset, ENTRIES["tokenizer"])
-    write_report(Evidence(tasks), folder / "with")
+    write_report(Evidence.of(tasks), folder / "with")
     page = (folder / "with" / "index.html").read_text()
     assert "as it was released; it was not measured here" in page
     assert "there are no tokenizer yet" not in page and 'id="table-tokenizer"' not in page
@@ -87,7 +87,7 @@ def test_a_released_model_has_no_training(folder: Path) -> None:
     model = {"released": "checkerboard-L-2x"}
     tasks = mini_pipeline({"tokenizer": tokenizer, "models": {"ratio2": model}})
     make_results(tasks, without=["sample", "metrics", "likelihood", "train/ratio4"])
-    write_report(Evidence(tasks), folder / "report")
+    write_report(Evidence.of(tasks), folder / "report")
     with (folder / "report" / "tables" / "models.csv").open(newline="") as file:
         cells = {line[0]: line[-3:] for line in csv.reader(file)}
     assert cells["ratio2"] == ["367.575", "released", "–"]
@@ -98,12 +98,12 @@ def test_a_released_model_has_no_training(folder: Path) -> None:
 
 def test_results_of_other_settings_count_as_not_run(here: Path) -> None:
     changed = mini_pipeline({"models": {"ratio3": {"training": {"learning_rate": 1.0e-5}}}})
-    run = {row.model for row in Evidence(changed).rows() if row.was_run}
+    run = {row.model for row in Evidence.of(changed).rows() if row.was_run}
     assert run == {"ratio2", "ratio4", "ratio2-unmixed"}
 
 
 def test_published_numbers_never_fill_measured_cells(here: Path, mini: Pipeline) -> None:
-    rows = Evidence(mini).rows()
+    rows = Evidence.of(mini).rows()
     table = published_table(rows, {}, comparable=False, steps=17, sampled_on={})
     published, ours = table.rows[:14], table.rows[14:]
     assert len(published_systems()) == 14 and len(ours) == 7

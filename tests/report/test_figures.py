@@ -45,7 +45,7 @@ def test_a_step_is_one_panel() -> None:
 
 
 def test_figures_are_the_same_bytes_each_time(here: Path, mini: Pipeline) -> None:
-    rows = Evidence(mini).rows()
+    rows = Evidence.of(mini).rows()
     for kind in ("svg", "png"):
         first, second = (figure_bytes(score_figure(rows, ["fid"], 17), kind) for _ in range(2))
         assert first == second
@@ -101,7 +101,7 @@ def test_a_legend_of_many_models_stays_inside_its_figure(
 def test_many_steps_are_counted_in_octaves_and_few_evenly(
     many_rows: list[Row], here: Path, mini: Pipeline
 ) -> None:
-    many, few = (score_figure(rows, ["fid"], 17) for rows in (many_rows, Evidence(mini).rows()))
+    many, few = (score_figure(rows, ["fid"], 17) for rows in (many_rows, Evidence.of(mini).rows()))
     assert (many.axes[0].get_xscale(), few.axes[0].get_xscale()) == ("log", "linear")
 
 

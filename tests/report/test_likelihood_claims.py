@@ -171,7 +171,7 @@ def test_images_of_one_place_count_together() -> None:
 
 
 def test_a_cell_says_why_it_is_empty(here: object, mini: Pipeline) -> None:
-    rows = Evidence(mini).rows()
+    rows = Evidence.of(mini).rows()
     guided = next(row for row in rows if row.guided)
     assert row_cells(guided)["nll"] == row_cells(guided)["price_se"] == "guided"
     plain = next(row for row in rows if not row.guided)
@@ -187,7 +187,7 @@ def test_a_cell_says_why_it_is_empty(here: object, mini: Pipeline) -> None:
 def test_every_schedule_has_a_line_and_one_token_per_block_no_price(
     here: object, mini: Pipeline
 ) -> None:
-    schedules = Evidence(mini).schedules()
+    schedules = Evidence.of(mini).schedules()
     table = likelihood_table(schedules)
     assert len(table.rows) == 3 * 7 + 2
     assert [row[1] for row in table.rows].count("serial") == 4

@@ -164,7 +164,7 @@ def test_a_report_of_a_study_of_orders(tmp_path, monkeypatch):
         for task in pipeline:
             if not task.in_git:
                 run_task(task, pipeline.preset, entries[task.stage])
-        results = write_report(Evidence(pipeline), tmp_path / "report")
+        results = write_report(Evidence.of(pipeline), tmp_path / "report")
     assert "raster worse than the checkerboard by 20" in results["orders"]
     page = (tmp_path / "report" / "index.html").read_text()
     assert results["orders"].split(":")[0] in page

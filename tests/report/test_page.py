@@ -182,7 +182,7 @@ def pictures_of(mini: Pipeline, image: int) -> list[list[int]]:
     """Return one image at every setting of `ratio2`, as bytes of RGBA, in the grid's order."""
     folder = mini.task("tokenizer").artifact
     tokenizer = load_tokenizer(folder, mini.preset.tokenizer.autoencoder)
-    evidence = Evidence(mini)
+    evidence = Evidence.of(mini)
     rows = [row for row in evidence.rows() if row.model == "ratio2"]
     found = []
     for row in sorted(rows, key=lambda row: (row.guided, row.steps)):

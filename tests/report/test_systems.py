@@ -117,7 +117,7 @@ def test_only_the_papers_data_has_the_figure(
 ) -> None:
     params = load_params(ROOT / "params.yaml")
     for name, shown in (("table1", True), ("table1-smoke", False)):
-        evidence = Evidence(Pipeline(name, parse_preset(params, name)))
+        evidence = Evidence.of(Pipeline(name, parse_preset(params, name)))
         names = {d.name for d in plot_figures(evidence, evidence.rows(), read_times(stored))}
         assert ("systems" in names) == shown
         assert "systems" not in {d.name for d in plot_figures(evidence, evidence.rows(), NONE)}

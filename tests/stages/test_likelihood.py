@@ -95,7 +95,7 @@ def test_it_measures_the_weights_that_sample_on_the_held_out_codes(tmp_path, inp
     from safetensors.torch import load_file
 
     model.load_state_dict(load_file(inputs["train"] / AVERAGE))
-    cache = TokenCache(inputs["tokens"], (1, 2, 4, 8), "held_out")
+    cache = TokenCache.open(inputs["tokens"], (1, 2, 4, 8), "held_out")
     chosen = np.arange(HELD_OUT)
     grids = {s: torch.from_numpy(g) for s, g in cache.codes(chosen, 0 * chosen).items()}
     (config,) = (p for p in preset.sampling_configs("ratio2") if p.name == "t9")
@@ -270,7 +270,7 @@ def test_a_models_own_order_is_what_is_measured(inputs):
     preset, chosen = load_preset("smoke"), np.arange(16)
     model = build_model(preset, "ratio2", inputs["tokenizer"])
     torch.nn.init.normal_(model.head.weight, std=0.3)
-    cache = TokenCache(inputs["tokens"], model.sizes, "held_out")
+    cache = TokenCache.open(inputs["tokens"], model.sizes, "held_out")
     schedule = schedule_from_total(model.sizes, 9)
     grids = {s: torch.from_numpy(g) for s, g in cache.codes(chosen, 0 * chosen).items()}
     labels = torch.from_numpy(cache.labels[chosen])

@@ -146,7 +146,7 @@ def check_generated(pipeline: Pipeline, page: str, capsys: pytest.CaptureFixture
     assert main([*one, "--preset", "shapes", "--out", "one"]) == 0
     (picture,) = Path("one").rglob("*-square.png")
     # Image 2 of the sample set, to the bit.
-    evidence = Evidence(pipeline)
+    evidence = Evidence.of(pipeline)
     row = evidence.rows()[0]
     codes = evidence.codes(row, 3)
     assert codes is not None and row.steps == 9

@@ -171,7 +171,7 @@ def test_the_report_shows_both_codebooks(
 ):
     here, _ = requantized
     monkeypatch.chdir(here)
-    write_report(Evidence(requantize(vq)), tmp_path)
+    write_report(Evidence.of(requantize(vq)), tmp_path)
     page = (tmp_path / "index.html").read_text()
     assert "new codes" in page and "codebook usage before" in page
     assert "Squared distance to the code and perplexity" in page

@@ -85,7 +85,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_the_cache_holds_the_codes_of_every_crop(tmp_path, inputs):
     facts = make(tmp_path / "a", inputs, {"r2": 2})
     assert facts == {"images": IMAGES, "crops": CROPS, "sizes": [1, 2, 4, 8]}
-    cache = TokenCache(tmp_path / "a", (1, 2, 4, 8))
+    cache = TokenCache.open(tmp_path / "a", (1, 2, 4, 8))
     images, crops = np.arange(IMAGES), np.arange(IMAGES) % CROPS
     found = cache.codes(images, crops)
     preset = parse_preset(params({"r2": 2}), "tiny")

@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 
 def test_codes_come_from_all_shards_in_the_order_asked_for(folder):
-    cache = TokenCache(folder, SIZES)
+    cache = TokenCache.open(folder, SIZES)
     images, crops = np.array([9, 0, 4, 3, 3]), np.array([1, 0, 1, 0, 1])
     codes = cache.codes(images, crops)
     for size in SIZES:
@@ -38,24 +38,24 @@ def test_codes_come_from_all_shards_in_the_order_asked_for(folder):
 
 
 def test_scales_can_be_read_apart(folder):
-    assert set(TokenCache(folder, (3,)).codes(np.array([5]), np.array([0]))) == {3}
+    assert set(TokenCache.open(folder, (3,)).codes(np.array([5]), np.array([0]))) == {3}
 
 
 def test_a_missing_scale_is_named(folder):
     with pytest.raises(UserError, match="no codes of scale 8"):
-        TokenCache(folder, (1, 8))
+        TokenCache.open(folder, (1, 8))
 
 
 def test_a_lost_shard_and_a_damaged_one_are_named(folder):
     token_shard(folder, 3, 1).write_bytes(b"not an array")
     with pytest.raises(UserError, match="00001.npy: damaged"):
-        TokenCache(folder, SIZES)
+        TokenCache.open(folder, SIZES)
     token_shard(folder, 3, 1).unlink()
     with pytest.raises(UserError, match="different numbers of images"):
-        TokenCache(folder, SIZES)
+        TokenCache.open(folder, SIZES)
 
 
 def test_missing_labels_are_named(folder):
     (folder / LABELS).unlink()
     with pytest.raises(UserError, match="labels.npy: no such file"):
-        TokenCache(folder, SIZES)
+        TokenCache.open(folder, SIZES)

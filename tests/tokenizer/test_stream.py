@@ -71,7 +71,7 @@ def shards(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_a_stream_gives_the_codes_of_the_cache_in_any_batch(root, batch):
-    cache, stream = TokenCache(root / "tokens", SIZES), stream_of(root, batch)
+    cache, stream = TokenCache.open(root / "tokens", SIZES), stream_of(root, batch)
     assert (stream.sizes, stream.crops) == (cache.sizes, TEN_CROPS)
     np.testing.assert_array_equal(stream.labels, cache.labels)
     images, crops = np.arange(IMAGES)[::-1], np.arange(IMAGES) % TEN_CROPS
@@ -83,7 +83,7 @@ def test_a_stream_gives_the_codes_of_the_cache_in_any_batch(root, batch):
 
 
 def test_training_batches_are_the_same(root):
-    sources = TokenCache(root / "tokens", SIZES), stream_of(root, 2)
+    sources = TokenCache.open(root / "tokens", SIZES), stream_of(root, 2)
     settings = preset_of(root).models["s-2x"].training
     one, other = (Batches(s, settings, num_classes=3, codebook_size=64) for s in sources)
     for iteration in (0, 2):

@@ -51,7 +51,7 @@ def train(
     """Train; leave the weights and what there is to say of them in the folder."""
     folder.mkdir(exist_ok=True)
     batches = Batches(
-        TokenCache(tokens, SIZES), SETTINGS, num_classes=10, codebook_size=CODES, own=ranks.own
+        TokenCache.open(tokens, SIZES), SETTINGS, num_classes=10, codebook_size=CODES, own=ranks.own
     )
     settings = Compute(**compute)
     objective = TransformerObjective(

@@ -18,7 +18,7 @@ CLASSES = 10
 @pytest.fixture
 def cache(tmp_path):
     write_tokens(tmp_path, images=40, crops=3)
-    return TokenCache(tmp_path, SIZES)
+    return TokenCache.open(tmp_path, SIZES)
 
 
 def batches(cache, own=slice(None), order="checkerboard", **settings):

@@ -42,7 +42,7 @@ def objective(tokens, precision, heads=4, **compute):
     )
     sizes = {"width": 128, "heads": heads, "hidden": 256, "layers": 4}
     model = tiny_model(codes=CODES, classes=10, sizes=SIZES, init="narrow", **sizes).cuda()
-    batches = Batches(TokenCache(tokens, SIZES), training, num_classes=10, codebook_size=CODES)
+    batches = Batches(TokenCache.open(tokens, SIZES), training, num_classes=10, codebook_size=CODES)
     return TransformerObjective(
         model=model, batches=batches, settings=training, compute=Compute(**compute)
     )

@@ -34,7 +34,7 @@ def trainer(tokens, folder, compute=None, **settings):
     base = {"epochs": 12, "batch_size": 16, "schedules": 2, "learning_rate": 3e-3, "ema": 0.9}
     training = Training(**{**base, "precision": "float32", **settings})
     model = tiny_model(codes=CODES, classes=10, layers=2)
-    cache = TokenCache(tokens, SIZES)
+    cache = TokenCache.open(tokens, SIZES)
     batches = Batches(cache, training, num_classes=10, codebook_size=CODES)
     compute = compute or Compute(checkpoint_seconds=1e9)
     loop = Loop(

@@ -238,7 +238,7 @@ def fill(folder: Path, tokenizer: Tokenizer, count: int, images: ArrayImages | N
 
 def test_cached_latents_are_the_encoded_ones(frozen: Tokenizer, tmp_path: Path):
     fill(tmp_path, frozen, PART + 10)
-    cached = CachedLatents(tmp_path, (1, 2, 4), torch.device("cpu"))
+    cached = CachedLatents.open(tmp_path, (1, 2, 4), torch.device("cpu"))
     one_part = EncodedLatents(frozen, digits())
     for size in (1, 2, 4):
         assert cached.draw(random_of(0, 0, 0), size, 5).shape == (5, 8, size, size)
@@ -261,14 +261,18 @@ def test_a_cache_goes_on_with_the_files_that_are_there(frozen: Tokenizer, tmp_pa
 
 def test_a_cache_does_without_a_file_that_was_cut_off(frozen: Tokenizer, tmp_path: Path):
     fill(tmp_path, frozen, 40)
-    whole = CachedLatents(tmp_path, (1, 2, 4), torch.device("cpu")).draw(random_of(0, 0, 0), 4, 9)
+    whole = CachedLatents.open(tmp_path, (1, 2, 4), torch.device("cpu")).draw(
+        random_of(0, 0, 0), 4, 9
+    )
     (tmp_path / ".latents" / ".123.00001.npy").write_bytes(b"\x93NUMPY")
-    again = CachedLatents(tmp_path, (1, 2, 4), torch.device("cpu")).draw(random_of(0, 0, 0), 4, 9)
+    again = CachedLatents.open(tmp_path, (1, 2, 4), torch.device("cpu")).draw(
+        random_of(0, 0, 0), 4, 9
+    )
     assert torch.equal(whole, again)
 
 
 def test_it_trains_on_cached_latents(frozen: Tokenizer, tmp_path: Path):
     fill(tmp_path, frozen, 40)
-    cached = CachedLatents(tmp_path, (1, 2, 4), torch.device("cpu"))
+    cached = CachedLatents.open(tmp_path, (1, 2, 4), torch.device("cpu"))
     training = run(requantizer(tmp_path / "run", cached))
     assert training.log[-1]["loss"] < 0.7 * training.log[0]["loss"]

@@ -19,7 +19,7 @@ BATCH = 24
 def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokens")
     write_tokens(folder, images=48, crops=2)
-    return TokenCache(folder, SIZES)
+    return TokenCache.open(folder, SIZES)
 
 
 def settings(**changes):
