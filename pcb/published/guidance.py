@@ -5,7 +5,6 @@ own model counts what is added, s - 1; `pcb.sample.guidance` mixes both. No torc
 """
 
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -97,25 +96,3 @@ class Ramp(msgspec.Struct, frozen=True, tag="ramp", tag_field="kind"):
 
 Schedule: TypeAlias = Constant | Linear | Ramp
 """What a system's entry may say."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """Another schedule in the blocks start..stop alone; off in the others."""
-
-    inside: Guidance
-    start: int = 0
-    stop: int
-
-    @property
-    def on(self) -> bool:
-        """Whether any token needs the logits without a class."""
-        return self.inside.on and self.start < self.stop
-
-    def scales(self, sizes: Items[int]) -> "NDArray[np.float64]":
-        """Return the scale of every token."""
-        import numpy as np
-
-        block = np.repeat(np.arange(len(sizes)), sizes)
-        active = (self.start <= block) & (block < self.stop)
-        return np.where(active, self.inside.scales(sizes), 1.0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pcb.published.guidance import OFF, Constant, Interval, Linear, Ramp
+from pcb.published.guidance import OFF, Constant, Linear, Ramp
 
 SIZES = (1, 3, 4)
 
@@ -19,8 +19,6 @@ SIZES = (1, 3, 4)
         (Linear(last=9.0, count="before token"), [1, 2, 3, 4, 5, 6, 7, 8]),
         (Linear(first=5.0, last=1.0, count="before block"), [5, 4.5, 4.5, 4.5, 3, 3, 3, 3]),
         (Ramp(1.5), [1, 1.75, 1.75, 1.75, 2.5, 2.5, 2.5, 2.5]),
-        (Interval(inside=Constant(3.0), start=1, stop=2), [1, 3, 3, 3, 1, 1, 1, 1]),
-        (Interval(inside=Ramp(2.0), stop=2), [1, 2, 2, 2, 1, 1, 1, 1]),
     ],
 )
 def test_every_token_has_a_scale(guidance, expected):
@@ -35,8 +33,6 @@ def test_every_token_has_a_scale(guidance, expected):
         Constant(1.0),
         Linear(last=1.0, count="next"),
         Ramp(0.0),
-        Interval(inside=OFF, stop=9),
-        Interval(inside=Constant(2.0), stop=0),
     ],
 )
 def test_what_is_off_needs_no_logits_without_a_class(guidance):
