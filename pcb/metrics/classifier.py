@@ -1,28 +1,21 @@
 """The miniature's feature extractor: a small convolutional classifier.
 
-It is registered with torch-fidelity, so that its command line and `calculate_metrics` know it too.
-
 Letters: B images, F features, K classes, H W pixels.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch_fidelity import FeatureExtractorBase, register_feature_extractor
-from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from pcb.data.arrays import from_uint8
 from pcb.errors import UserError
 from pcb.runtime.weights import check_state
 
 WEIGHTS = "classifier.safetensors"
-EXTRACTOR = "pcb-classifier"
-"""Its name in torch-fidelity."""
 
 
 class Classifier(nn.Module):
@@ -84,46 +77,3 @@ def classify(classifier: Classifier, pixels: Tensor, batch: int) -> tuple[Tensor
     parts = [classifier(part.to(device)) for part in pixels.split(batch)]
     features, logits = zip(*parts, strict=True)
     return torch.cat(features).cpu(), torch.cat(logits).cpu()
-
-
-class ClassifierFeatures(FeatureExtractorBase):
-    """A trained classifier as torch-fidelity's feature extractor: `features` and `logits`."""
-
-    LAYERS: ClassVar = {"isc": "logits", "fid": "features", "kid": "features", "prc": "features"}
-
-    def __init__(self, name: str, features_list: list[str], **settings: Any) -> None:
-        """`feature_extractor_weights_path` is the folder of the stage `reference`."""
-        super().__init__(name, features_list)
-        self.classifier = load_classifier(Path(settings["feature_extractor_weights_path"]))
-
-    @staticmethod
-    def get_provided_features_list() -> tuple[str, ...]:
-        """Return the names of the layers."""
-        return ("features", "logits")
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:
-        """Return the layer that a metric reads."""
-        return ClassifierFeatures.LAYERS[metric]
-
-    @staticmethod
-    def can_be_compiled() -> bool:
-        """Return False: on small images compiling costs more than it saves."""
-        return False
-
-    @staticmethod
-    def get_dummy_input_for_compile() -> Tensor:
-        """Return an image batch of the right form."""
-        return torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-
-    def forward(self, pixels_B3HW: Tensor) -> tuple[Tensor, ...]:
-        """Return the requested layers, in the order in which they were requested."""
-        features, logits = self.classifier(pixels_B3HW)
-        layers = {"features": features, "logits": logits}
-        return tuple(layers[name] for name in self.features_list)
-
-
-def register_classifier() -> None:
-    """Make the classifier known to torch-fidelity as `pcb-classifier`; twice does no harm."""
-    if EXTRACTOR not in FEATURE_EXTRACTORS_REGISTRY:
-        register_feature_extractor(EXTRACTOR, ClassifierFeatures)

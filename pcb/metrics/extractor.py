@@ -4,9 +4,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch_fidelity.utils import create_feature_extractor
 
-from pcb.metrics.classifier import EXTRACTOR, register_classifier
+from pcb.metrics.classifier import load_classifier
 from pcb.metrics.features import Extractor, Layers
 from pcb.metrics.inception import load_inception
 
@@ -20,16 +19,9 @@ def load_extractor(name: str, folder: Path, device: torch.device) -> Extractor:
     """
     if name == "inception":
         return load_inception(folder / INCEPTION_WEIGHTS, device)
-    register_classifier()
-    network = create_feature_extractor(
-        EXTRACTOR,
-        ["features", "logits"],
-        cuda=False,
-        verbose=False,
-        feature_extractor_weights_path=str(folder),
-    ).to(device)
+    classifier = load_classifier(folder).to(device)
 
     def extract(pixels_B3HW: Tensor) -> Layers:
-        return Layers(*network(pixels_B3HW))
+        return Layers(*classifier(pixels_B3HW))
 
     return extract

@@ -1,6 +1,8 @@
 """The numbers of the metrics, against slow second implementations and by their conventions."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 import numpy as np
@@ -11,18 +13,12 @@ from numpy.linalg import norm
 from safetensors.torch import save_file
 from scipy.linalg import sqrtm
 from torch.utils.data import Dataset
-from torch_fidelity.utils import create_feature_extractor
+from torch_fidelity import FeatureExtractorBase, register_feature_extractor
+from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from pcb.config import Metrics
 from pcb.metrics import precision_recall, statistics
-from pcb.metrics.classifier import (
-    EXTRACTOR,
-    WEIGHTS,
-    Classifier,
-    classify,
-    load_classifier,
-    register_classifier,
-)
+from pcb.metrics.classifier import WEIGHTS, Classifier, classify, load_classifier
 from pcb.metrics.features import Features
 from pcb.metrics.fidelity import scores
 from pcb.metrics.statistics import statistics_of, sums_of
@@ -202,6 +198,47 @@ def test_too_small_a_reference_is_refused(sets):
 # ---- torch-fidelity -----------------------------------------------------------------------------
 
 
+EXTRACTOR = "pcb-classifier"
+
+
+class ClassifierFeatures(FeatureExtractorBase):
+    """The classifier as `calculate_metrics` wants an extractor."""
+
+    LAYERS: ClassVar = {"isc": "logits", "fid": "features", "kid": "features", "prc": "features"}
+
+    def __init__(self, name, features_list, **settings):
+        super().__init__(name, features_list)
+        self.classifier = load_classifier(Path(settings["feature_extractor_weights_path"]))
+
+    @staticmethod
+    def get_provided_features_list():
+        return ("features", "logits")
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric):
+        return ClassifierFeatures.LAYERS[metric]
+
+    @staticmethod
+    def can_be_compiled():
+        return False
+
+    @staticmethod
+    def get_dummy_input_for_compile():
+        return torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+
+    def forward(self, pixels):
+        layers = dict(zip(("features", "logits"), self.classifier(pixels), strict=True))
+        return tuple(layers[name] for name in self.features_list)
+
+
+@pytest.fixture
+def registered():
+    """The classifier as an extractor of torch-fidelity's, for one test."""
+    register_feature_extractor(EXTRACTOR, ClassifierFeatures)
+    yield
+    del FEATURE_EXTRACTORS_REGISTRY[EXTRACTOR]
+
+
 class Images(Dataset):
     """Random uint8 images as torch-fidelity wants them."""
 
@@ -228,8 +265,8 @@ def weights(tmp_path):
     return tmp_path
 
 
-def test_calculate_metrics_with_the_registered_classifier_gives_the_same(weights):
-    register_classifier()
+@pytest.mark.usefixtures("registered")
+def test_calculate_metrics_with_the_same_extractor_gives_the_same(weights):
     generated, reference = Images(80, seed=0, low=60), Images(90, seed=1)
     theirs = torch_fidelity.calculate_metrics(
         input1=generated,
@@ -256,8 +293,8 @@ def test_calculate_metrics_with_the_registered_classifier_gives_the_same(weights
     assert ours["recall"] == pytest.approx(theirs["recall"], abs=0.03)
 
 
+@pytest.mark.usefixtures("registered")
 def test_torch_fidelitys_own_figures_are_those_of_calculate_metrics(weights):
-    register_classifier()
     generated, reference = Images(80, seed=0, low=60), Images(80, seed=1)
     theirs = torch_fidelity.calculate_metrics(
         input1=generated,
@@ -286,23 +323,3 @@ def test_torch_fidelitys_own_figures_are_those_of_calculate_metrics(weights):
     ):
         assert found[f"torch_fidelity_{ours}"] == pytest.approx(theirs[name], rel=1e-3), ours
     assert found["torch_fidelity_is"] != found["is"], "it shuffles, in ten splits"
-
-
-@pytest.mark.parametrize("layers", [["features", "logits"], ["logits", "features"], ["logits"]])
-def test_layers_come_in_the_order_in_which_they_are_asked_for(weights, layers):
-    register_classifier()
-    extractor = create_feature_extractor(
-        EXTRACTOR,
-        layers,
-        cuda=False,
-        verbose=False,
-        feature_extractor_weights_path=str(weights),
-    )
-    widths = {"features": 8, "logits": 5}
-    found = extractor(Images(2, seed=0).pixels)
-    assert [layer.shape[1] for layer in found] == [widths[name] for name in layers]
-
-
-def test_registering_twice_does_no_harm():
-    register_classifier()
-    register_classifier()
