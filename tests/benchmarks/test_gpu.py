@@ -27,7 +27,6 @@ def sheet(tmp_path):
     return Sheet(path=tmp_path / "section.json", device=CPU, tiny=True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SECTIONS if name != "ranks"])
 def test_a_section_finds_what_it_is_for(name, sheet):
     SECTIONS[name].run(sheet)
@@ -48,7 +47,6 @@ def test_a_section_finds_what_it_is_for(name, sheet):
         assert {part.facts["model calls"] for part in sheet.results.parts} >= {3, 11, 12, 36}
 
 
-@pytest.mark.slow
 def test_ranks_average_their_gradients(tmp_path):
     """In a process of its own: a group of ranks is one to a process."""
     words = ["benchmarks.gpu", "ranks", "--tiny", "--out", str(tmp_path)]

@@ -11,7 +11,6 @@ import pytest
 
 from pcb.config.checks import untrained_blocks, unused_models
 from pcb.config.loader import (
-    PARAMS_FILE,
     active_preset,
     load_cluster,
     load_files,
@@ -21,6 +20,7 @@ from pcb.config.loader import (
     parse_preset,
     plain,
 )
+from pcb.config.paths import PARAMS
 from pcb.config.seeds import model_and_seed, seed_name
 from pcb.errors import UserError
 from pcb.order.schedule import num_tokens
@@ -169,7 +169,7 @@ def test_the_papers_scales_are_those_of_its_token_cache(params):
 
 def test_where_files_lie_is_this_machines_and_enters_no_key(tmp_path):
     path = tmp_path / "params.yaml"
-    path.write_text(PARAMS_FILE.read_text())
+    path.write_text(PARAMS.read_text())
     before = Pipeline("paper", load_preset("paper", path))
     local = "files: {imagenet: /data/train, own: {llamagen: b}}\n"
     (tmp_path / "params.local.yaml").write_text(local)
@@ -196,7 +196,7 @@ def test_where_files_lie_is_this_machines_and_enters_no_key(tmp_path):
     ],
 )
 def test_released_weights_go_with_the_released_tokenizer(change, message):
-    params = load_params(PARAMS_FILE)
+    params = load_params(PARAMS)
     presets = params["presets"]
     presets["paper-pretrained"] = merge(presets["paper-pretrained"], change)
     with pytest.raises(UserError, match=message):
@@ -204,7 +204,7 @@ def test_released_weights_go_with_the_released_tokenizer(change, message):
 
 
 def test_released_model_does_not_take_over_the_training_of_others():
-    params = load_params(PARAMS_FILE)
+    params = load_params(PARAMS)
     preset = params["presets"]["paper-pretrained"]
     preset["training"] = {"epochs": 1}
     preset["models"]["own"] = {}

@@ -10,7 +10,7 @@ from pcb.launch.squeue import GONE, job_named, job_states
 from tests.launch.login import TRAIN, Login, log_in, same_files, wait_for
 from tests.launch.slurm import MiniSlurm
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = pytest.mark.service
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.launch.login import TRAIN, Login, log_in, same_files, wait_for
 from tests.launch.slurm import MiniSlurm
 from tests.tasks import pipeline_of
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = pytest.mark.service
 
 RATIO2, RATIO4 = (
     [u for u in pipeline_of() if u.stage == "sample" and u.variant.startswith(f"{model}/")][:2]

@@ -12,7 +12,7 @@ import pytest
 from pcb.pipeline.task import Task
 from tests.tasks import pipeline_of
 
-pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+pytestmark = pytest.mark.workflow
 
 TRAIN = pipeline_of().task("train", "ratio2")
 SAMPLE = pipeline_of().task("sample", "ratio2/t17")

@@ -23,7 +23,7 @@ from tests.launch.slurm import MiniSlurm
 from tests.tasks import pipeline_of
 from tests.workflow.snakemake import NOTHING, copy_project
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = pytest.mark.service
 
 PROFILE = ("--workflow-profile", "workflow/profiles/slurm")
 

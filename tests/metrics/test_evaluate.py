@@ -42,7 +42,6 @@ def one_line(capsys):
     return line
 
 
-@pytest.mark.slow
 def test_a_folder_and_a_file_of_the_same_images_score_the_same(
     folder, inception, adm_reference, capsys, monkeypatch
 ):

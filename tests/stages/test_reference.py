@@ -141,7 +141,6 @@ def test_a_file_without_statistics_is_refused(own, folder, drop, message):
         build(make_job(changed, "reference", folder / "reference", {}))
 
 
-@pytest.mark.slow
 def test_samples_are_scored_against_it(own, built, folder):
     settings = load_preset("smoke", ROOT / "params.yaml").tokenizer.autoencoder
     torch.manual_seed(0)

@@ -19,8 +19,6 @@ from pcb.pipeline.tasks import Pipeline
 from pcb.systems.running import classes_of, images_of
 from tests.tasks import ROOT
 
-pytestmark = pytest.mark.slow
-
 SYSTEMS = ("llamagen-l", "par-l-4x", "randar-l", "nar-l", "arpg-l", "lpd-l", "var-d16")
 STEPS = (144, 39, 12, 15, 12, 12, 4)
 

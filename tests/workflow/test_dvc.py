@@ -140,7 +140,6 @@ def test_repro_after_snakemake_records_and_runs_nothing(project: Path) -> None:
     assert "didn't change, skipping" in dvc(project, "repro")
 
 
-@pytest.mark.slow
 def test_snakemake_after_repro_has_nothing_to_do(tmp_path: Path) -> None:
     """The first real stage by DVC, then the same by Snakemake."""
     project = make_repository(copy_project(tmp_path / "project"))
@@ -297,7 +296,6 @@ def test_killed_publish_goes_on_with_the_same_command(project: Path) -> None:
     assert whole in pcb(clone, "restore")
 
 
-@pytest.mark.slow
 def test_killed_repro_goes_on_with_the_same_command(tmp_path: Path) -> None:
     project = make_repository(copy_project(tmp_path / "project"))
     work = "results/artifacts/smoke/data/all/.work.json"
@@ -333,7 +331,6 @@ def test_preset_that_params_do_not_name_is_not_published(project: Path) -> None:
     )
 
 
-@pytest.mark.slow
 def test_experiment_changes_a_setting_and_can_be_compared(finished: Path, tmp_path: Path) -> None:
     """`dvc exp run -S` on a finished project: the report's claims, which is the cheapest stage."""
     run(tmp_path, "cp", "-r", str(finished), "project")

@@ -16,7 +16,7 @@ from tests.recorded import REFERENCE
 from tests.tasks import ROOT
 from tests.workflow.snakemake import NOTHING, copy_project, snakemake
 
-pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+pytestmark = pytest.mark.workflow
 
 IMAGES = 8
 PRETRAINED: dict[str, Any] = {

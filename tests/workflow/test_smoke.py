@@ -26,7 +26,7 @@ from tests.clock import cpu_seconds
 from tests.tasks import pipeline_of
 from tests.workflow.snakemake import NOTHING, PROFILE, copy_project, failure, planned, snakemake
 
-pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+pytestmark = pytest.mark.workflow
 
 
 @pytest.fixture
