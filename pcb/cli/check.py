@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from pcb.cli.verb import Verbs, add_verb
-from pcb.config.loader import PARAMS_FILE
+from pcb.config.paths import PARAMS
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -16,7 +16,7 @@ def add_verbs(verbs: Verbs) -> None:
         "say what this machine has and lacks for each preset, and which results are here",
         "pcb doctor",
     )
-    doctor.add_argument("--params", type=Path, default=PARAMS_FILE, metavar="FILE")
+    doctor.add_argument("--params", type=Path, default=PARAMS, metavar="FILE")
     parity = add_verb(
         verbs,
         "parity",

@@ -7,7 +7,8 @@ from typing import Any
 
 from pcb.cli.verb import Verbs, add_verb, pipeline_of
 from pcb.config import Sampling
-from pcb.config.loader import PARAMS_FILE, load_files
+from pcb.config.loader import load_files
+from pcb.config.paths import PARAMS
 from pcb.errors import UserError
 
 
@@ -57,7 +58,7 @@ def add_verbs(verbs: Verbs) -> None:
         "pcb verify-metrics",
     )
     for parser in (evaluate, verify):
-        parser.add_argument("--params", type=Path, default=PARAMS_FILE, metavar="FILE")
+        parser.add_argument("--params", type=Path, default=PARAMS, metavar="FILE")
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from pcb.cli.verb import Verbs, add_preset, add_verb, pipeline_of
-from pcb.config.loader import PARAMS_FILE, load_params, parse_preset
+from pcb.config.loader import load_params, parse_preset
+from pcb.config.paths import PARAMS
 from pcb.pipeline.tasks import Pipeline
 
 
@@ -39,7 +40,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     clean.add_argument("--yes", action="store_true", help="delete what is shown")
     clean.add_argument(
-        "--params", type=Path, default=PARAMS_FILE, metavar="FILE", help="default: %(default)s"
+        "--params", type=Path, default=PARAMS, metavar="FILE", help="default: %(default)s"
     )
 
 

@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pcb.config.loader import PARAMS_FILE, active_preset, load_params, parse_preset
+from pcb.config.loader import active_preset, load_params, parse_preset
+from pcb.config.paths import PARAMS
 from pcb.pipeline.tasks import Pipeline
 
 Verbs: TypeAlias = "argparse._SubParsersAction[Any]"
@@ -34,7 +35,7 @@ def add_preset(parser: argparse.ArgumentParser) -> None:
     """Let a verb be told which preset of which file it is about."""
     parser.add_argument("--preset", help="default: $PCB_PRESET, else `preset` in params.yaml")
     parser.add_argument(
-        "--params", type=Path, default=PARAMS_FILE, metavar="FILE", help="default: %(default)s"
+        "--params", type=Path, default=PARAMS, metavar="FILE", help="default: %(default)s"
     )
 
 

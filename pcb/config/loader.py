@@ -14,6 +14,7 @@ from pcb.config.checks import check_consistency
 from pcb.config.cluster import hours_of
 from pcb.config.convert import convert, plain
 from pcb.config.files import check_own
+from pcb.config.paths import PARAMS
 from pcb.config.read_yaml import read_yaml
 from pcb.config.seeds import model_and_seed, trained_once_each
 from pcb.errors import UserError
@@ -32,7 +33,6 @@ __all__ = [
     "resolve",
 ]
 
-PARAMS_FILE = Path("params.yaml")
 LOCAL_FILE = "params.local.yaml"
 """Facts of this machine, not in git; beside params.yaml, of which it overrides `MACHINE` keys."""
 MACHINE = ("cluster", "files")
@@ -42,7 +42,7 @@ _OF_MODELS = ("model", "training", "seeds")
 """Keys of a preset that its own models take over; other systems take over `system`."""
 
 
-def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
+def load_params(path: Path = PARAMS) -> dict[str, Any]:
     """Read a params file: ``{"preset": name, "presets": {name: settings}}``.
 
     Presets are not yet checked, but for their names. `cluster` and `files` are those of the file
@@ -113,7 +113,7 @@ def check_name(name: str, place: str) -> None:
         raise UserError(f"{place}: {name!r} is named like another training; set `seeds` instead")
 
 
-def load_cluster(path: Path = PARAMS_FILE) -> Cluster:
+def load_cluster(path: Path = PARAMS) -> Cluster:
     """Read and check `cluster`; PCB_ON_INTERRUPT, where it is set, decides instead of its key.
 
     Raises UserError naming the file and the key's path.
@@ -126,7 +126,7 @@ def load_cluster(path: Path = PARAMS_FILE) -> Cluster:
     return _cluster(tree, place)
 
 
-def load_files(path: Path = PARAMS_FILE) -> Files:
+def load_files(path: Path = PARAMS) -> Files:
     """Read where external files lie on this machine. Raises UserError as `load_preset`."""
     return _files(load_params(path)["files"], f"{path}: files")
 
@@ -136,7 +136,7 @@ def active_preset(params: Mapping[str, Any]) -> str:
     return os.environ.get(PRESET_VARIABLE) or str(params.get("preset", "mini"))
 
 
-def load_preset(name: str | None = None, path: Path = PARAMS_FILE) -> Preset:
+def load_preset(name: str | None = None, path: Path = PARAMS) -> Preset:
     """Read and check one preset of a params file.
 
     Raises UserError naming the key's path, its value and what was expected.

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pcb.config import Compute
 from pcb.config.loader import active_preset, load_params, parse_preset
+from pcb.config.paths import PARAMS
 from pcb.errors import UserError
 from pcb.external.released import CONFIG, load_released
 from pcb.generate.finished import Place, load_finished
@@ -20,7 +21,6 @@ from pcb.runtime.device import pick_device
 from pcb.systems.parity.recording import CONFIG as DESCRIPTION
 from pcb.tokenizer.vq import Tokenizer
 
-PARAMS = "params.yaml"
 _CPU_BATCH, _GPU_BATCH = 16, 64
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pcb.config.checks import untrained_blocks, unused_models
-from pcb.config.loader import PARAMS_FILE, active_preset, load_params, parse_preset
-from pcb.config.paths import LOCKS
+from pcb.config.loader import active_preset, load_params, parse_preset
+from pcb.config.paths import LOCKS, PARAMS
 from pcb.config.stages import STAGES
 from pcb.errors import UserError
 from pcb.pipeline.disk import linked_folders
@@ -123,7 +123,7 @@ def load_plan() -> Plan:
     """Read params.yaml and the launcher. Raises SystemExit with one line where one is wrong."""
     with _one_line():
         require_launcher()
-        params = load_params(PARAMS_FILE)
+        params = load_params(PARAMS)
         name = active_preset(params)
         return Plan(Pipeline(name, parse_preset(params, name)))
 
