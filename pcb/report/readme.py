@@ -108,7 +108,19 @@ def verdicts(claims: Sequence[Mapping[str, Any]]) -> str:
 def _reading(reading: Mapping[str, Any]) -> str:
     """Return a reading in a sentence: its verdict, with its numbers or with why it has none."""
     numbers = "; ".join(reading["numbers"])
-    # Where it holds, the numbers say so themselves.
-    why = "" if numbers and reading["verdict"] == "holds" else reading["reason"]
+    why = _why(reading) if numbers else reading["reason"]
     because = " ".join(filter(None, [f"{numbers}." if numbers else "", why]))
     return f"By {reading['by']} it {says(reading['verdict'])}: {because}"
+
+
+def _why(reading: Mapping[str, Any]) -> str:
+    """Say in a few words why a reading with numbers does not hold; nothing where it does."""
+    checks = reading["checks"]
+    failed = [check["subject"].split(":")[0] for check in checks if check["outcome"] == "fails"]
+    close = [check["subject"].split(":")[0] for check in checks if check["close_to_limit"]]
+    if failed:
+        return f"{len(failed)} of {len(checks)} fail: {', '.join(failed)}."
+    if close:
+        within = f"{len(close)} of {len(checks)} lie within two standard errors of the limit"
+        return f"{within}: {', '.join(close)}."
+    return "" if reading["verdict"] == "holds" else str(reading["reason"])

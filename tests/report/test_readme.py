@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from pcb.errors import UserError
-from pcb.report.readme import BEGIN, END, PICTURES, STUDIES, marks_of, update_readme, update_study
+from pcb.report.readme import (
+    BEGIN,
+    END,
+    PICTURES,
+    STUDIES,
+    marks_of,
+    update_readme,
+    update_study,
+    verdicts,
+)
 from tests.tasks import ROOT
 
 
@@ -60,3 +69,28 @@ def test_the_document_of_studies_has_all_places() -> None:
     text = (ROOT / "docs" / "studies.md").read_text()
     for preset in STUDIES:
         assert all(text.count(mark) == 1 for mark in marks_of(preset))
+
+
+def test_a_reading_says_shortly_why_it_does_not_hold() -> None:
+    check = {"subject": "ratio2: rise", "outcome": "holds", "close_to_limit": False}
+    close = {**check, "outcome": "undecided", "close_to_limit": True}
+    failed = {**check, "outcome": "fails"}
+    reading = {"by": "FID", "numbers": ["5 % rise (limit: at least 9 %)"], "reason": "A reason."}
+    said = [
+        verdicts([{"statement": "So.", "verdict": verdict, "readings": [found]}])
+        for verdict, checks in (
+            ("holds", [check]),
+            ("undecided", [check, close]),
+            ("fails", [close, failed, check]),
+            ("undecided", [check]),
+        )
+        for found in [{**reading, "verdict": verdict, "checks": checks}]
+    ]
+    numbers = "5 % rise (limit: at least 9 %)."
+    assert said == [
+        f"- **Shown: So.** By FID it holds: {numbers}",
+        f"- **Undecided: So.** By FID it is undecided: {numbers} 1 of 2 lie within two standard "
+        "errors of the limit: ratio2.",
+        f"- **Not shown: So.** By FID it fails: {numbers} 1 of 3 fail: ratio2.",
+        f"- **Undecided: So.** By FID it is undecided: {numbers} A reason.",
+    ]
