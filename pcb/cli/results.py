@@ -27,7 +27,7 @@ def add_verbs(verbs: Verbs) -> None:
         ("verify", _verify, "read all results of a preset anew and compare with the manifests"),
         ("restore", _restore, "fetch missing and damaged results from DVC's remote, and verify"),
         ("publish", _publish, "record a finished preset in DVC and git, and push both"),
-        ("readme", _readme, "put what a report measured into README.md or docs/studies.md"),
+        ("readme", _readme, "write a report's measured tables into README.md or docs/studies.md"),
     ):
         add_preset(add_verb(verbs, name, run, help, f"pcb {name}"))
 

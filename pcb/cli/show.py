@@ -22,7 +22,7 @@ def add_verbs(verbs: Verbs) -> None:
         verbs,
         "plan",
         _plan,
-        "say what a preset will take, before anything runs: GPU hours, bytes, what is missing",
+        "estimate a preset's GPU hours and bytes before anything runs, and list missing files",
         "pcb plan --preset paper --gpu H100 --gpus 8",
     )
     plan.add_argument("--gpu", default="H100", metavar="NAME", help="default: %(default)s")

@@ -19,7 +19,7 @@ class Stage:
     help: str
     """What its verb does, as `pcb --help` says it."""
     one_per: Literal["preset", "model", "sampling config"] = "preset"
-    """What there is one task for."""
+    """Whether there is one task for the preset, one per model, or one per sampling config."""
     wide: bool = False
     """Whether a task gets several threads: where there are few and much waits for them. Tasks of
     other stages run side by side, a thread each."""
@@ -55,7 +55,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             name="reference",
             version=2,
-            help="make what samples are compared with, as the metrics see it",
+            help="compute the features of the reference images that samples are compared with",
         ),
         Stage(
             name="tokens",
