@@ -1,6 +1,6 @@
 """The stage `reference`: what samples are compared with, seen through the preset's extractor.
 
-It leaves the extractor's weights too, so that every setting is measured by the same ones. The
+It leaves the extractor's weights too, so that every sampling config is measured by the same. The
 miniature's extractor is trained and measured here.
 """
 
