@@ -27,20 +27,20 @@ from msgspec.structs import replace as with_settings
 from torch.nn.utils import get_total_norm
 
 from benchmarks.__main__ import chosen_parts
-from benchmarks.machine import Precision, convolutions_in, seconds_of, synchronize
-from benchmarks.measure import Case, Part, Results, measure
+from benchmarks.machine import convolutions_in, seconds_of, synchronize
+from benchmarks.measure import CPU, FAST, Case, Part, Precision, Results, measure
 from benchmarks.pages import aligned, table_lines
 from benchmarks.sampling import (
     GUIDANCE,
     Sampling,
     apart,
     codes_and_logits,
-    model_and_schedule,
     observed,
     random_batch,
+    random_model,
 )
 from benchmarks.stages import random_extractor, random_tokenizer
-from benchmarks.systems import System
+from benchmarks.systems import OwnSystem, System
 from benchmarks.training import random_objective, results_of, step_part
 from pcb.cli.main import Parser, run
 from pcb.config import Compute
@@ -56,9 +56,7 @@ from pcb.sample.guidance import OFF
 from pcb.sample.pyramid import ALL_ON, sampler_for
 
 Number = float | str | bool
-CPU = torch.device("cpu")
 _NEEDED = ("msgspec", "yaml", "PIL", "torch_fidelity", "matplotlib", "scipy", "sklearn")
-_ROUNDS, _BUDGET = 3, 5.0
 _WHOLE_SECONDS = 530.0
 _LEAST_SECONDS = 8.0
 """Time left below which no section begins."""
@@ -111,7 +109,7 @@ class Sheet:
             self.keep()
 
         alone = list(map(_alone, parts))
-        results = measure(alone, self.device, rounds=_ROUNDS, budget=_BUDGET, keep=keep)
+        results = measure(alone, self.device, budget=0, keep=keep)
         for line in table_lines(results):
             print(f"  {line}", flush=True)
 
@@ -157,7 +155,7 @@ def graphs(sheet: Sheet) -> None:
     runs: list[tuple[str, Precision]] = [("S-2x", "float32"), ("S-2x", "bfloat16")]
     runs += [("L-2x", "bfloat16"), ("L-4x", "bfloat16")]
     for name, precision in [("mini", "float32")] if sheet.tiny else runs:
-        preset, model, schedule = model_and_schedule(name, sheet.device, precision)
+        preset, model, schedule = random_model(name, sheet.device, precision)
         classes_B, uniforms_BT = random_batch(model, 8)
         for guidance in (OFF, GUIDANCE):
             make = partial(
@@ -179,7 +177,7 @@ def graphs(sheet: Sheet) -> None:
                 "grown": (first, (grown[0][:8], grown[1][:8])),
             }
             if precision == "float32" and sheet.device.type == "cuda":
-                _, exact, _ = model_and_schedule(name, CPU, precision)
+                _, exact, _ = random_model(name, CPU, precision)
                 seen = observed(make(exact), classes_B.cpu(), uniforms_BT.cpu())
                 compared["cpu"] = seen, (first[0].cpu(), first[1].cpu())
             what = f"{name} {precision}{' guided' if guidance.weight else ''}"
@@ -271,7 +269,7 @@ def sampling(sheet: Sheet) -> None:
         wanted += [(run, 256, False), (run, 256, True), ("S-2x", 256, False)]
     parts = [Sampling(name, n, GUIDANCE, sheet.half, decoded=d).part() for name, n, d in wanted]
     sheet.time(parts)
-    preset, model, schedule = model_and_schedule(run, sheet.device, sheet.half)
+    preset, model, schedule = random_model(run, sheet.device, sheet.half)
     sampler, batch = sampler_for(model, schedule, guidance=GUIDANCE), random_batch(model, one)
     host, whole = _host_and_whole(lambda: sampler.sample(*batch), sheet.device)
     sheet.say(f"{run} b{one}-guided", host_ms=1e3 * host, whole_ms=1e3 * whole)
@@ -301,9 +299,10 @@ def tokenizer(sheet: Sheet) -> None:
     sheet.say("encoding in tf32", codes_moved=float(max(moved)))
     del made, codes, shown
     if sheet.tiny:
-        sheet.time(chosen_parts("quick", ["tokenizer"]))
+        sheet.time(chosen_parts(["tokenizer/decode/mini"]))
     else:
-        sheet.time(chosen_parts("full", [f"tokenizer/{w}code/paper/b64" for w in ("en", "de")]))
+        names = [f"tokenizer/{what}/paper/b64" for what in ("encode", "decode")]
+        sheet.time(chosen_parts(names, sheet.device))
 
 
 def metrics(sheet: Sheet) -> None:
@@ -323,7 +322,7 @@ def metrics(sheet: Sheet) -> None:
         apart, size = float((here - there).abs().max()), float(there.abs().max())
         sheet.say("features, cpu", apart=apart, size=size)
     if not sheet.tiny and find_spec("torch_fidelity"):
-        sheet.time(chosen_parts("full", ["features/inception/b64"]))
+        sheet.time(chosen_parts(["features/inception/b64"], sheet.device))
     generated, reference, width = (300, 200, 64) if sheet.tiny else (50_000, 10_000, 2048)
     one, two = (torch.rand(n, width, device=sheet.device) for n in (generated, reference))
     target = statistics_of(two)
@@ -342,7 +341,7 @@ def systems(sheet: Sheet) -> None:
     """All systems of the table: one image, decoded or not, and a batch."""
     by_steps = sorted(catalog().values(), key=lambda system: system.steps)
     batches = ((2, True),) if sheet.tiny else ((1, False), (1, True), (64, False))
-    own = [Sampling("L-2x", n, GUIDANCE, sheet.half, decoded=d, as_system=True) for n, d in batches]
+    own = [OwnSystem("L-2x", n, GUIDANCE, sheet.half, decoded=decoded) for n, decoded in batches]
     sheet.time(
         [one.part() for one in own if not sheet.tiny]
         + [
@@ -399,8 +398,7 @@ def _alone(part: Part) -> Part:
 
     def make(device: torch.device) -> Case:
         case = part.make(device)
-        name, run = next(iter(case.variants.items()))
-        return replace(case, variants={name: run}, compare=None)
+        return replace(case, variants={FAST: case.variants[FAST]}, compare=None)
 
     return replace(part, make=make)
 

@@ -8,9 +8,9 @@ from itertools import count
 import torch
 
 from benchmarks.measure import Case, Measured, Part, Results, single
-from benchmarks.sampling import model_and_schedule, random_batch
+from benchmarks.sampling import random_batch, random_model
 from benchmarks.stages import READ, read_tokens
-from benchmarks.training import random_objective, step_of_ranks
+from benchmarks.training import SHARED, random_objective, step_of_ranks
 from pcb.metrics.frechet import frechet_distance
 from pcb.metrics.precision_recall import precision_recall
 from pcb.metrics.statistics import statistics_of
@@ -21,7 +21,6 @@ _GRIDS = {num_tokens(scale_sizes(side, 2.0)): side for side in (8, 16, 32, 64)}
 """Tokens of a sequence of ratio 2 -> those of a side of its finest grid."""
 _FEATURES, _REFERENCE, _NEAREST = 2048, 2000, 3
 _BATCHES, _SCORED, _CACHED = (1, 2, 4, 8, 16), (2500, 5000, 10_000), (1024, 4096, 16_384)
-_SHARED = 16
 
 
 def _step(tokens: int, device: torch.device) -> Case:
@@ -33,7 +32,7 @@ def _step(tokens: int, device: torch.device) -> Case:
 
 def _sample(tokens: int, device: torch.device, images: int = 1) -> Case:
     """Sample images of so many tokens, without guidance."""
-    _, model, schedule = model_and_schedule("S-2x", device, grid=_GRIDS[tokens])
+    _, model, schedule = random_model("S-2x", device, grid=_GRIDS[tokens])
     batch, sampler = random_batch(model, images), sampler_for(model, schedule)
     return single(lambda: sampler.sample(*batch), images)
 
@@ -56,17 +55,9 @@ def _score(images: int, device: torch.device) -> Case:
     return single(score, images)
 
 
-def _ranks(world: int, _: torch.device) -> Case:
-    """Take steps as the first of so many processes that share a batch."""
-    return single(step_of_ranks(world, _SHARED), _SHARED)
-
-
 @dataclass(frozen=True)
 class Curve:
-    """Time of a call, and peak memory, against the number that `against` names.
-
-    make: what makes the call of one of `numbers` ready.
-    """
+    """Time and peak memory of a call against a number, which `against` names and `make` takes."""
 
     name: str
     title: str
@@ -83,12 +74,11 @@ CURVES = (
     Curve(
         "tokens", f"reading the codes of {READ} images", "images in the cache", _CACHED, read_tokens
     ),
-    Curve("ranks", f"training step, miniature, {_SHARED} images in all", "ranks", (1, 2), _ranks),
+    Curve(
+        "ranks", f"training step, miniature, {SHARED} images in all", "ranks", (1, 2), step_of_ranks
+    ),
 )
 """In the order in which they are plotted."""
-
-Points = list[tuple[int, Measured]]
-"""The points of a curve: the number, and what was measured there."""
 
 
 def parts(device: torch.device) -> Iterator[Part]:
@@ -97,14 +87,12 @@ def parts(device: torch.device) -> Iterator[Part]:
         if curve.name == "ranks" and device.type != "cpu":
             continue  # They share the cores of a CPU.
         for number in curve.numbers:
-            make = partial(curve.make, number)
-            yield Part(name=f"{curve.name}/{number}", item="calls", make=make)
+            yield Part(f"{curve.name}/{number}", partial(curve.make, number), "calls")
 
 
-def measured_curves(results: Results) -> Iterator[tuple[Curve, Points]]:
-    """Yield the curves of which there are points, and those."""
-    parts = {part.name: part for part in results.parts}
+def measured_curves(results: Results) -> Iterator[tuple[Curve, list[tuple[int, Measured]]]]:
+    """Yield the curves of which there are points, and those: number, and what was measured."""
     for curve in CURVES:
-        found = {number: parts.get(f"{curve.name}/{number}") for number in curve.numbers}
-        if points := [(number, part) for number, part in found.items() if part is not None]:
-            yield curve, points
+        own = [part for part in results.parts if part.name.startswith(f"{curve.name}/")]
+        if own:
+            yield curve, [(int(part.name.rpartition("/")[2]), part) for part in own]

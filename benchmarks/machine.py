@@ -1,33 +1,25 @@
-"""The machine's best rates, measured in the same run as the parts that they bound."""
+"""The machine's best rates, measured in the same run as the parts beside which they stand."""
 
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from msgspec.structs import replace
 from torch.backends.cpu import get_cpu_capability
 
-import pcb
 from pcb.config import Settings
 from pcb.runtime.device import DTYPES, set_tf32
-from pcb.runtime.environment import code_version, package_versions, processor_name
-
-Precision = Literal["float32", "tf32", "bfloat16", "float16"]
-"""Of tensors; `tf32` rounds those that float32 convolutions multiply."""
+from pcb.runtime.environment import package_versions, processor_name
 
 _SECONDS = 0.2
 _SIDES = {"cpu": (512, 1024, 2048), "cuda": (8192,)}
 """Of square matrices."""
 _SHAPES = {"cpu": ((1, 512, 16), (1, 512, 64)), "cuda": ((64, 512, 64),)}
 """Images, channels and side."""
-_LONG = 0.1
-"""Seconds of a call after which nothing larger is tried: some CPUs emulate 16 bits."""
 _COPIED_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
 """More than any cache holds."""
 
@@ -35,18 +27,18 @@ _COPIED_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
 class Phase(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Work that ends before the next phase begins: operations, and bytes that must be moved.
 
-    Bytes are those that no program could spare: weights and caches read once, results written.
+    Weights and caches are read once, results written. 0 bytes: arithmetic takes longer anyway.
     """
 
-    flops: float
-    bytes: float
+    flops: float = 0.0
+    bytes: float = 0.0
 
 
 class Machine(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One device, `cpu` or `cuda`, and its rates.
 
-    matrix, convolution: precision -> operations per second in square matrix products and in 3x3
-    convolutions. bandwidth: bytes per second of a copy, read and written ones counted.
+    rates: `matrix PRECISION` and `convolution PRECISION`, operations per second in square matrix
+    products and in 3x3 convolutions; `copy`, bytes per second, read and written ones counted.
     """
 
     kind: str
@@ -54,55 +46,43 @@ class Machine(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cores: int
     threads: int
     versions: dict[str, str]
-    commit: str | None
-    modified: bool | None
-    matrix: dict[str, float]
-    convolution: dict[str, float]
-    bandwidth: float
+    rates: dict[str, float]
 
     def best(self, other: "Machine") -> "Machine":
         """Return this machine with the higher of two measurements of each rate."""
-        rates = ((self.matrix, other.matrix), (self.convolution, other.convolution))
-        matrix, convolution = (
-            own | {name: max(own.get(name, 0), rate) for name, rate in others.items()}
-            for own, others in rates
-        )
-        bandwidth = max(self.bandwidth, other.bandwidth)
-        return replace(self, matrix=matrix, convolution=convolution, bandwidth=bandwidth)
+        higher = {name: max(rate, self.rates.get(name, 0)) for name, rate in other.rates.items()}
+        return replace(self, rates=self.rates | higher)
 
     def bound(self, phases: Iterable[Phase], precision: str) -> float:
-        """Return the least seconds of phases in turn, each bound by arithmetic or by memory."""
-        rate = max(self.matrix[precision], self.convolution[precision])
-        return sum(max(p.flops / rate, p.bytes / self.bandwidth) for p in phases)
+        """Return the roofline bound in seconds: each phase waits for arithmetic or for memory."""
+        rate = max(self.rates[f"{what} {precision}"] for what in ("matrix", "convolution"))
+        return sum(max(p.flops / rate, p.bytes / self.rates["copy"]) for p in phases)
 
 
 def measure_machine(device: torch.device, precisions: Iterable[str]) -> Machine:
     """Measure matrix products and convolutions of each precision, and copies."""
-    commit, modified = code_version(Path(pcb.__file__).parent)
-    gpu, names = device.type == "cuda", sorted(set(precisions))
     source = torch.ones(_COPIED_BYTES[device.type], dtype=torch.uint8, device=device)
     copy = partial(torch.empty_like(source).copy_, source)
+    rates = {"copy": _best_rate([(2 * source.nbytes, copy)], device)}
+    for name in precisions:
+        dtype = DTYPES.get(name, torch.float32)
+        with convolutions_in(name):
+            rates[f"matrix {name}"] = _best_rate(_matrix_products(device, dtype), device)
+            rates[f"convolution {name}"] = _best_rate(_convolutions(device, dtype), device)
+    # A host may hide which of a series its processor is; the widest instructions tell.
+    cpu = f"{processor_name()} ({get_cpu_capability()})"
     return Machine(
         kind=device.type,
-        name=torch.cuda.get_device_name(device) if gpu else _cpu_name(),
+        name=torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         versions=package_versions(),
-        commit=commit,
-        modified=modified,
-        matrix={name: _best_rate(_matrix_products, device, name) for name in names},
-        convolution={name: _best_rate(_convolutions, device, name) for name in names},
-        bandwidth=2 * source.nbytes / _fastest(copy, device),
+        rates=rates,
     )
 
 
-def _cpu_name() -> str:
-    """Return the processor, and its widest instructions: hosts may hide which of a series it is."""
-    return f"{processor_name()} ({get_cpu_capability()})"
-
-
 Problem = tuple[float, Callable[[], object]]
-"""Operations, and the call that does them."""
+"""Operations or bytes, and the call that does or moves them."""
 
 
 def _matrix_products(device: torch.device, dtype: torch.dtype) -> Iterator[Problem]:
@@ -121,29 +101,15 @@ def _convolutions(device: torch.device, dtype: torch.dtype) -> Iterator[Problem]
         yield 2 * images * side**2 * 9 * channels**2, partial(F.conv2d, x, weight, padding=1)
 
 
-def _best_rate(
-    problems: Callable[[torch.device, torch.dtype], Iterator[Problem]],
-    device: torch.device,
-    precision: str,
-) -> float:
-    """Return the best rate in problems of growing size."""
-    best = 0.0
-    with convolutions_in(precision):
-        for operations, run in problems(device, DTYPES.get(precision, torch.float32)):
-            seconds = _fastest(run, device)
-            best = max(best, operations / seconds)
-            if seconds > _LONG:
-                break
-    return best
-
-
-def _fastest(run: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds of the fastest call; noise only ever adds to what a machine can do."""
-    run()
-    seconds = [seconds_of(run, device)]
-    while sum(seconds) < _SECONDS:
-        seconds.append(seconds_of(run, device))
-    return min(seconds)
+def _best_rate(problems: Iterable[Problem], device: torch.device) -> float:
+    """Return the best rate in any of the problems: noise only ever takes from it."""
+    rates = []
+    for size, run in problems:
+        run()
+        end = time.perf_counter() + _SECONDS
+        while time.perf_counter() < end:
+            rates.append(size / seconds_of(run, device))
+    return max(rates)
 
 
 def seconds_of(run: Callable[[], object], device: torch.device, calls: int = 1) -> float:

@@ -1,4 +1,4 @@
-"""Measurement of a part of the program: variants in turn, beside the machine's best rates."""
+"""Measurement of a part of the program: variants in turn, beside its roofline bound."""
 
 import ctypes
 import gc
@@ -19,38 +19,30 @@ import torch
 from msgspec.structs import replace
 from torch.autograd.profiler import profile
 
-from benchmarks.machine import (
-    Machine,
-    Phase,
-    Precision,
-    convolutions_in,
-    measure_machine,
-    seconds_of,
-    synchronize,
-)
+from benchmarks.machine import Machine, Phase, convolutions_in, measure_machine, seconds_of
 from pcb.config import Settings
 from pcb.preflight.rates import Kind
 
-Scope = Literal["quick", "short", "full", "growth"]
-"""Which parts: `benchmarks.__main__` says what each is for."""
+CPU = torch.device("cpu")
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+"""Of tensors; `tf32` rounds those that float32 convolutions multiply."""
 FAST, BASELINE = "fast", "baseline"
-"""The variants that most parts have: the program as it is, and without any optimization."""
+"""The variant that every part has, the program as it is, and the one without any optimization."""
 
 _MACHINE_EVERY = 5
 """Parts between two measurements of the machine."""
-_SHORT, _LONG, _LEAST_ROUNDS = 0.05, 1.0, 3
-"""Seconds below which a call is repeated, and above which a CPU needs no second warm-up call."""
+_ROUNDS, _LEAST_ROUNDS, _BUDGET, _SHORT = 7, 3, 15.0, 0.05
+"""Rounds of a part, seconds after which fewer must do, and those below which a call is repeated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """A part that is ready to run.
 
-    variants: name -> a call that handles `items` items; the first is the program as it is, and
-    ratios are those of the others' time to its. phases: its least work, empty where no bound is
-    known. width: of the transformer. facts: further numbers about it. compare: how far a result is
-    from the first variant's. outputs: name -> what makes the results that are compared, where the
-    variants' own do not do. graphed: its memory is in CUDA graphs.
+    variants: name -> a call that handles `items` items, `FAST` the first. phases: what the roofline
+    bound is made of, empty where none is known. width: of the transformer. facts: further numbers.
+    compare: how far a result is from that of `FAST`. outputs: name -> what makes the results that
+    are compared, where the variants' own do not do. graphed: its memory is in CUDA graphs.
     """
 
     variants: Mapping[str, Callable[[], Any]]
@@ -63,12 +55,12 @@ class Case:
     graphed: bool = False
 
     def differences(self) -> dict[str, dict[str, float]]:
-        """Return how far the results of each other variant are from the first one's."""
+        """Return how far the results of each other variant are from those of `FAST`."""
         if self.compare is None:
             return {}
-        (_, output), *others = (self.outputs or self.variants).items()
-        first = output()
-        return {name: self.compare(first, other()) for name, other in others}
+        outputs = self.outputs or self.variants
+        first = outputs[FAST]()
+        return {name: self.compare(first, outputs[name]()) for name in outputs if name != FAST}
 
 
 def single(run: Callable[[], Any], items: int = 1, phases: Sequence[Phase] = ()) -> Case:
@@ -76,7 +68,7 @@ def single(run: Callable[[], Any], items: int = 1, phases: Sequence[Phase] = ())
     return Case(variants={FAST: run}, items=items, phases=phases)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Part:
     """A part by name, `area/what/size`: what an item of it is, and how it is made ready.
 
@@ -91,10 +83,10 @@ class Part:
 
 
 class Measured(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One part, measured; all but `seconds` and `differences` is about its first variant.
+    """One part, measured; all but `seconds` and `differences` is about the variant `FAST`.
 
-    seconds: variant -> those of a call, round by round. differences: variant -> from the first.
-    bound: seconds that a call takes at least, by the machine's own rates; None where no bound is
+    seconds: variant -> those of a call, round by round. differences: variant -> from `FAST`.
+    bound: roofline bound of a call, in seconds, by the machine's own rates; None where none is
     known. operators: fraction of the time inside PyTorch's operators, None without a bound or on a
     GPU. memory: bytes at the peak, as `peak_memory` counts them under the name `held`. failure: why
     there is nothing else.
@@ -117,30 +109,26 @@ class Measured(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     failure: str | None = None
 
     @property
-    def first(self) -> tuple[float, ...]:
-        """Seconds of the program as it is."""
-        return next(iter(self.seconds.values()))
-
-    @property
     def median(self) -> float:
         """Seconds of a call of the program as it is."""
-        return median(self.first)
+        return median(self.seconds[FAST])
 
     @property
     def flops(self) -> float:
-        """Operations that a call takes at least, 0 where they are not known."""
+        """Operations of a call by the method's definition, 0 where they are not known."""
         return sum(phase.flops for phase in self.phases)
 
     @property
     def fraction(self) -> float | None:
-        """Bound over median: 1 is as fast as the machine allows."""
+        """Fraction of the roofline bound that is reached: 1 is as fast as the machine allows."""
         return None if self.bound is None else self.bound / self.median
 
     def ratio(self, variant: str) -> float | None:
-        """Return the median, over rounds, of a variant's time as a multiple of the first one's."""
+        """Return the median, over rounds, of a variant's time as a multiple of that of `FAST`."""
         if variant not in self.seconds:
             return None
-        return median(a / b for a, b in zip(self.seconds[variant], self.first, strict=True))
+        rounds = zip(self.seconds[variant], self.seconds[FAST], strict=True)
+        return median(own / fast for own, fast in rounds)
 
 
 class Results(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,24 +141,22 @@ class Results(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def measure(
     parts: Sequence[Part],
     device: torch.device,
-    rounds: int,
-    budget: float,
-    keep: Callable[[Results], object] = lambda results: None,
+    budget: float = _BUDGET,
     *,
+    keep: Callable[[Results], object] = lambda results: None,
     apart: bool = False,
 ) -> Results:
-    """Measure parts one after the other, and the machine before, between and after them.
+    """Measure parts, and the machine before, between and after them: its best rates count.
 
-    `apart`: each in a process of its own. Each gets `rounds` rounds, three if they take longer than
-    `budget` seconds. `keep` is called after every part with all that is known. The machine's rates
-    are the best that were seen: what it can do shows when nobody disturbs it.
+    budget: of each, as `interleaved` takes it. keep: is called after every part with all that is
+    known. apart: each in a process of its own.
     """
     precisions = sorted({part.precision for part in parts} | {"float32"})
     results = Results(machine=measure_machine(device, precisions), parts=())
     one = _measure_apart if apart else measure_part
     for number, part in enumerate(parts, 1):
         print(f"benchmarks: {part.name}", file=sys.stderr, flush=True)
-        found = (*results.parts, one(part, device, rounds, budget))
+        found = (*results.parts, one(part, device, budget))
         machine = results.machine
         if number % _MACHINE_EVERY == 0 or number == len(parts):
             machine = machine.best(measure_machine(device, precisions))
@@ -180,27 +166,27 @@ def measure(
     return results
 
 
-def _measure_apart(part: Part, device: torch.device, rounds: int, budget: float) -> Measured:
+def _measure_apart(part: Part, device: torch.device, budget: float) -> Measured:
     """Measure a part in a new process: what one has held before, it may seem to hold still."""
     threads = (torch.get_num_threads(),)
     with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, threads) as fresh:
-        return fresh.submit(measure_part, part, device, rounds, budget).result()
+        return fresh.submit(measure_part, part, device, budget).result()
 
 
-def measure_part(part: Part, device: torch.device, rounds: int, budget: float) -> Measured:
-    """Measure all of a part but its bound. A part that fails says so and costs no other part."""
+def measure_part(part: Part, device: torch.device, budget: float = _BUDGET) -> Measured:
+    """Measure a part, all but its roofline bound. One that fails says so and costs no other."""
     found = Measured(name=part.name, item=part.item, precision=part.precision, kind=part.kind)
     try:
         with convolutions_in(part.precision):
             case = part.make(device)
-            run = next(iter(case.variants.values()))
+            run = case.variants[FAST]
             run()
             held, memory = peak_memory(run, device, graphed=case.graphed)
             found = replace(
                 found,
                 width=case.width,
                 items=case.items,
-                seconds=interleaved(case.variants, device, rounds, budget),
+                seconds=interleaved(case.variants, device, budget),
                 differences=case.differences(),
                 phases=tuple(case.phases),
                 operators=operator_fraction(run, device) if case.phases else None,
@@ -210,8 +196,7 @@ def measure_part(part: Part, device: torch.device, rounds: int, budget: float) -
             )
             del case, run
     except Exception as error:  # Running out of a GPU's memory among them.
-        reason = (str(error).splitlines() or [""])[0]
-        found = replace(found, failure=f"{type(error).__name__}: {reason}"[:200])
+        found = replace(found, failure=f"{type(error).__name__}: {error}".splitlines()[0][:200])
     # Before the next part's is counted, memory goes back as far as its allocators can be told to.
     gc.collect()
     torch.cuda.empty_cache()
@@ -221,23 +206,18 @@ def measure_part(part: Part, device: torch.device, rounds: int, budget: float) -
 
 
 def interleaved(
-    variants: Mapping[str, Callable[[], object]], device: torch.device, rounds: int, budget: float
+    variants: Mapping[str, Callable[[], object]], device: torch.device, budget: float
 ) -> dict[str, tuple[float, ...]]:
-    """Return the seconds of every variant, one entry per round, after an unmeasured call of each.
+    """Return the seconds of every variant in seven rounds, or three where `budget` is spent.
 
     A round runs all variants in turn, so that whatever slows the machine down slows all of them.
-    Once `budget` seconds are spent, three rounds must do.
     """
     started, calls = time.perf_counter(), []
     for run in variants.values():
-        seconds = seconds_of(run, device)
-        if seconds < _LONG or device.type == "cuda":
-            seconds = seconds_of(run, device)
-        calls.append((run, device, math.ceil(_SHORT / max(seconds, 1e-7))))
+        run()
+        calls.append((run, device, math.ceil(_SHORT / max(seconds_of(run, device), 1e-7))))
     found: list[list[float]] = []
-    while len(found) < rounds:
-        if len(found) >= _LEAST_ROUNDS and time.perf_counter() - started > budget:
-            break
+    while len(found) < (_ROUNDS if time.perf_counter() - started < budget else _LEAST_ROUNDS):
         found.append([seconds_of(*call) for call in calls])
     return dict(zip(variants, zip(*found, strict=True), strict=True))
 
@@ -247,15 +227,12 @@ def peak_memory(
 ) -> tuple[str, int | None]:
     """Return the most bytes held during a call, of everything in this process, and their name.
 
-    On a GPU what torch had `allocated`; of CUDA graphs, whose replays allocate nothing, what it had
-    `reserved`. On a CPU the `resident` set, Python and libraries too; None where the system cannot
-    tell (Linux can).
+    On a GPU what torch had `allocated`, or `reserved` for CUDA graphs, whose replays allocate
+    nothing; on a CPU the `resident` set, Python and libraries too, None where it is not known.
     """
     if device.type == "cuda":
-        synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-        run()
-        synchronize(device)
+        seconds_of(run, device)
         if graphed:
             return "reserved", torch.cuda.max_memory_reserved(device)
         return "allocated", torch.cuda.max_memory_allocated(device)
@@ -278,5 +255,4 @@ def operator_fraction(run: Callable[[], object], device: torch.device) -> float 
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with profile() as recorded:
         seconds = seconds_of(run, device)
-    inside = sum(event.self_cpu_time_total for event in recorded.key_averages())
-    return inside / 1e6 / seconds
+    return float(recorded.self_cpu_time_total) / 1e6 / seconds

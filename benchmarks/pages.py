@@ -1,34 +1,29 @@
 """Results as people and the plan read them: tables, a picture, and what a run leaves in git.
 
 Times depend on the machine; how many times longer the program takes without its optimizations, and
-the fraction of the machine's bound that it reaches, do so less. The former are compared on any
+the fraction of the roofline bound that it reaches, do so less. The former are compared on any
 machine of a kind, the latter on the same processor.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from benchmarks.growth import Points, measured_curves
+from benchmarks.growth import measured_curves
 from benchmarks.machine import Machine
-from benchmarks.measure import BASELINE, Measured, Results
+from benchmarks.measure import BASELINE, FAST, Measured, Results
 from pcb.errors import UserError
-from pcb.preflight.rates import RATES, stored_precision, stored_width
+from pcb.preflight.rates import DATASHEETS, RATES, stored_precision, stored_width
 from pcb.report.document_parts import put_between
-from pcb.report.times import TIMES
 from pcb.runtime.atomic import write_atomic
 from pcb.runtime.stored import read_stored
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 RATIOS = Path("benchmarks") / "ratios.json"
 """``{cpu or cuda: {part: {"baseline": ratio, "fraction": of bound, "machine": name}}}``, in git."""
@@ -64,22 +59,22 @@ def table_lines(results: Results) -> Iterator[str]:
 def machine_lines(machine: Machine) -> Iterator[str]:
     """Yield what was measured on, and its own rates."""
 
-    def listed(rates: Mapping[str, float]) -> str:
-        return ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in rates.items())
+    def listed(what: str) -> str:
+        found = [(name.split(), rate) for name, rate in machine.rates.items() if what in name]
+        return ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name[1]}" for name, rate in found)
 
     packages = ", ".join(f"{name} {machine.versions[name]}" for name in ("pcb", "python", "torch"))
     threads = f", {machine.threads} thread{'s' if machine.threads > 1 else ''}"
     where = "" if machine.kind == "cuda" else f"{threads} on {machine.cores} cores"
-    copies = f"copies {machine.bandwidth / 1e9:,.1f} GB/s"
     yield f"{machine.name}{where}; {packages}."
-    yield f"Matrix products {listed(machine.matrix)};"
-    yield f"convolutions {listed(machine.convolution)}; {copies}."
+    yield f"Matrix products {listed('matrix')};"
+    yield f"convolutions {listed('convolution')}; copies {machine.rates['copy'] / 1e9:,.1f} GB/s."
 
 
 def _row(part: Measured) -> tuple[str, ...]:
     if part.failure is not None:
         return (part.name, "failed", *("-" for _ in _PARTS[2:]))
-    low, high = map(time_text, np.quantile(part.first, (0.25, 0.75)))
+    low, high = map(time_text, np.quantile(part.seconds[FAST], (0.25, 0.75)))
     rate = f"{part.items / part.median:.3g} {part.item}/s"
     bound = "-" if part.bound is None else time_text(part.bound)
     percents = ("-" if f is None else f"{100 * f:.0f} %" for f in (part.fraction, part.operators))
@@ -91,8 +86,7 @@ def _variant_rows(part: Measured) -> Iterator[tuple[str, ...]]:
     for variant, seconds in list(part.seconds.items())[1:]:
         differences = part.differences.get(variant, {})
         text = ", ".join(f"{what} {value:.2g}" for what, value in differences.items()) or "-"
-        ratio = f"{part.ratio(variant):.2f}"
-        yield part.name, variant, time_text(median(seconds)), ratio, text
+        yield part.name, variant, time_text(median(seconds)), f"{part.ratio(variant):.2f}", text
 
 
 def memory_text(part: Measured) -> str:
@@ -123,16 +117,13 @@ def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def losses(stored: Mapping[str, Mapping[str, Any]], results: Results) -> Iterator[tuple[str, str]]:
     """Yield a part's name, and what of it was lost, for every ratio that is too small.
 
-    All of a part that failed is lost; what is not stored cannot be. Fractions of the bound are
-    compared on the same processor alone.
+    All of a part that failed is. Fractions of the bound are compared on the same processor alone.
     """
     for part in results.parts:
         before, found = stored.get(part.name, {}), _ratios_of(part)
-        compared = {BASELINE, "fraction"} & set(before)
-        if before.get("machine") != results.machine.name:
-            compared -= {"fraction"}
-        for what in sorted(compared):
-            was, now = before[what], 0.0 if part.failure else found.get(what, before[what])
+        same = before.get("machine") == results.machine.name
+        for what in (BASELINE, "fraction") if same else (BASELINE,):
+            was, now = before.get(what, 0.0), found.get(what, 0.0)
             if now < (1 - ALLOWED_LOSS) * was:
                 yield part.name, f"{what} {now:.3g}, was {was:.3g} (-{100 * (1 - now / was):.0f} %)"
 
@@ -154,7 +145,7 @@ def read_ratios(kind: str, path: Path = RATIOS) -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def _stored(path: Path, machine: str) -> Iterator[dict[str, Any]]:
+def stored_of(path: Path, machine: str) -> Iterator[dict[str, Any]]:
     """Yield what a file holds of a machine, to be changed; it is written when the block ends."""
     stored = read_stored(path)
     yield stored.setdefault(machine, {})
@@ -163,7 +154,7 @@ def _stored(path: Path, machine: str) -> Iterator[dict[str, Any]]:
 
 def store_ratios(results: Results, path: Path = RATIOS) -> None:
     """Put the ratios of a run among the stored ones."""
-    with _stored(path, results.machine.kind) as own:
+    with stored_of(path, results.machine.kind) as own:
         for part in results.parts:
             if ratios := _ratios_of(part):
                 own[part.name] = {**ratios, "machine": results.machine.name}
@@ -175,10 +166,9 @@ def store_rates(results: Results, path: Path = RATES) -> None:
     rated = [p for p in results.parts if p.kind and p.flops and not p.failure]
     if machine.kind != "cuda" or not rated:
         return
-    # As people say it: `H100` of `NVIDIA H100 80GB HBM3`.
-    words = machine.name.replace("-", " ").split()
-    short = next(word for word in words if word not in ("NVIDIA", "Tesla"))
-    with _stored(path, short) as own:
+    # As the plan calls it: `H100`, not `NVIDIA H100 80GB HBM3`.
+    name = next((name for name in DATASHEETS if name in machine.name), machine.name)
+    with stored_of(path, name) as own:
         for part in sorted(rated, key=lambda p: p.flops / p.median):  # The fastest is last.
             what = f"`python -m benchmarks {part.name}` on {machine.name}, {part.precision}"
             by_precision = own.setdefault(str(part.kind), {})
@@ -187,33 +177,10 @@ def store_rates(results: Results, path: Path = RATES) -> None:
             by_width[stored_width(part.width)] = rate
 
 
-def store_systems(results: Results, path: Path = TIMES) -> None:
-    """Put the times of whole systems on a GPU among the stored ones, for the report's Table 1."""
-    machine = results.machine
-    # A third part of a name is a step.
-    found = [(p, p.name.split("/")[1:]) for p in results.parts if p.name.startswith("systems/")]
-    whole = [(p, name) for p, name in found if len(name) == 2 and not p.failure]
-    if machine.kind != "cuda" or not whole:
-        return
-    with _stored(path, machine.name) as own:
-        for part, (system, batch) in whole:
-            own.setdefault(system, {})[batch] = {
-                "ms": round(1000 * part.median, 4),
-                "images": part.items,
-                "precision": part.precision,
-                "memory_mib": None if part.memory is None else round(part.memory / 2**20),
-                "torch": machine.versions["torch"],
-                **{what: round(number, 1) for what, number in part.facts.items()},
-            }
-
-
-def store_page(results: Results, path: Path = SPEED) -> None:
-    """Put the tables of a run on this kind of machine into the page about speed.
-
-    Raises UserError if the page has no place for them.
-    """
+def store_page(results: Results) -> None:
+    """Put the tables of a run into the page about speed; raises UserError if it has no place."""
     begin = begin_of(results.machine.kind, RECORD)
-    put_between(path, begin, END, "\n".join(table_lines(results)))
+    put_between(SPEED, begin, END, "\n".join(table_lines(results)))
 
 
 def begin_of(kind: str, command: str) -> str:
@@ -225,67 +192,40 @@ def growth_lines(results: Results) -> Iterator[str]:
     """Yield the machine, and a table with a row for each point of the curves."""
     rows = [_CURVES]
     for curve, points in measured_curves(results):
-        for (number, part), order in zip(points, orders(points), strict=True):
-            time = part.failure or time_text(part.median)
-            grows = "-" if order is None else f"n^{order:.2f}"
+        for (few, before), (number, part) in pairwise([points[0], *points]):
+            time, grows = part.failure or time_text(part.median), "-"
+            if number != few and not (before.failure or part.failure):
+                # 1 is as the number itself, 2 as its square.
+                grows = f"n^{math.log(part.median / before.median, number / few):.2f}"
             rows += [(curve.title, curve.against, f"{number:,}", time, grows, memory_text(part))]
     yield from (*machine_lines(results.machine), "", *aligned(rows))
 
 
-def orders(points: Points) -> list[float | None]:
-    """Return how time grows from the point before: 1 as the number itself, 2 as its square."""
-    found: list[float | None] = [None]
-    for (few, before), (many, after) in pairwise(points):
-        known = not before.failure and not after.failure
-        found.append(math.log(after.median / before.median, many / few) if known else None)
-    return found
-
-
 def store_growth(results: Results) -> None:
     """Put the table of all curves into the page about scale, and their picture beside it."""
-    from pcb.report.style import figure_bytes
-
     begin = begin_of(results.machine.kind, RECORD_GROWTH)
     put_between(SCALE, begin, END, "\n".join(growth_lines(results)))
-    write_atomic(PICTURE, figure_bytes(growth_figure(results), "png"))
+    write_atomic(PICTURE, growth_picture(results))
 
 
-def growth_figure(results: Results) -> "Figure":
-    """Plot time and peak memory of every curve, each point with its value.
-
-    Beside time a dotted line grows as the number itself, or falls as the ranks' inverse.
-    """
+def growth_picture(results: Results) -> bytes:
+    """Plot every curve as multiples of its first point; a dotted line grows as the number."""
     import matplotlib
 
-    from pcb.report.style import PALETTE, SETTINGS, panel_grid
+    from pcb.report.style import PALETTE, SETTINGS, figure_bytes, new_figure
 
     with matplotlib.rc_context(SETTINGS):
-        curves = list(measured_curves(results))
-        figure, panels = panel_grid(2 * len(curves), 2, 8.0, 2.3)
-        for (curve, points), time, memory in zip(curves, panels[::2], panels[1::2], strict=True):
-            known = [(number, part) for number, part in points if not part.failure]
-            seconds = {number: part.median for number, part in known}
-            held = {number: (part.memory or math.nan) / 2**30 for number, part in known}
-            (first, least), power = min(seconds.items()), -1 if curve.against == "ranks" else 1
-            ideal = [least * (number / first) ** power for number in seconds]
-            _plot(time, seconds, time_text, PALETTE[0])
-            time.plot(list(seconds), ideal, ":", color=PALETTE[0], alpha=0.6, linewidth=1.0)
-            _plot(memory, held, "{:.2g} GiB".format, PALETTE[1])
-            time.set(title=curve.title, xlabel=curve.against, ylabel="time of a call")
-            memory.set(title=curve.title, xlabel=curve.against, ylabel="peak memory")
-    return figure
-
-
-def _plot(
-    panel: "Axes", values: Mapping[int, float], text: Callable[[float], str], color: str
-) -> None:
-    panel.plot(list(values), list(values.values()), "o-", color=color)
-    for point in values.items():
-        panel.annotate(text(point[1]), point, (0, 7), textcoords="offset points", ha="center")
-    panel.set_xscale("log", base=2)
-    panel.set_yscale("log")
-    panel.set_ylim(min(values.values()) / 2, max(values.values()) * 3)
-    panel.margins(x=0.12)
-    panel.set_xticks(list(values), [f"{number:,}" for number in values])
-    panel.set_xticks([], minor=True)
-    panel.tick_params(axis="y", which="both", labelleft=False)
+        figure, panels = new_figure(9.0, 4.5, 1, 2, share_y=True)
+        for (curve, points), color in zip(measured_curves(results), PALETTE, strict=False):
+            known = [(n, p.median, p.memory or math.nan) for n, p in points if not p.failure]
+            table, label = np.reshape(known, (-1, 3)), f"{curve.title}: {curve.against}"
+            numbers, *measured = (table / table[:1]).T
+            for panel, values in zip(panels, measured, strict=True):
+                panel.loglog(numbers, values, "o-", color=color, label=label)
+        for panel, what in zip(panels, ("time of a call", "peak memory"), strict=True):
+            panel.axline((1, 1), (2, 2), color="gray", linestyle=":")
+            panel.set(title=f"{what}, times the first", xlabel="number, times the first")
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.yaxis.set_major_formatter("{x:g}")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure_bytes(figure, "png")

@@ -4,26 +4,29 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from msgspec.structs import replace
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.backends.cpu import get_cpu_capability
 
-from benchmarks.machine import Phase, Precision
-from benchmarks.measure import BASELINE, FAST, Case, Part, Scope, single
+from benchmarks.machine import Phase
+from benchmarks.measure import BASELINE, FAST, Case, Part, Precision, single
 from pcb.config import Autoencoder, Compute, Files, Preset
 from pcb.config.images import TEN_CROPS
 from pcb.config.loader import load_preset
 from pcb.data.arrays import save_array, to_uint8
+from pcb.data.images import TRAIN_INDEX, open_images
+from pcb.data.index import COLUMNS, write_rows
+from pcb.data.survey import examine
+from pcb.data.tree import File
 from pcb.metrics.features import Extractor, Features, Layers, extract
 from pcb.model.sequence import sequence_of
 from pcb.order.allocation import schedule_from_total
@@ -35,75 +38,59 @@ from pcb.runtime.device import DTYPES
 from pcb.tokenizer.cache import LABELS, TokenCache, token_shard
 from pcb.tokenizer.vq import Tokenizer
 
-if TYPE_CHECKING:
-    from pcb.metrics.inception import Inception
-
 _DECODED_BATCHES = 4
 """Batches that are decoded and seen in a row: the first has nothing to be made beside."""
-_JPEG_SIZE, _JPEG_GRAIN = (500, 375), 24.0
-"""Width and height of many of ImageNet's files, and the grain that gives a file their length."""
+_JPEG_SIZE, _JPEG_NOISE = (500, 375), 24.0
+"""Width and height of many of ImageNet's files, and the noise that gives a file their length."""
 READ, _CACHE_SHARDS = 64, 4
 """Images whose codes are read at once, and shards that they are read from."""
+_ONE: tuple[Precision, ...] = ("float32",)
 _EXACT: tuple[Precision, ...] = ("float32", "tf32")
 _HALF: tuple[Precision, ...] = ("bfloat16", "float16")
+Row = tuple[str, Kind | None, Callable[..., Case], str, Sequence[int], Sequence[Precision]]
+"""Name and kind of parts, what makes them ready, and of what: preset, batches and precisions."""
 
 
-def parts(scope: Scope) -> Iterator[Part]:
-    """Yield the parts of all stages but training and sampling."""
-    yield from _tokenizer_parts(scope)
-    # Machines with a fixed set of packages lack some, and can measure all but that.
-    if find_spec("torch_fidelity"):
-        yield from _feature_parts(scope)
-    images = 512 if scope == "quick" else 8192
-    yield Part(name="loading/tokens", make=partial(read_tokens, images))
-    threads = {"quick": (1,), "short": (1, 2), "full": (1, 4, 16)}[scope]
-    for workers in threads if find_spec("pandas") else ():
-        files = 4 if scope == "quick" else 32 * workers
-        yield Part(name=f"loading/jpeg/w{workers}", make=partial(_read_jpegs, files, workers))
+def parts(device: torch.device) -> Iterator[Part]:
+    """Yield the parts of all stages but training and sampling, of the paper's size where it fits.
+
+    `tf32` is of all convolutions; 16 bits are of the decoder alone.
+    """
+    gpu, three, all_four = device.type == "cuda", (*_EXACT, "bfloat16"), (*_EXACT, *_HALF)
+    # Narrower CPUs emulate 16 bits: an image takes minutes.
+    feasible = (*_ONE, "bfloat16") if "AVX512" in get_cpu_capability() else _ONE
+    table: list[Row] = [
+        ("tokenizer/encode/mini", "encoding", _encode, "mini", (16,), _ONE),
+        ("tokenizer/decode/mini", "decoding", _decode, "mini", (16,), _ONE),
+        ("tokenizer/encode/paper", "encoding", _encode, "paper", (1,), _ONE),
+        ("tokenizer/decode/paper", "decoding", _decode, "paper", (1,), feasible),
+        ("features/inception", "features", _extract, "paper", (4,), _ONE),
+        ("features/decoded/mini", None, _decode_and_extract, "mini", (250,), _ONE),
+    ]
+    if gpu:
+        table = [
+            ("tokenizer/encode/paper", "encoding", _encode, "paper", (64, 256), _EXACT),
+            ("tokenizer/decode/paper", "decoding", _decode, "paper", (64, 256), all_four),
+            ("features/inception", "features", _extract, "paper", (64, 250), _ONE),
+            ("features/decoded/paper", None, _decode_and_extract, "paper", (64,), three),
+        ]
+    for name, kind, make, preset, batches, precisions in table:
+        for batch, precision in product(batches, precisions):
+            suffix = "" if precision == "float32" else f"-{precision}"
+            case = partial(make, preset, batch, precision)
+            yield Part(f"{name}/b{batch}{suffix}", case, precision=precision, kind=kind)
+    yield Part("loading/tokens", partial(read_tokens, 8192))
+    for workers in (1, 4, 16) if gpu else (1, 2):
+        yield Part(f"loading/jpeg/w{workers}", partial(_read_jpegs, workers))
     sizes, order = scale_sizes(16, 2.0), partial(checkerboard_order, 16)
+    yield Part("program/order", lambda _: single(order), "orders")
 
     def schedule() -> object:
         return sequence_of(schedule_from_total(sizes, 17))
 
-    yield Part(name="program/order", item="orders", make=lambda _: single(order))
-    yield Part(name="program/schedule", item="schedules", make=lambda _: single(schedule))
-    yield Part(name="program/help", item="starts", make=partial(_start, "pcb --help"))
-    if scope != "quick" and find_spec("snakemake"):
-        command = "snakemake -n --quiet all --cores 1"
-        yield Part(name="program/dry-run", item="starts", make=partial(_start, command))
-
-
-def _tokenizer_parts(scope: Scope) -> Iterator[Part]:
-    """Yield encoding and decoding, of the miniature's size, and of the paper's where it fits.
-
-    `tf32` is of all convolutions; 16 bits are of the decoder alone.
-    """
-    one, two = _EXACT[:1], (*_EXACT[:1], *_HALF[:1])
-    # Narrower CPUs emulate 16 bits: an image takes minutes.
-    feasible = two if "AVX512" in get_cpu_capability() else one
-    chosen: dict[Scope, list[tuple[str, int, Sequence[Precision], Sequence[Precision]]]] = {
-        # preset, batch, precisions of the encoder, and of the decoder
-        "quick": [("mini", 2, (), two)],
-        "short": [("mini", 16, one, one), ("paper", 1, one, feasible)],
-        "full": [("paper", batch, _EXACT, (*_EXACT, *_HALF)) for batch in (64, 256)],
-    }
-    for preset, batch, encoded, decoded in chosen[scope]:
-        encode, decode = partial(_encode, preset, batch), partial(_decode, preset, batch)
-        yield from _in_each(encoded, f"tokenizer/encode/{preset}/b{batch}", encode, "encoding")
-        yield from _in_each(decoded, f"tokenizer/decode/{preset}/b{batch}", decode, "decoding")
-
-
-def _in_each(
-    precisions: Iterable[Precision], name: str, make: Callable[..., Case], kind: Kind | None = None
-) -> Iterator[Part]:
-    """Yield a part for each precision, which `make` takes before the device."""
-    for precision in precisions:
-        yield Part(
-            name=name if precision == "float32" else f"{name}-{precision}",
-            make=partial(make, precision),
-            precision=precision,
-            kind=kind,
-        )
+    yield Part("program/schedule", lambda _: single(schedule), "schedules")
+    yield Part("program/help", partial(_start, "pcb --help"), "starts")
+    yield Part("program/dry-run", partial(_start, "snakemake -n --quiet all --cores 1"), "starts")
 
 
 def _encode(name: str, batch: int, precision: Precision, device: torch.device) -> Case:
@@ -113,7 +100,7 @@ def _encode(name: str, batch: int, precision: Precision, device: torch.device) -
     tokenizer, pixels = random_tokenizer(settings, device), preset.grid * settings.stride
     images = torch.rand(batch, 3, pixels, pixels, device=device) * 2 - 1
     encode = torch.inference_mode()(lambda: tokenizer.codes(images, sizes))
-    phases = [phase_of(flops.encode, settings, size, batch, precision) for size in sizes]
+    phases = [Phase(flops=batch * flops.encode(settings, size)) for size in sizes]
     return single(encode, batch, phases)
 
 
@@ -135,7 +122,7 @@ def _decode(name: str, batch: int, precision: Precision, device: torch.device) -
     return Case(
         variants={FAST: pixels(precision), **exact},
         items=batch,
-        phases=[phase_of(flops.decode, settings, size, batch, precision)],
+        phases=[Phase(flops=batch * flops.decode(settings, size))],
         compare=compare,
     )
 
@@ -143,10 +130,7 @@ def _decode(name: str, batch: int, precision: Precision, device: torch.device) -
 def random_tokenizer(
     settings: Autoencoder, device: torch.device, precision: Precision = "float32"
 ) -> Tokenizer:
-    """Return a tokenizer with random weights, the same ones each time, on a device.
-
-    `precision` is its decoder's.
-    """
+    """Return a tokenizer with the same random weights each time; `precision` is its decoder's."""
     torch.manual_seed(0)
     tokenizer = Tokenizer(settings).to(device).eval().requires_grad_(False)
     if precision in _HALF:
@@ -154,39 +138,12 @@ def random_tokenizer(
     return tokenizer
 
 
-def phase_of(
-    work: Callable[..., int], settings: Autoencoder, size: int, batch: int, precision: Precision
-) -> Phase:
-    """Return the phase of `flops.encode` or `flops.decode` for a batch of `size` x `size` codes.
-
-    Weights, images and code vectors are read once. What passes between layers is not counted: a
-    bound that no program reaches.
-    """
-    weights = flops.autoencoder_weights(settings) // 2
-    values = 3 * (size * settings.stride) ** 2 + size * size * settings.code_dim
-    value_bytes = 2 if precision in _HALF else 4
-    moved = value_bytes * (weights + batch * values)
-    return Phase(flops=batch * work(settings, size), bytes=moved)
-
-
-def _feature_parts(scope: Scope) -> Iterator[Part]:
-    """Yield the extraction of features, alone and behind the decoder, at batches of `metrics`."""
-    for batch in {"quick": (), "short": (4,), "full": (64, 250)}[scope]:
-        make = partial(_extract, batch)
-        yield Part(name=f"features/inception/b{batch}", make=make, kind="features")
-    preset, batch = {"quick": ("mini", 8), "short": ("mini", 250), "full": ("paper", 64)}[scope]
-    precisions = (*_EXACT, *_HALF[:1]) if scope == "full" else _EXACT[:1]
-    score = partial(_decode_and_extract, preset, batch)
-    yield from _in_each(precisions, f"features/decoded/{preset}/b{batch}", score)
-
-
-def _extract(batch: int, device: torch.device) -> Case:
-    """Extract the features of random images with random weights."""
-    inception = _untrained_inception(device)
+def _extract(name: str, batch: int, _: Precision, device: torch.device) -> Case:
+    """Extract the features of random images with Inception, in float32."""
+    extractor = random_extractor(load_preset(name), device)
     pixels = torch.randint(256, (batch, 3, 256, 256), dtype=torch.uint8, device=device)
-    weights = sum(weight.numel() for weight in inception.network.parameters())
-    phase = Phase(flops=batch * flops.INCEPTION, bytes=4 * (weights + pixels.numel()))
-    return single(torch.inference_mode()(partial(inception, pixels)), batch, [phase])
+    see = torch.inference_mode()(partial(extractor, pixels))
+    return single(see, batch, [Phase(flops=batch * flops.INCEPTION)])
 
 
 def _decode_and_extract(name: str, batch: int, precision: Precision, device: torch.device) -> Case:
@@ -218,30 +175,28 @@ def _decode_and_extract(name: str, batch: int, precision: Precision, device: tor
 def random_extractor(settings: Preset, device: torch.device) -> Extractor:
     """Return a preset's extractor with random weights."""
     from pcb.metrics.classifier import Classifier
+    from pcb.metrics.inception import Inception
 
     if settings.classifier is None:
-        return _untrained_inception(device)
+        return Inception(untrained_inception().to(device))
     torch.manual_seed(0)
     classifier = Classifier(settings.data.num_classes, settings.classifier.features)
     classifier = classifier.to(device).eval().requires_grad_(False)
     return lambda pixels_B3HW: Layers(*classifier(pixels_B3HW))
 
 
-def _untrained_inception(device: torch.device) -> "Inception":
+def untrained_inception() -> nn.Module:
     """Return torch-fidelity's network as it is made, before weights are read into it."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    from torch_fidelity import feature_extractor_inceptionv3 as module
 
-    from pcb.metrics.inception import LAYERS, NETWORK, Inception
-
-    class Untrained(FeatureExtractorInceptionV3):
-        def load_state_dict(self, *_: Any, **__: Any) -> Any:
-            """Read nothing."""
+    from pcb.metrics.inception import LAYERS, NETWORK
 
     torch.manual_seed(0)
-    with tempfile.NamedTemporaryFile(prefix="pcb-bench-") as file:
-        torch.save({}, file.name)
-        network = Untrained(NETWORK, LAYERS, feature_extractor_weights_path=file.name)
-    return Inception(network.to(device).eval())
+    with (
+        patch.multiple(module, load_state_dict_from_url=lambda *_, **__: {}),
+        patch.object(nn.Module, "load_state_dict"),
+    ):
+        return module.FeatureExtractorInceptionV3(NETWORK, LAYERS)
 
 
 class RandomCache(TokenCache):
@@ -274,18 +229,14 @@ def read_tokens(images: int, _: torch.device) -> Case:
     return single(read, READ)
 
 
-def _read_jpegs(images: int, workers: int, _: torch.device) -> Case:
+def _read_jpegs(workers: int, _: torch.device) -> Case:
     """Decode images of ImageNet's size and cut their ten crops, with so many threads."""
-    from pcb.data.images import TRAIN_INDEX, open_images
-    from pcb.data.index import COLUMNS, write_rows
-    from pcb.data.survey import examine
-    from pcb.data.tree import File
-
-    folder, random = tempfile.TemporaryDirectory(prefix="pcb-bench-"), np.random.default_rng(0)
+    folder, images = tempfile.TemporaryDirectory(prefix="pcb-bench-"), 32 * workers
     root = Path(folder.name)
     found = [File(path=f"{image}.JPEG", label=0) for image in range(images)]
     for file in found:
-        _grainy(random).save(root / file.path, quality=90)
+        bands = [Image.effect_noise(_JPEG_SIZE, _JPEG_NOISE) for _ in "RGB"]
+        Image.merge("RGB", bands).save(root / file.path, quality=90)
     write_rows(root / TRAIN_INDEX, COLUMNS, (examine(root, file)[:-1] for file in found))
     here, compute = Files(imagenet=folder.name), Compute(workers=workers)
     files = open_images(root, replace(load_preset("paper"), files=here, compute=compute), "train")
@@ -295,14 +246,6 @@ def _read_jpegs(images: int, workers: int, _: torch.device) -> Case:
         return sum(len(crops) for crops in files.all_crops(range(images)))
 
     return single(decode, images)
-
-
-def _grainy(random: np.random.Generator) -> Image.Image:
-    """Return an image of smooth color with grain."""
-    colors = Image.fromarray(random.integers(256, size=(6, 8, 3)).astype(np.uint8))
-    smooth = np.asarray(colors.resize(_JPEG_SIZE, Image.Resampling.BICUBIC))
-    pixels = smooth + random.normal(0, _JPEG_GRAIN, smooth.shape)
-    return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
 
 
 def _start(command: str, _: torch.device) -> Case:

@@ -5,8 +5,9 @@ On a CPU one step of each beside one of the paper's own model.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,17 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.machine import Precision
-from benchmarks.measure import BASELINE, FAST, Case, Part, Scope
-from benchmarks.sampling import GUIDANCE, OWN, Sampling, model_and_schedule, random_batch
+from benchmarks.measure import BASELINE, FAST, Case, Part, Precision, Results
+from benchmarks.pages import stored_of
+from benchmarks.sampling import GUIDANCE, RUNS, Sampling, random_batch, random_model
 from benchmarks.stages import random_tokenizer
-from pcb.config import Autoencoder
+from pcb.config import Autoencoder, Speed
+from pcb.config.loader import load_preset
 from pcb.data.arrays import to_uint8
+from pcb.order.schedule import schedule_from_blocks
 from pcb.published.systems import catalog
+from pcb.report.times import OWN as OWN_BY_RATIO
+from pcb.report.times import TIMES
 from pcb.runtime.device import DTYPES
 from pcb.sample.pyramid import sampler_for
 from pcb.sample.sampler import Sampler
@@ -29,19 +34,42 @@ from pcb.systems.var_decoding import VARDecoder
 from pcb.systems.var_quantizer import VARTokenizerConfig
 from pcb.systems.var_tokenizer import VARTokenizer
 
+OWN = {f"L-{ratio}x": name for ratio, name in OWN_BY_RATIO.items()}
+"""Runs of the paper's own model among the systems of Table 1."""
 
-def parts(scope: Scope) -> Iterator[Part]:
+
+def parts(device: torch.device) -> Iterator[Part]:
     """Yield every system's batches, decoded or not; on a CPU a step of each, as a ratio."""
-    for name in catalog() if scope == "short" else ():
-        yield SystemStep(name).part()
-    for batch in (1, 64, 256) if scope == "full" else ():
+    if device.type == "cpu":
+        yield from (SystemStep(name).part() for name in catalog())
+        return
+    for batch in (1, 64, 256):
         for decoded in (False, True):
             for run in OWN:
-                yield Sampling(
-                    run, batch, GUIDANCE, "bfloat16", decoded=decoded, as_system=True
-                ).part()
+                yield OwnSystem(run, batch, GUIDANCE, "bfloat16", decoded=decoded).part()
             for name in catalog():
                 yield System(name, batch, decoded).part()
+
+
+@dataclass(frozen=True)
+class OwnSystem(Sampling):
+    """A batch of the paper's own model among the systems: the program as it is, alone."""
+
+    def part(self) -> Part:
+        """Return the part by its name."""
+        name = f"systems/{OWN[self.run]}/b{self.batch}{'-decoded' if self.decoded else ''}"
+        return Part(name=name, make=self.make, precision=self.precision)
+
+    def speeds(self, device: torch.device) -> dict[str, Speed]:
+        """Return all optimizations, no other variant."""
+        return {FAST: Speed()}
+
+    def make(self, device: torch.device) -> Case:
+        """Make model and sampler ready, and count model calls."""
+        preset, model, blocks = RUNS[self.run]
+        schedule = schedule_from_blocks(load_preset(preset).sizes(model), blocks)
+        facts = {"model calls": schedule.steps}
+        return replace(super().make(device), facts=facts, compare=None)
 
 
 @dataclass(frozen=True)
@@ -60,7 +88,7 @@ class SystemStep:
         """Make both models ready."""
         sampler, batch, _ = System(self.name, 1, False, "float32", self.small).ready(device)
         sampler.begin(*batch)
-        _, model, schedule = model_and_schedule(self.run, device, "float32")
+        _, model, schedule = random_model(self.run, device)
         own = sampler_for(model, schedule, guidance=GUIDANCE)
         own.begin(*random_batch(model, 1))
         samplers = {FAST: sampler, OWN.get(self.run, self.run): own}
@@ -160,3 +188,23 @@ class System:
             base_width=width or VARTokenizerConfig().base_width,
         )
         return VARTokenizer(config).to(device).eval().requires_grad_(False)
+
+
+def store_systems(results: Results, path: Path = TIMES) -> None:
+    """Put the times of whole systems on a GPU among the stored ones, for the report's Table 1."""
+    machine = results.machine
+    # A third part of a name is a step.
+    found = [(p, p.name.split("/")[1:]) for p in results.parts if p.name.startswith("systems/")]
+    whole = [(p, name) for p, name in found if len(name) == 2 and not p.failure]
+    if machine.kind != "cuda" or not whole:
+        return
+    with stored_of(path, machine.name) as own:
+        for part, (system, batch) in whole:
+            own.setdefault(system, {})[batch] = {
+                "ms": round(1000 * part.median, 4),
+                "images": part.items,
+                "precision": part.precision,
+                "memory_mib": None if part.memory is None else round(part.memory / 2**20),
+                "torch": machine.versions["torch"],
+                **{what: round(number, 1) for what, number in part.facts.items()},
+            }

@@ -13,13 +13,12 @@ from msgspec.structs import replace
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from benchmarks.machine import Phase, Precision
-from benchmarks.measure import BASELINE, FAST, Case, Part, Scope, peak_memory
+from benchmarks.machine import Phase
+from benchmarks.measure import BASELINE, CPU, FAST, Case, Part, Precision, peak_memory, single
 from benchmarks.sampling import RUNS, random_model
 from benchmarks.stages import RandomCache
-from pcb.config import Autoencoder, Compute
+from pcb.config import Compute
 from pcb.config.loader import load_preset
-from pcb.model.transformer import Transformer
 from pcb.preflight import flops
 from pcb.preflight.rates import Kind
 from pcb.runtime.pool import in_order
@@ -28,7 +27,8 @@ from pcb.runtime.rendezvous import variables_of_ranks
 from pcb.train.batches import Batch
 from pcb.train.transformer import TransformerObjective, objective_of
 
-_IMAGES, _CROPS = 1024, 2
+_IMAGES, _CROPS, SHARED = 1024, 2, 16
+"""Images of the cache, crops of each, and images of the batch that ranks share."""
 Found = tuple[Tensor, list[Tensor]]
 """Losses of a batch's tokens, (T,), and the gradients of all parameters."""
 
@@ -48,20 +48,18 @@ def ways(batch: int, *, gpu: bool) -> dict[str, Compute]:
     return found
 
 
-def parts(scope: Scope) -> Iterator[Part]:
+def parts(device: torch.device) -> Iterator[Part]:
     """Yield steps of the paper's batches and of longer sequences on a GPU, small ones on a CPU."""
-    if scope == "full":
+    if device.type == "cuda":
         yield step_part("S-2x", 128, "bfloat16", kind="training")
         yield step_part("L-2x", 64, "bfloat16", kind="training")
         for grid, batch in ((32, 32), (64, 8)):
             yield step_part("S-2x", batch, "bfloat16", grid=grid)
-    elif scope == "short":
+    else:
         # A step of one image is nearly all overhead: what the arithmetic of 16 has to outweigh.
         yield step_part("mini", 1)
         yield step_part("mini", 16)
         yield step_part("S-2x", 1)
-    else:
-        yield step_part("mini", 2)
 
 
 def step_part(
@@ -73,6 +71,11 @@ def step_part(
         torch._dynamo.reset()  # Graphs of other parts count against the same limit.
         objective = random_objective(run, batch, device, precision, grid)
         some, computed = objective.batch(0).to(device), ways(batch, gpu=objective.loss.tiled)
+        model, codes = objective.model, load_preset(RUNS[run][0]).tokenizer.autoencoder
+        # Products forwards and backwards, attention as if dense; then AdamW, which reads weights,
+        # gradients and both moments, and writes all but the gradients, in float32.
+        products = batch * flops.training_step(model.settings, codes, model.sizes)
+        moved = 7 * 4 * model.num_parameters()
 
         def output(way: Compute) -> tuple[Found, int | None]:
             """Return what `results_of` does, and the peak memory of doing it again."""
@@ -82,43 +85,31 @@ def step_part(
         return Case(
             variants={name: _steps(objective, way) for name, way in computed.items()},
             items=batch,
-            phases=_phases(objective.model, load_preset(RUNS[run][0]).tokenizer.autoencoder, batch),
-            width=objective.model.settings.width,
+            phases=[Phase(flops=products), Phase(bytes=moved)],
+            width=model.settings.width,
             compare=_compare,
             outputs={name: partial(output, way) for name, way in computed.items()},
         )
 
     name = f"training/{run}{f'-{grid}x{grid}' if grid else ''}/b{batch}"
-    return Part(name=name, make=make, precision=precision, kind=kind)
-
-
-def _phases(model: Transformer, codes: Autoencoder, batch: int) -> list[Phase]:
-    """Return the phases of a step: products forwards and backwards, then the optimizer.
-
-    Attention counts as dense. AdamW reads weights, gradients and both moments, and writes all but
-    the gradients, in float32.
-    """
-    products = batch * flops.training_step(model.settings, codes, model.sizes)
-    moved = 7 * 4 * model.num_parameters()
-    return [Phase(flops=products, bytes=0), Phase(flops=0, bytes=moved)]
+    return Part(name, make, precision=precision, kind=kind)
 
 
 def random_objective(
     run: str, batch: int, device: torch.device, precision: Precision = "float32", grid: int = 0
 ) -> TransformerObjective:
-    """Return the objective of a model with random weights on random codes.
+    """Return the objective of one of `RUNS` with random weights on random codes.
 
-    run: one of `RUNS`. batch: images of all ranks, which the environment names. grid: tokens per
-    side at the finest scale, the preset's own if 0.
+    batch: images of all ranks, which the environment names. grid: as `random_model` takes it.
     """
-    preset, model = random_model(run, grid)
+    preset, model, _ = random_model(run, device, grid=grid)
     training, codes = preset.models[RUNS[run][1]].training, len(model.codebook_VC)
     assert training is not None
-    # As many images a schedule as in the run itself.
+    # As many images per schedule as in the run itself.
     schedules = max(1, round(training.schedules * batch / training.batch_size))
     settings = replace(training, batch_size=batch, schedules=schedules, precision=precision)
     cache, ranks = RandomCache(model.sizes, _IMAGES, _CROPS, codes), join_ranks(device, batch)
-    return objective_of(model.to(device), cache, settings, Compute(), ranks)
+    return objective_of(model.train().requires_grad_(), cache, settings, Compute(), ranks)
 
 
 def _steps(objective: TransformerObjective, way: Compute) -> Callable[[], None]:
@@ -171,26 +162,24 @@ def _compare(first: tuple[Found, int | None], other: tuple[Found, int | None]) -
     } | ({"memory": other_peak / peak} if peak and other_peak else {})
 
 
-def step_of_ranks(world: int, batch: int) -> Callable[[], None]:
-    """Return a call that takes a step of the miniature with other ranks, a process and thread each.
+def step_of_ranks(world: int, _: torch.device) -> Case:
+    """Take steps of the miniature as the first of so many processes that share a batch.
 
-    They step as often as they are let: gradients are averaged, so none is ahead of another.
+    The others step as often as they are let: gradients are averaged, so none is ahead of another.
     """
     own, *others = variables_of_ranks(world)
     for variables in others:
         # A daemon: it ends when this process does.
-        get_context("spawn").Process(target=_follow, args=(variables, batch), daemon=True).start()
-    return _steps_of_rank(own, batch)
+        process = get_context("spawn").Process(target=_join, args=(variables, True), daemon=True)
+        process.start()
+    return single(_join(own), SHARED)
 
 
-def _follow(variables: Mapping[str, str], batch: int) -> None:
-    step = _steps_of_rank(variables, batch)
-    while True:
-        step()
-
-
-def _steps_of_rank(variables: Mapping[str, str], batch: int) -> Callable[[], None]:
-    """Return a call that takes this rank's next step, once all ranks have met."""
+def _join(variables: Mapping[str, str], follow: bool = False) -> Callable[[], None]:
+    """Return a call that takes this rank's next step; or `follow` the others for good."""
     os.environ.update(variables)
     torch.set_num_threads(1)
-    return _steps(random_objective("mini", batch, torch.device("cpu")), Compute(prefetch=0))
+    step = _steps(random_objective("mini", SHARED, CPU), Compute(prefetch=0))
+    while follow:
+        step()
+    return step

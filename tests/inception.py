@@ -1,29 +1,18 @@
 """Files of the outside ones' form: random weights of Inception, and images in ADM's .npz."""
 
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch_fidelity import feature_extractor_inceptionv3
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 POOL, SPATIAL, LOGITS = 2048, 2023, 1008
 
 
-class _Blank(FeatureExtractorInceptionV3):
-    """The network without the weights that its constructor asks for."""
-
-    def load_state_dict(self, state):
-        assert state == {}
-
-
 def write_inception(path: Path, seed: int = 0) -> Path:
     """Write random weights in torch-fidelity's file format, of a scale that keeps signals alive."""
-    with patch.object(
-        feature_extractor_inceptionv3, "load_state_dict_from_url", lambda *a, **k: {}
-    ):
-        network = _Blank("blank", ["2048"])
+    from benchmarks.stages import untrained_inception
+
+    network = untrained_inception()
     torch.manual_seed(seed)
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):

@@ -75,9 +75,9 @@ def test_sections_that_fail_or_take_too_long_lose_only_themselves(tmp_path, monk
             "precision": "float32",
             "seconds": {"fast": [1]},
         }
-        machine = {"kind": "cuda", "name": "H", "cores": 1, "threads": 1, "commit": None}
-        machine |= {"versions": {"pcb": "1", "python": "3", "torch": "2"}, "modified": None}
-        machine |= {"matrix": {"float32": 1.0}, "convolution": {"float32": 1.0}, "bandwidth": 1.0}
+        machine = {"kind": "cuda", "name": "H", "cores": 1, "threads": 1}
+        machine |= {"versions": {"pcb": "1", "python": "3", "torch": "2"}}
+        machine |= {"rates": {"matrix float32": 1.0, "convolution float32": 1.0, "copy": 1.0}}
         text = {"facts": [["it", {"is": 1.5}]], "results": {"machine": machine, "parts": [part]}}
         (tmp_path / f"section-{name}.json").write_text(json.dumps(text))
         assert file == str(tmp_path / f"section-{name}.json")

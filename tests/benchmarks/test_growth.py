@@ -14,7 +14,7 @@ from benchmarks import pages as module
 from benchmarks.__main__ import build_parser, chosen_parts
 from benchmarks.growth import CURVES, measured_curves
 from benchmarks.measure import FAST, Measured, Results, measure, measure_part
-from benchmarks.pages import END, RECORD_GROWTH, begin_of, growth_lines, orders
+from benchmarks.pages import END, RECORD_GROWTH, begin_of, growth_lines
 from pcb.cli.main import run
 from pcb.errors import UserError
 from tests.benchmarks.test_harness import MACHINE
@@ -55,12 +55,16 @@ def growth(*seconds: float) -> Results:
 
 
 def test_growth_is_the_exponent_from_the_point_before() -> None:
-    points = [(10 * 2**k, point("any", time)) for k, time in enumerate((1, 2, 8, 8))]
-    first, *rest = orders(points)
-    assert first is None
-    assert rest == pytest.approx([1, 2, 0])
-    points[1] = 20, replace(points[1][1], failure="gone", seconds={})
-    assert orders(points)[:3] == [None, None, None]
+    assert exponents(growth(1, 4, 4)) == ["-", "n^1.00", "n^0.00"]
+    first, second, third = growth(1, 4, 4).parts
+    gone = replace(second, failure="gone", seconds={})
+    assert exponents(Results(machine=MACHINE, parts=(first, gone, third))) == ["-", "-", "-"]
+
+
+def exponents(results: Results) -> list[str]:
+    """Return the column `grows as`."""
+    _, _, *rows = [line for line in growth_lines(results) if line.startswith("|")]
+    return [row.split("|")[5].strip() for row in rows]
 
 
 def test_the_page_takes_table_and_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,8 +89,8 @@ def test_the_page_takes_table_and_picture(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_point_is_measured() -> None:
-    (part,) = chosen_parts("growth", ["tokens/1024"])
-    found = measure_part(part, CPU, 5, 20.0)
+    (part,) = chosen_parts(["tokens/1024"], curves=True)
+    found = measure_part(part, CPU)
     assert found.items == 64
     assert 0 < found.median < 1
     assert found.memory is not None and found.memory > 2**20
@@ -95,7 +99,7 @@ def test_a_point_is_measured() -> None:
 def test_ranks_step_together_and_end_with_the_first(capfd: pytest.CaptureFixture[str]) -> None:
     """Points are measured in processes of their own, whose ranks are processes again."""
     before = multiprocessing_children()
-    found = measure(chosen_parts("growth", ["ranks"]), CPU, 5, 20.0, apart=True)
+    found = measure(chosen_parts(["ranks"], curves=True), CPU, apart=True)
     ((curve, points),) = measured_curves(found)
     assert curve.name == "ranks" and [number for number, _ in points] == [1, 2]
     assert all(part.median > 0 for _, part in points)
@@ -109,7 +113,7 @@ def test_ranks_step_together_and_end_with_the_first(capfd: pytest.CaptureFixture
 
 def test_a_curve_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="no part begins so; there are training/85, training/341"):
-        chosen_parts("growth", ["nonsense"])
+        chosen_parts(["nonsense"], curves=True)
     assert run(build_parser(), ["--growth", "nonsense"]) == 1
     assert (
         "benchmarks nonsense: no part begins so; there are training/85" in capsys.readouterr().err
@@ -120,7 +124,8 @@ def test_ranks_are_curves_of_a_cpu_and_no_curve_has_a_stored_ratio(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     names = [
-        {part.name for part in chosen_parts("growth", (), torch.device(d))} for d in ("cpu", "cuda")
+        {part.name for part in chosen_parts((), torch.device(d), curves=True)}
+        for d in ("cpu", "cuda")
     ]
     assert names[0] - names[1] == {"ranks/1", "ranks/2"} and not names[1] - names[0]
     assert run(build_parser(), ["--growth", "--check", "--device", "cpu"]) == 1

@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from msgspec.structs import replace
 
 from benchmarks import __main__ as command
 from benchmarks import measure as module
+from benchmarks import pages, stages
 from benchmarks.__main__ import build_parser, chosen_parts
 from benchmarks.machine import Machine, Phase, convolutions_in
 from benchmarks.measure import (
@@ -19,6 +21,7 @@ from benchmarks.measure import (
     Part,
     Results,
     measure,
+    measure_part,
     operator_fraction,
     peak_memory,
 )
@@ -39,18 +42,20 @@ from pcb.errors import UserError
 from pcb.preflight.rates import Device
 from pcb.runtime.stored import read_stored
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 MACHINE = Machine(
     kind="cuda",
     name="NVIDIA H100 80GB HBM3",
     cores=1,
     threads=1,
     versions={"pcb": "1", "python": "3", "torch": "2"},
-    commit=None,
-    modified=None,
-    matrix={"float32": 1e12, "bfloat16": 1e12},
-    convolution={"float32": 1e11, "bfloat16": 1e13},
-    bandwidth=1e11,
+    rates={
+        "copy": 1e11,
+        "matrix float32": 1e12,
+        "matrix bfloat16": 1e12,
+        "convolution float32": 1e11,
+        "convolution bfloat16": 1e13,
+    },
 )
 
 
@@ -67,7 +72,7 @@ def slept() -> Results:
         width=64,
     )
     part = Part(name="sleeping/soundly", item="naps", make=lambda device: case, kind="sampling")
-    return measure([part], CPU, rounds=3, budget=10)
+    return measure([part], CPU)
 
 
 def of_h100(results: Results) -> Results:
@@ -81,10 +86,9 @@ def test_a_bound_is_the_longer_of_arithmetic_and_memory_phase_by_phase():
 
 
 def test_a_machines_rates_are_the_best_that_were_seen():
-    disturbed = replace(MACHINE, matrix={"float32": 2e12, "bfloat16": 1e11})
-    best = MACHINE.best(disturbed)
-    assert best.matrix == {"float32": 2e12, "bfloat16": 1e12}
-    assert best.bandwidth == MACHINE.bandwidth
+    disturbed = {"matrix float32": 2e12, "matrix bfloat16": 1e11, "matrix tf32": 3e12}
+    best = MACHINE.best(replace(MACHINE, rates=disturbed))
+    assert best.rates == {**MACHINE.rates, "matrix float32": 2e12, "matrix tf32": 3e12}
 
 
 def test_a_part_is_timed_with_its_baseline_and_its_bound(slept):
@@ -93,9 +97,10 @@ def test_a_part_is_timed_with_its_baseline_and_its_bound(slept):
     assert part.ratio(BASELINE) == pytest.approx(4, rel=0.3)
     assert part.flops == 1_001_000
     machine = slept.machine
-    rate = max(machine.matrix["float32"], machine.convolution["float32"])
+    rate = max(machine.rates["matrix float32"], machine.rates["convolution float32"])
+    bandwidth = machine.rates["copy"]
     assert part.bound == pytest.approx(
-        max(1e6 / rate, 1e3 / machine.bandwidth) + max(1e3 / rate, 1e6 / machine.bandwidth)
+        max(1e6 / rate, 1e3 / bandwidth) + max(1e3 / rate, 1e6 / bandwidth)
     )
     assert part.fraction == part.bound / part.median
     text = "\n".join(table_lines(slept))
@@ -115,7 +120,7 @@ def test_a_part_that_fails_costs_no_other_part_and_says_so(monkeypatch):
 
     parts = [part_of("a", lambda: None), part_of("b", fail), part_of("c", lambda: None)]
     kept = []
-    results = measure(parts, CPU, rounds=1, budget=0, keep=kept.append)
+    results = measure(parts, CPU, budget=0, keep=kept.append)
     assert [bool(part.failure) for part in results.parts] == [False, True, False]
     assert [len(of.parts) for of in kept] == [1, 2, 3], "stored as they come"
     failure = "OutOfMemoryError: CUDA out of memory. Tried to allocate"
@@ -133,7 +138,7 @@ def test_the_machine_is_measured_first_every_few_parts_and_last(monkeypatch):
     monkeypatch.setattr(
         module, "measure_part", lambda part, *_: part.make(CPU).variants[FAST]() or named(part.name)
     )
-    measure(parts, CPU, rounds=1, budget=0)
+    measure(parts, CPU, budget=0)
     assert [len(before) for before in measured] == [0, 5, 7]
 
 
@@ -167,7 +172,7 @@ def test_time_in_operators_is_told_from_time_in_python():
     multiply()
     assert operator_fraction(multiply, CPU) > 0.7
     assert operator_fraction(lambda: (torch.ones(1), time.sleep(0.05)), CPU) < 0.2
-    assert operator_fraction(multiply, torch.device("cuda")) is None
+    assert operator_fraction(multiply, GPU) is None
 
 
 def test_memory_counts_what_a_call_holds_for_a_while():
@@ -228,24 +233,25 @@ def test_a_loss_is_measured_again_before_it_is_believed(slept, monkeypatch, caps
     monkeypatch.setattr(command, "measure", measured)
     stored = {"program/order": {BASELINE: 4.0}}
     monkeypatch.setattr(command.pages, "read_ratios", lambda kind: stored)
-    assert command.check(chosen_parts("quick"), CPU, "quick") == status
+    assert command.check(chosen_parts(), CPU) == status
     assert found == ratios, "no more tries than are needed"
     printed = capsys.readouterr().out
     assert "try 1 of 3: program/order: baseline 1, was 4 (-75 %)" in printed
 
 
-def test_the_page_takes_the_tables_of_each_kind_of_machine(slept, tmp_path):
+def test_the_page_takes_the_tables_of_each_kind_of_machine(slept, tmp_path, monkeypatch):
     page = tmp_path / "speed.md"
+    monkeypatch.setattr(pages, "SPEED", page)
     places = [begin_of(kind, RECORD) + "\nold\n" + END for kind in ("cpu", "cuda")]
     page.write_text("\n\n".join(["# Speed", *places, "after"]))
-    store_page(slept, page)
-    store_page(slept, page)
+    store_page(slept)
+    store_page(slept)
     text = page.read_text()
     assert text.count("| sleeping/soundly ") == 3 and text.count("old") == 1
     assert text.index("sleeping") < text.index(begin_of("cuda", RECORD)) < text.index("after")
     page.write_text("# Speed")
     with pytest.raises(UserError, match="needs the lines"):
-        store_page(slept, page)
+        store_page(slept)
 
 
 def test_rates_of_a_gpu_are_what_the_plan_reads(slept, tmp_path):
@@ -260,35 +266,45 @@ def test_rates_of_a_gpu_are_what_the_plan_reads(slept, tmp_path):
     assert known.least == known.most == rate["flops_per_second"]
 
 
-def test_parts_have_one_name_each_in_every_scope_and_are_chosen_by_its_beginning():
-    for scope in ("quick", "short", "full"):
-        names = [part.name for part in chosen_parts(scope)]
+def test_parts_have_one_name_each_on_every_device_and_are_chosen_by_its_beginning():
+    for device in (CPU, GPU):
+        names = [part.name for part in chosen_parts(device=device)]
         assert len(set(names)) == len(names)
-    chosen = chosen_parts("full", ["sampling/L-2x/b8", "loading/tokens"])
+    chosen = chosen_parts(["sampling/L-2x/b8", "loading/tokens"], GPU)
     assert [part.name for part in chosen] == [
         "sampling/L-2x/b8",
         "sampling/L-2x/b8-guided",
         "loading/tokens",
     ]
     with pytest.raises(UserError, match="benchmarks nonsense: no part begins so"):
-        chosen_parts("quick", ["nonsense"])
+        chosen_parts(["nonsense"])
 
 
 def test_the_command_measures_writes_and_reads_json(tmp_path, capsys):
     path = tmp_path / "results.json"
-    names = ["sampling/uniforms", "tokenizer", "loading", "program/order"]
-    words = ["--quick", "--device", "cpu", "--json", str(path), *names]
+    names = ["sampling/uniforms", "tokenizer/decode/mini", "loading", "program/order"]
+    words = ["--device", "cpu", "--json", str(path), *names]
     assert run(build_parser(), words) == 0
     printed = capsys.readouterr().out
     results = json.loads(path.read_text())
     areas = [part["name"].split("/")[0] for part in results["parts"]]
-    assert areas == ["sampling", "tokenizer", "tokenizer", "loading", "loading", "program"]
-    decoding, rounded = results["parts"][1:3]
+    assert areas == ["sampling", "tokenizer", "loading", "loading", "loading", "program"]
+    decoding = results["parts"][1]
     assert 0 < decoding["bound"] < decoding["seconds"][FAST][0]
-    assert 0 < rounded["differences"]["float32"]["gray levels"] < 5
-    assert results["machine"]["bandwidth"] > 0
+    assert results["machine"]["rates"]["copy"] > 0
     assert run(build_parser(), ["--from", str(path)]) == 0
     assert capsys.readouterr().out == printed
     path.write_text("{}")
     assert run(build_parser(), ["--from", str(path)]) == 1
     assert f"--from {path}: " in capsys.readouterr().err
+
+
+def test_16_bits_are_compared_with_float32():
+    part = measure_part(Part("any", partial(stages._decode, "mini", 2, "bfloat16")), CPU, 0)
+    assert part.failure is None
+    assert 0 < part.differences["float32"]["gray levels"] < 5
+
+
+def test_a_feature_extractor_of_random_weights_is_timed():
+    part = measure_part(Part("any", partial(stages._extract, "paper", 1, "float32")), CPU, 0)
+    assert part.failure is None and part.flops > 1e10

@@ -7,8 +7,7 @@ from msgspec.structs import replace
 
 from benchmarks.__main__ import chosen_parts
 from benchmarks.measure import FAST, Measured
-from benchmarks.pages import store_systems
-from benchmarks.systems import System, SystemStep
+from benchmarks.systems import System, SystemStep, store_systems
 from pcb.published.systems import catalog
 from pcb.report.times import read_times
 from tests.benchmarks.test_harness import of_h100, slept  # noqa: F401
@@ -28,11 +27,11 @@ def part(name, milliseconds, items=1, **facts):
 
 
 def test_all_eight_are_measured_on_a_gpu_and_a_step_of_each_on_a_cpu():
-    full = {p.name for p in chosen_parts("full", ["systems"])}
+    full = {p.name for p in chosen_parts(["systems"], torch.device("cuda"))}
     eight = {*catalog(), "Checkerboard-L-2x"}
     for name in eight:
         assert {f"systems/{name}/b{n}{d}" for n in (1, 64) for d in ("", "-decoded")} <= full
-    short = [p.name for p in chosen_parts("short", ["systems"])]
+    short = [p.name for p in chosen_parts(["systems"])]
     assert short == [f"systems/{name}/b1/step" for name in catalog()]
 
 
