@@ -66,7 +66,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             name="train",
-            version=2,
+            version=3,
             help="train one model, or take its released weights",
             one_per="model",
             wide=True,
@@ -95,7 +95,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             name="report",
-            version=1,
+            version=2,
             help="make the tables, figures and the page",
             launched=False,
             in_git=True,
