@@ -3,14 +3,15 @@
 import json
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 from msgspec.structs import replace
 
 from benchmarks import __main__ as command
+from benchmarks import machine, pages, stages
 from benchmarks import measure as module
-from benchmarks import pages, stages
 from benchmarks.__main__ import build_parser, chosen_parts
 from benchmarks.machine import Machine, Phase, convolutions_in
 from benchmarks.measure import (
@@ -61,9 +62,18 @@ MACHINE = Machine(
 
 @pytest.fixture(scope="module")
 def slept() -> Results:
-    """Results of a part whose baseline sleeps four times as long."""
+    """Results of a part whose baseline sleeps four times as long.
+
+    Sleep puts the clock forward, and takes no time: a busy machine would prolong it.
+    """
+    slept = [0.0]
+
+    def sleep(seconds: float) -> None:
+        slept[0] += seconds
+
+    clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + slept[0])
     case = Case(
-        variants={FAST: lambda: time.sleep(0.01), BASELINE: lambda: time.sleep(0.04)},
+        variants={FAST: partial(sleep, 0.01), BASELINE: partial(sleep, 0.04)},
         items=5,
         phases=(Phase(flops=1e6, bytes=1e3), Phase(flops=1e3, bytes=1e6)),
         compare=lambda one, other: {"codes": other - one},
@@ -72,7 +82,10 @@ def slept() -> Results:
         width=64,
     )
     part = Part(name="sleeping/soundly", item="naps", make=lambda device: case, kind="sampling")
-    return measure([part], CPU)
+    with pytest.MonkeyPatch.context() as patch:
+        for module_of_clock in (machine, module):
+            patch.setattr(module_of_clock, "time", clock)
+        return measure([part], CPU)
 
 
 def of_h100(results: Results) -> Results:
@@ -96,9 +109,9 @@ def test_a_part_is_timed_with_its_baseline_and_its_bound(slept):
     assert part.median == pytest.approx(0.01, rel=0.5)
     assert part.ratio(BASELINE) == pytest.approx(4, rel=0.3)
     assert part.flops == 1_001_000
-    machine = slept.machine
-    rate = max(machine.rates["matrix float32"], machine.rates["convolution float32"])
-    bandwidth = machine.rates["copy"]
+    host = slept.machine
+    rate = max(host.rates["matrix float32"], host.rates["convolution float32"])
+    bandwidth = host.rates["copy"]
     assert part.bound == pytest.approx(
         max(1e6 / rate, 1e3 / bandwidth) + max(1e3 / rate, 1e6 / bandwidth)
     )
