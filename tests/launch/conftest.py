@@ -1,6 +1,7 @@
 """A cluster's commands, played by shell scripts; and real Slurms, each started once a process."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.launch.login import Login, log_in
 from tests.launch.slurm import MiniSlurm, why_not
+from tests.tasks import pipeline_of
 
 StandIn = Callable[[str, str], None]
 
@@ -56,3 +58,15 @@ def accounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniSlurm]:
 def login(prepared: Path, slurm: MiniSlurm, tmp_path: Path) -> Login:
     """Return a copy of the prepared project on the cluster."""
     return log_in(prepared, slurm, tmp_path)
+
+
+@pytest.fixture
+def trained(finished: Path, slurm: MiniSlurm, tmp_path: Path) -> Login:
+    """Return a project on the cluster in which everything before the samples was made."""
+    login = log_in(finished, slurm, tmp_path)
+    for task in pipeline_of():
+        if task.stage == "sample":
+            shutil.rmtree(login.project / task.artifact)
+            (login.project / task.manifest).unlink()
+    login.cluster("{poll_seconds: 0.5, stages: {sample: {chunk: 2}}}")
+    return login

@@ -22,6 +22,12 @@ from tests.launch.slurm import MiniSlurm
 from tests.tasks import pipeline_of
 
 TRAIN = pipeline_of().task("train", "ratio2")
+RATIO2, RATIO4 = (
+    [u for u in pipeline_of() if u.stage == "sample" and u.variant.startswith(f"{model}/")][:2]
+    for model in ("ratio2", "ratio4")
+)
+SAMPLES = [*RATIO2, *RATIO4]
+"""The first two tasks of each model that sample."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,28 +9,10 @@ from pathlib import Path
 import pytest
 
 from pcb.launch.record import all_records, read_record
-from tests.launch.login import TRAIN, Login, log_in, same_files, wait_for
-from tests.launch.slurm import MiniSlurm
+from tests.launch.login import RATIO2, RATIO4, SAMPLES, TRAIN, Login, same_files, wait_for
 from tests.tasks import pipeline_of
 
 pytestmark = pytest.mark.service
-
-RATIO2, RATIO4 = (
-    [u for u in pipeline_of() if u.stage == "sample" and u.variant.startswith(f"{model}/")][:2]
-    for model in ("ratio2", "ratio4")
-)
-SAMPLES = [*RATIO2, *RATIO4]
-
-
-@pytest.fixture
-def trained(finished: Path, slurm: MiniSlurm, tmp_path: Path) -> Login:
-    """Return a project on the cluster in which everything before the samples was made."""
-    login = log_in(finished, slurm, tmp_path)
-    for task in SAMPLES:
-        shutil.rmtree(login.project / task.artifact)
-        (login.project / task.manifest).unlink()
-    login.cluster("{poll_seconds: 0.5, stages: {sample: {chunk: 2}}}")
-    return login
 
 
 def test_tasks_share_jobs_and_give_the_same_bytes(trained: Login, finished: Path) -> None:

@@ -16,9 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pcb.pipeline.task import Task
-from pcb.train.checkpoint import CHECKPOINT
-from tests.launch.login import TRAIN, Login, change_settings, log_in, same_files, wait_for
+from tests.launch.login import TRAIN, Login, log_in, same_files, wait_for
 from tests.launch.slurm import MiniSlurm
 from tests.tasks import pipeline_of
 from tests.workflow.snakemake import NOTHING, copy_project
@@ -33,7 +31,7 @@ def test_smoke_runs_as_jobs_and_gives_the_same_bytes(
 ) -> None:
     """The whole preset, tokens as an array, samples in twos, against a run without a cluster."""
     login = Login(project=copy_project(tmp_path / "project"), slurm=slurm)
-    login.cluster("{poll_seconds: 1, stages: {tokens: {array: 2}, sample: {chunk: 2}}}")
+    login.cluster("{poll_seconds: 0.5, stages: {tokens: {array: 2}, sample: {chunk: 2}}}")
     command = ["snakemake", *PROFILE]
     environment = {
         **login.environment,
@@ -86,30 +84,6 @@ def test_two_controllers_submit_one_job(login: Login) -> None:
     assert sum("already complete" in out for out in outs) == 1
 
 
-def start_second_group(login: Login) -> "tuple[Task, subprocess.Popen[str], str]":
-    """Start sampling by an array of two; return task, controller and the second job, begun."""
-    login.pcb("train", "ratio2")
-    task = pipeline_of().task("sample", "ratio2/t17")
-    controller = login.start("sample", task.variant)
-    wait_for(lambda: login.ids(task))
-    second = login.ids(task)[1]
-    assert second.endswith("_1")
-    wait_for(lambda: "shard group 2 of 2" in login.log(second))
-    return task, controller, second
-
-
-def test_job_that_dies_is_tried_again_and_goes_on(login: Login, finished: Path) -> None:
-    """One job of an array is killed without warning."""
-    login.cluster("{poll_seconds: 0.5, stages: {sample: {array: 2}}}")
-    task, controller, victim = start_second_group(login)
-    login.send(victim, signal.SIGKILL)
-    out, _ = controller.communicate(timeout=300)
-    assert controller.returncode == 0, out
-    assert re.search(rf"job {victim} ended as \w+; trying again", out), out
-    assert out.count("trying again") == 1
-    assert same_files(login.project, finished, task)
-
-
 def test_metrics_in_groups_of_shards_are_those_of_one_process(
     finished: Path, slurm: MiniSlurm, tmp_path: Path
 ) -> None:
@@ -138,75 +112,6 @@ def test_what_a_user_has_to_put_right_is_said_once(login: Login) -> None:
     assert "pcb tokens --preset smoke" in out
     assert len(login.jobs()) == 1
     assert "Traceback" not in out
-
-
-LONG = {"training": {"epochs": 5}, "compute": {"checkpoint_seconds": 1}}
-"""Settings of a training that is on its way when something happens to it."""
-
-
-@pytest.fixture(scope="module")
-def unbroken(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project in which that training ran without a cluster, and nothing happened."""
-    project = tmp_path_factory.mktemp("unbroken") / "project"
-    shutil.copytree(prepared, project, symlinks=True)
-    change_settings(project, **LONG)
-    subprocess.run(
-        [sys.executable, "-m", "pcb", "train", "ratio2"],
-        cwd=project,
-        env={**os.environ, "PCB_PRESET": "smoke"},
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    return project
-
-
-def test_job_at_its_time_limit_is_requeued_and_ends_the_same(login: Login, unbroken: Path) -> None:
-    """Told to save two minutes before the limit; stopped until then."""
-    login.change(**LONG)
-    login.cluster("{poll_seconds: 0.5, signal_seconds: 120}")
-    controller = login.start("train", "ratio2")
-    wait_for(login.ids)
-    (job,) = login.ids()
-    checkpoint = login.project / TRAIN.artifact / CHECKPOINT
-    wait_for(lambda: checkpoint.exists() and login.process(job))
-    login.bring_to_its_limit(job)
-    out, _ = controller.communicate(timeout=300)
-    assert controller.returncode == 0, out
-    assert f"Requeued job {job}" in login.log(job), login.log(job)
-    assert login.jobs() == [job]
-    assert same_files(login.project, unbroken, TRAIN)
-
-
-def test_array_element_at_its_time_limit_is_requeued_alone(login: Login, finished: Path) -> None:
-    login.cluster("{poll_seconds: 0.5, signal_seconds: 120, stages: {sample: {array: 2}}}")
-    task, controller, late = start_second_group(login)
-    login.bring_to_its_limit(late)
-    out, _ = controller.communicate(timeout=300)
-    assert controller.returncode == 0, out
-    assert "trying again" not in out, out
-    # The element is requeued by itself, with no job beside the two and no try spent. Before them
-    # came the training's job; after them one makes the set of their shards.
-    assert f"Requeued job {late}" in login.log(late), login.log(late)
-    assert len(login.jobs()) == 4
-    assert same_files(login.project, finished, task)
-
-
-def test_job_that_is_preempted_goes_on_from_its_last_checkpoint(
-    login: Login, unbroken: Path
-) -> None:
-    """Requeued from outside, it is ended without being told to save."""
-    login.change(**LONG)
-    controller = login.start("train", "ratio2")
-    checkpoint = login.project / TRAIN.artifact / CHECKPOINT
-    wait_for(checkpoint.exists)
-    (job,) = login.ids()
-    login.slurm.run("scontrol", "requeue", job)
-    wait_for(lambda: login.state(job) == "PENDING")
-    assert checkpoint.exists()
-    out, _ = controller.communicate(timeout=300)
-    assert controller.returncode == 0, out
-    assert login.jobs() == [job]
-    assert same_files(login.project, unbroken, TRAIN)
 
 
 def test_two_processes_train_one_model(login: Login, finished: Path) -> None:
