@@ -82,6 +82,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def recorded(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a repository that DVC has recorded, not git, and what DVC said."""
+    team = copy_of(made, tmp_path_factory.mktemp("recorded"))
+    (team / "output.txt").write_text(dvc(team / "project", "repro"))
+    return team
+
+
+@pytest.fixture(scope="module")
 def shared(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a repository whose results and manifests are in remotes beside it."""
     team = copy_of(made, tmp_path_factory.mktemp("shared"))
@@ -114,6 +122,13 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 @pytest.fixture
+def reproduced(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the repository that DVC has recorded."""
+    monkeypatch.chdir(copy_of(recorded, tmp_path) / "project")
+    return Path.cwd()
+
+
+@pytest.fixture
 def published(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a copy of the repository that was published, with its remotes."""
     monkeypatch.chdir(copy_of(shared, tmp_path) / "project")
@@ -132,12 +147,12 @@ def nothing_to_do(project: Path) -> bool:
     return not planned(project)
 
 
-def test_repro_after_snakemake_records_and_runs_nothing(project: Path) -> None:
-    out = dvc(project, "repro")
+def test_repro_after_snakemake_records_and_runs_nothing(reproduced: Path) -> None:
+    out = (reproduced.parent / "output.txt").read_text()
     assert out.count(NOTHING) == len(STAGES)
-    assert "up to date" in dvc(project, "status")
-    assert nothing_to_do(project)
-    assert "didn't change, skipping" in dvc(project, "repro")
+    assert "up to date" in dvc(reproduced, "status")
+    assert nothing_to_do(reproduced)
+    assert "didn't change, skipping" in dvc(reproduced, "repro")
 
 
 def test_snakemake_after_repro_has_nothing_to_do(tmp_path: Path) -> None:
@@ -148,22 +163,21 @@ def test_snakemake_after_repro_has_nothing_to_do(tmp_path: Path) -> None:
     assert NOTHING in snakemake(project, "data")
 
 
-def test_learning_rate_of_one_ratio_changes_that_ratio_alone_in_both(project: Path) -> None:
-    dvc(project, "repro")
-    run(project, "git", "add", "--all")
-    run(project, "git", "commit", "--quiet", "-m", "results")
-    params = project / "params.yaml"
+def test_learning_rate_of_one_ratio_changes_that_ratio_alone_in_both(reproduced: Path) -> None:
+    run(reproduced, "git", "add", "--all")
+    run(reproduced, "git", "commit", "--quiet", "-m", "results")
+    params = reproduced / "params.yaml"
     old = "ratio4: {model: {scale_ratio: 4}}"
     new = "ratio4: {model: {scale_ratio: 4}, training: {learning_rate: 1.0e-3}}"
     params.write_text(params.read_text().replace(old, new))
-    pcb(project, "settings")
-    changed = json.loads(dvc(project, "status", "--json"))
+    pcb(reproduced, "settings")
+    changed = json.loads(dvc(reproduced, "status", "--json"))
     assert set(changed) == {"settings", "train"}
-    difference = json.loads(dvc(project, "params", "diff", "--json", "--targets", settings()))
+    difference = json.loads(dvc(reproduced, "params", "diff", "--json", "--targets", settings()))
     found = difference[settings()]
     assert list(found) == ["train.ratio4.training.learning_rate"]
     tasks = {task.name for task in pipeline_of() if task.variant.startswith("ratio4")}
-    assert planned(project) == {*tasks, "report"}
+    assert planned(reproduced) == {*tasks, "report"}
 
 
 def test_fewer_held_out_images_change_what_reads_them_in_both(project: Path) -> None:
