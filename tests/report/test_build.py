@@ -56,6 +56,7 @@ def test_codes_are_read_over_the_edges_of_shards(here: Path, mini: Pipeline) -> 
     assert every is not None and len(every) == IMAGES
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_a_partial_report_marks_what_is_missing(tree: Path, mini: Pipeline, tmp_path: Path) -> None:
     """Of one model there are scores alone, without the files that they come from; nothing else."""
     manifests = Path("results") / "manifests" / "mini" / "metrics" / "ratio2"
@@ -69,6 +70,7 @@ def test_a_partial_report_marks_what_is_missing(tree: Path, mini: Pipeline, tmp_
     assert not list(tmp_path.glob("figures/samples*")) and (tmp_path / "figures/fid.svg").exists()
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_a_released_tokenizer_has_no_measures(folder: Path) -> None:
     tasks = mini_pipeline({"tokenizer": {"source": "released", "training": None}})
     write_report(Evidence.of(tasks), folder / "without")
@@ -82,6 +84,7 @@ def test_a_released_tokenizer_has_no_measures(folder: Path) -> None:
     assert not list((folder / "with" / "figures").glob("*usage*"))
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_a_released_model_has_no_training(folder: Path) -> None:
     tokenizer = {"source": "released", "training": None}
     model = {"released": "checkerboard-L-2x"}
@@ -125,6 +128,7 @@ def test_a_comparable_row_stands_beside_its_published_one(mini: Pipeline) -> Non
     assert found["Checkerboard-L 2x cfg=1.4"][5:7] == (NOT_RUN, NOT_RUN)
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_the_command_makes_a_partial_report(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,6 @@ from pcb.data.images import first_images, open_images
 from pcb.pipeline.job import entry_of
 from pcb.pipeline.run import run_task
 from pcb.pipeline.tasks import Pipeline
-from pcb.report import build
 from pcb.report.evidence import Evidence
 from pcb.report.pictures import decode_images
 from pcb.tokenizer.load import load_tokenizer
@@ -99,11 +98,10 @@ def test_the_documented_preset_has_ten_lines_and_goes_with_params_yaml(tmp_path:
     assert (preset.data.image_size, preset.grid) == (SIDE, 8)
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_from_a_folder_to_the_page(
-    folder: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, shapes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Figures in the page's format alone: the others take longer than all the rest.
-    monkeypatch.setattr(build, "KINDS", ("svg",))
     (folder / "images").mkdir()
     (folder / "images" / "shapes").symlink_to(shapes)
     ((_, settings),) = documented_preset().items()

@@ -16,6 +16,7 @@ from pcb.pipeline.job import ShardGroup, entry_of
 from pcb.pipeline.manifest import COMPLETE
 from pcb.pipeline.run import run_shards, run_task
 from pcb.pipeline.tasks import Pipeline
+from pcb.report import build
 from pcb.systems.running import classes_of, images_of
 from tests.tasks import ROOT
 
@@ -32,7 +33,8 @@ def pipeline() -> Pipeline:
 def made(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline) -> Path:
     """Return a folder where everything of the preset was made."""
     folder = tmp_path_factory.mktemp("table1")
-    with chdir(folder):
+    with chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "KINDS", ("svg",))
         for task in pipeline:
             run_task(task, pipeline.preset, entry_of(task.stage))
     return folder

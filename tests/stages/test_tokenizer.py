@@ -166,6 +166,7 @@ def test_both_codebooks_are_measured_scale_by_scale(requantized: tuple[Path, Man
     assert len(table.rows) == 5 and table.caption.startswith("The tokenizer on held-out images")
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_the_report_shows_both_codebooks(
     requantized: tuple[Path, Manifest], vq: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
