@@ -14,11 +14,12 @@ import pytest
 # Tensors of tests are small: a second thread waits more than it computes, and the more so where
 # tests run beside something else. Read by torch when it is first imported, here and in processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Hundreds of processes run in copies of the project, which are made with its bytecode.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-from pcb.config import Autoencoder
 from pcb.pipeline.tasks import Pipeline
+from pcb.runtime.lock import hold
 from tests.inception import random_images, write_adm_reference, write_inception
-from tests.llamagen import write_llamagen
 from tests.tasks import pipeline_of
 from tests.workflow.snakemake import copy_project, snakemake
 
@@ -93,6 +94,14 @@ def smoke() -> Pipeline:
 
 
 @pytest.fixture
+def svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have reports write figures in the page's format alone; the others take most of the time."""
+    from pcb.report import build
+
+    monkeypatch.setattr(build, "KINDS", ("svg",))
+
+
+@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a disk of 256 KiB, which only root can."""
     disk = tmp_path / "disk"
@@ -106,9 +115,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of the project in which `make smoke` has run. Tests leave it as it is."""
-    project = copy_project(tmp_path_factory.mktemp("finished"))
-    (project / "output.txt").write_text(snakemake(project))
+    """Return a copy of the project in which `make smoke` has run. Tests leave it as it is.
+
+    It is one for all processes of a test run: the first that needs it makes it, others wait.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    project = folder / "finished"
+    said = project / "output.txt"
+    with hold(folder / "finished.lock", None):
+        if not said.exists():
+            shutil.rmtree(project, ignore_errors=True)
+            said.write_text(snakemake(copy_project(project)))
     return project
 
 
@@ -123,12 +142,6 @@ def prepared(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.rmtree(project / task.artifact)
             (project / task.manifest).unlink()
     return project
-
-
-@pytest.fixture(scope="session")
-def llamagen_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file of LlamaGen's form and size, 280 MB of random weights."""
-    return write_llamagen(tmp_path_factory.mktemp("llamagen") / "vq_ds16_c2i.pt", Autoencoder())
 
 
 @pytest.fixture(scope="session")

@@ -39,14 +39,14 @@ def test_the_expected_tensors_are_llamagens():
     assert len(listed) == 343
 
 
-def test_a_file_of_the_published_size_loads_and_encodes(llamagen_file: Path):
-    """71.9 M random weights, of the paper's architecture."""
-    tokenizer = load_llamagen(llamagen_file, Autoencoder())
+def test_a_file_of_the_published_size_loads_and_encodes(tmp_path: Path):
+    """71.9 M random weights, of the paper's architecture, and an image of its size."""
+    tokenizer = load_llamagen(write_llamagen(tmp_path / "vq.pt", Autoencoder()), Autoencoder())
     assert sum(x.numel() for x in tokenizer.state_dict().values()) == 71_883_403
-    images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    codes = tokenizer.codes(images, [1, 2])
-    assert [codes[size].shape for size in (1, 2)] == [(1, 1, 1), (1, 2, 2)]
-    assert tokenizer.decode(codes[2]).shape == (1, 3, 32, 32)
+    images = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    codes = tokenizer.codes(images, [1, 16])
+    assert [codes[size].shape for size in (1, 16)] == [(1, 1, 1), (1, 16, 16)]
+    assert tokenizer.decode(codes[16]).shape == (1, 3, 256, 256)
 
 
 def test_the_weights_are_taken_as_they_are(path: Path):

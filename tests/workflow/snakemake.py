@@ -22,8 +22,7 @@ def copy_project(folder: Path) -> Path:
     for name in (".dvc/config", ".dvc/.gitignore"):
         shutil.copy(ROOT / name, folder / name)
     for name in ("workflow", "pcb"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        shutil.copytree(ROOT / name, folder / name)
     return folder
 
 
