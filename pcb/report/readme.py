@@ -9,7 +9,7 @@ from typing import Any
 
 from pcb.errors import UserError
 from pcb.report.document_parts import put_between
-from pcb.report.verdict import says
+from pcb.report.verdict import says, verb_of
 
 BEGIN, END = "<!-- measured: `make readme` writes this -->", "<!-- end of measured -->"
 _SAMPLES = (
@@ -119,8 +119,11 @@ def _why(reading: Mapping[str, Any]) -> str:
     failed = [check["subject"].split(":")[0] for check in checks if check["outcome"] == "fails"]
     close = [check["subject"].split(":")[0] for check in checks if check["close_to_limit"]]
     if failed:
-        return f"{len(failed)} of {len(checks)} fail: {', '.join(failed)}."
+        return f"{len(failed)} of {len(checks)} {verb_of(failed, 'fail')}: {', '.join(failed)}."
     if close:
-        within = f"{len(close)} of {len(checks)} lie within two standard errors of the limit"
+        within = (
+            f"{len(close)} of {len(checks)} {verb_of(close, 'lie')} within two standard errors of "
+            "the limit"
+        )
         return f"{within}: {', '.join(close)}."
     return "" if reading["verdict"] == "holds" else str(reading["reason"])

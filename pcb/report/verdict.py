@@ -5,7 +5,7 @@ number, or because what it needs was not run. A reading is all checks by one kin
 one that fails makes it fail. A claim may be read in several ways, as by likelihood and by FID.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -127,7 +127,8 @@ class Reading:
         blind = sum(check.blind for check in close)
         made = len(self.checks) - len(absent)
         if failed:
-            return f"{len(failed)} of {made} checks made fail: {'; '.join(failed)}."
+            fail = verb_of(failed, "fail")
+            return f"{len(failed)} of {made} checks made {fail}: {'; '.join(failed)}."
         if absent or self.missing:
             return "; ".join(filter(None, [self.missing, *absent])) + "."
         if close:
@@ -137,8 +138,9 @@ class Reading:
                 else ""
             )
             return (
-                f"{len(close)} of {made} lie within two standard errors of their limit, so that "
-                f"chance could decide: {'; '.join(check.subject for check in close)}.{at_this_size}"
+                f"{len(close)} of {made} {verb_of(close, 'lie')} within two standard errors of the "
+                "limit, so that chance could decide: "
+                f"{'; '.join(check.subject for check in close)}.{at_this_size}"
             )
         return "The check holds." if made == 1 else f"All {made} checks hold."
 
@@ -170,6 +172,11 @@ class Claim:
         return differ + " ".join(
             f"By {r.name} it {says(r.verdict)}: {r.reason}" for r in self.readings
         )
+
+
+def verb_of(of: Sized, verb: str) -> str:
+    """Return a verb of the third person, after so many."""
+    return f"{verb}s" if len(of) == 1 else verb
 
 
 def says(verdict: Verdict) -> str:

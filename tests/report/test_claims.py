@@ -65,7 +65,7 @@ def test_verdicts(mini: Pipeline, changed: dict[tuple[str, int], float | None], 
 
 def test_reasons_name_what_failed_and_what_is_missing(mini: Pipeline) -> None:
     failed = verdicts(make_rows(mini, {("ratio4", 3): 530.0}))["C1a"]
-    assert "1 of 3 checks made fail: ratio4" in failed.reason
+    assert "1 of 3 checks made fails: ratio4" in failed.reason
     missing = verdicts(make_rows(mini, {("ratio3", 13): None}))["C2"]
     assert "ratio3/t13" in missing.reason
     assert "No pair" in verdicts(make_rows(mini, {}))["C3"].reason

@@ -89,8 +89,8 @@ def test_a_reading_says_shortly_why_it_does_not_hold() -> None:
     numbers = "5 % rise (limit: at least 9 %)."
     assert said == [
         f"- **Shown: So.** By FID it holds: {numbers}",
-        f"- **Undecided: So.** By FID it is undecided: {numbers} 1 of 2 lie within two standard "
+        f"- **Undecided: So.** By FID it is undecided: {numbers} 1 of 2 lies within two standard "
         "errors of the limit: ratio2.",
-        f"- **Not shown: So.** By FID it fails: {numbers} 1 of 3 fail: ratio2.",
+        f"- **Not shown: So.** By FID it fails: {numbers} 1 of 3 fails: ratio2.",
         f"- **Undecided: So.** By FID it is undecided: {numbers} A reason.",
     ]
