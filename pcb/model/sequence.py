@@ -11,7 +11,7 @@ scale; the first block of a scale has none.
 Letters: L positions of the sequence, T tokens (L without the class token).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -32,13 +32,26 @@ class Sequence:
     """Index tensors of one schedule, each int64 over the L = T + 1 positions.
 
     rows_L: row of the position tables. previous_L: position of the previous-block token, or
-    NO_PREVIOUS. blocks_L: 0 for the class token, then 1 + step.
+    NO_PREVIOUS. blocks_L: 0 for the class token, then 1 + step. previous_rows_L: row of the
+    previous-block token; the null position's where there is none, and the class token's own, which
+    stands in no scale. previous_cells_T: index of the previous-block token among row-major codes;
+    any where there is none.
     """
 
     schedule: Schedule
     rows_L: Tensor
     previous_L: Tensor
     blocks_L: Tensor
+    previous_rows_L: Tensor = field(init=False)
+    previous_cells_T: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Not when they are first asked for: that may be inside of a step that becomes a CUDA graph.
+        rows_L = self.rows_L[self.previous_L.clamp(min=0)]
+        rows_L = torch.where(self.previous_L == NO_PREVIOUS, self.null_row, rows_L)
+        rows_L = torch.cat([self.rows_L[:1], rows_L[1:]])
+        object.__setattr__(self, "previous_rows_L", rows_L)
+        object.__setattr__(self, "previous_cells_T", rows_L[1:].clamp(max=self.schedule.tokens - 1))
 
     @property
     def class_row(self) -> int:
@@ -49,21 +62,6 @@ class Sequence:
     def null_row(self) -> int:
         """Row of the null position."""
         return self.schedule.tokens + 1
-
-    @cached_property
-    def previous_rows_L(self) -> Tensor:
-        """Row of the previous-block token; the null position's where there is none.
-
-        The class token stands in no scale: it has its own row.
-        """
-        rows = self.rows_L[self.previous_L.clamp(min=0)]
-        rows = torch.where(self.previous_L == NO_PREVIOUS, self.null_row, rows)
-        return torch.cat([self.rows_L[:1], rows[1:]])
-
-    @cached_property
-    def previous_cells_T(self) -> Tensor:
-        """Index of the previous-block token among row-major codes; any where there is none."""
-        return self.previous_rows_L[1:].clamp(max=self.schedule.tokens - 1)
 
     @cached_property
     def steps(self) -> tuple[tuple[int, int], ...]:
