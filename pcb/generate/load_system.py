@@ -55,18 +55,7 @@ def load_recorded(folder: Path, tokenizer: Path | Tokenizer | None, place: Place
     else:
         decoding = load_system_tokenizer(folder, tokenizer)
     model: nn.Module = KINDS[system].load(description, source, folder / WEIGHTS)
-    classes = number_of_classes(model)
-    return SystemModel(
-        KINDS[system],
-        model,
-        decoding,
-        name=system,
-        num_classes=classes,
-        class_names=class_names(None, classes),
-        device=place.device,
-        precision=place.precision,
-        batch=place.batch,
-    )
+    return _placed(system, model, decoding, system, place)
 
 
 def load_cataloged(
@@ -109,9 +98,30 @@ def _as_published(
     system: System, model: nn.Module, tokenizer: Tokenizer | VARTokenizer, name: str, place: Place
 ) -> SystemModel:
     """Return a system with its published guidance, steps and filter."""
+    return _placed(
+        system.kind,
+        model,
+        tokenizer,
+        name,
+        place,
+        guidance=system.guidance,
+        steps=system.schedule_steps,
+        filter=filter_of(system),
+    )
+
+
+def _placed(
+    kind: str,
+    model: nn.Module,
+    tokenizer: Tokenizer | VARTokenizer,
+    name: str,
+    place: Place,
+    **published: Any,
+) -> SystemModel:
+    """Return a system where it is to run. published: guidance, steps and filter, where known."""
     classes = number_of_classes(model)
     return SystemModel(
-        KINDS[system.kind],
+        KINDS[kind],
         model,
         tokenizer,
         name=name,
@@ -120,9 +130,7 @@ def _as_published(
         device=place.device,
         precision=place.precision,
         batch=place.batch,
-        guidance=system.guidance,
-        steps=system.schedule_steps,
-        filter=filter_of(system),
+        **published,
     )
 
 

@@ -5,7 +5,8 @@ A model that was trained with several seeds is one model here, of several traini
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 from pcb.config.seeds import model_and_seed
 from pcb.order.schedule import Schedule
@@ -27,6 +28,11 @@ class Repeated:
         return self.rows[0].schedule
 
     @property
+    def steps(self) -> int:
+        """Its total number of steps."""
+        return self.schedule.steps
+
+    @cached_property
     def nats(self) -> dict[int, Nats]:
         """Seed -> likelihood of that training, where it was measured."""
         return {model_and_seed(row.model)[1]: row.nats for row in self.rows if row.nats is not None}
@@ -45,13 +51,11 @@ def repeated(rows: Iterable[Row]) -> dict[str, list[Repeated]]:
     }
 
 
-def repeated_at(own: Iterable[Repeated], steps: int) -> Repeated | None:
+OneOrRepeated = TypeVar("OneOrRepeated", Row, Repeated)
+
+
+def at_steps(rows: Iterable[OneOrRepeated], steps: int) -> OneOrRepeated | None:
     """Return the first with this number of steps."""
-    return next((one for one in own if one.schedule.steps == steps), None)
-
-
-def at_steps(rows: Iterable[Row], steps: int) -> Row | None:
-    """Return the first row with this number of steps."""
     return next((row for row in rows if row.steps == steps), None)
 
 

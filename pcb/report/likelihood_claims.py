@@ -15,7 +15,7 @@ import numpy as np
 
 from pcb.config import Claims
 from pcb.config.seeds import model_and_seed
-from pcb.report.groups import Repeated, complete_groups, repeated, repeated_at, twins
+from pcb.report.groups import Repeated, at_steps, complete_groups, repeated, twins
 from pcb.report.likelihood import (
     Array,
     Nats,
@@ -48,10 +48,10 @@ def more_steps_gain_nothing(rows: Sequence[Row], limits: Claims) -> Reading:
     """C1b: more than the compared steps gain next to none."""
     steps, checks = limits.compare_steps, []
     for model, own in repeated(rows).items():
-        base = repeated_at(own, steps)
-        for fine in [one for one in own if one.schedule.steps > steps]:
-            if base is not None:
-                checks.append(_gain(model, base, fine, limits.flat_price))
+        base = at_steps(own, steps)
+        if base is not None:
+            finer = (one for one in own if one.steps > steps)
+            checks += [_gain(model, base, fine, limits.flat_price) for fine in finer]
     test = (
         f"For every model in checkerboard order that has a schedule of {steps} steps: more steps, "
         f"one token per block included, gain at most {percent(limits.flat_price)} of the "
@@ -110,20 +110,18 @@ def _lost(model: str, one: Repeated, limit: float) -> Check:
 
 def _gain(model: str, base: Repeated, fine: Repeated, limit: float) -> Check:
     """Check what more steps gain, as a fraction of the likelihood at one token per block."""
-    steps, more = base.schedule.steps, fine.schedule.steps
+    steps, more = base.steps, fine.steps
     of, quantity = f"{model}, {more} steps", f"of the likelihood gained beyond {steps} steps"
     rows, first, other = (*base.rows, *fine.rows), base.nats, fine.nats
     both = sorted(first.keys() & other.keys())
     if not both:
         return _not_run(of, quantity, rows, limit, at_least=False)
     gained_RN = [first[seed].totals_N - other[seed].totals_N for seed in both]
-    value, error = mean_with_error(
-        [
-            first[seed].fraction_of_serial(first[seed].totals_N - other[seed].totals_N)
-            for seed in both
-        ],
-        _places(first),
-    )
+    fractions_RN = [
+        first[seed].fraction_of_serial(gained_N)
+        for seed, gained_N in zip(both, gained_RN, strict=True)
+    ]
+    value, error = mean_with_error(fractions_RN, _places(first))
     nats, nats_error = mean_with_error(gained_RN, _places(first))
     detail = (
         f"{nats:.2f} ± {nats_error:.2f} nats: {_mean(first, lambda one: one.nll):.2f} at {steps} "
@@ -139,7 +137,7 @@ def _spread(group: Sequence[Row], steps: int, limits: Claims) -> Check:
     found = [
         one
         for own in repeated(group).values()
-        for one in [repeated_at(own, steps)]
+        for one in [at_steps(own, steps)]
         if one is not None and one.rows[0].ratio in limits.ratios
     ]
     rows, measured = [row for one in found for row in one.rows], [one for one in found if one.nats]

@@ -44,10 +44,15 @@ Spread = Callable[[Sequence[float], Sequence[float]], float | None]
 
 
 def _over_seeds(rows: Iterable[Row], spread: Spread) -> list[Row]:
+    return [_mean(model, own, spread) for (model, _), own in _trainings(rows).items()]
+
+
+def _trainings(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Return (model, setting) -> its rows, one for each seed."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((model_and_seed(row.model)[0], row.setting), []).append(row)
-    return [_mean(model, own, spread) for (model, _), own in groups.items()]
+    return groups
 
 
 def _deviation(values: Sequence[float], _: Sequence[float]) -> float | None:
@@ -82,12 +87,8 @@ def _mean(model: str, own: Sequence[Row], spread: Spread) -> Row:
 
 def seeds_table(rows: Sequence[Row]) -> Table:
     """Return mean and standard deviation of the scores over the seeds of every model with some."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if row.was_run:
-            groups.setdefault((model_and_seed(row.model)[0], row.setting), []).append(row)
     lines = []
-    for (model, setting), own in groups.items():
+    for (model, setting), own in _trainings(row for row in rows if row.was_run).items():
         if len(own) < 2:
             continue
         cells = (_spread([row.scores[s] for row in own if s in row.scores]) for s in _SCORES)
