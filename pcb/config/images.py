@@ -27,6 +27,11 @@ DIGITS_PER_CLASS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
 """scikit-learn's digits, 0 to 9."""
 
 
+def held_out_of(count: int, fraction: float) -> int:
+    """Return how many images of a class are held out: at least one, and at least one is not."""
+    return min(max(round(fraction * count), 1), count - 1)
+
+
 class Digits(
     Settings, tag="digits", tag_field="kind", frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
@@ -61,7 +66,7 @@ class Digits(
     @property
     def held_out_digits(self) -> int:
         """Different digits that no model sees: the reference images show each of them in turn."""
-        return sum(min(max(round(self.held_out * n), 1), n - 1) for n in DIGITS_PER_CLASS)
+        return sum(held_out_of(count, self.held_out) for count in DIGITS_PER_CLASS)
 
 
 class Photographs(

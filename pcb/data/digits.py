@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcb.config import Digits
+from pcb.config.images import held_out_of
 
 Split = Literal["train", "held_out"]
 _STREAMS: dict[Split, int] = {"train": 0, "held_out": 1}
@@ -57,8 +58,7 @@ def split_indices(
     held = []
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
-        count = min(max(round(held_out * len(members)), 1), len(members) - 1)
-        held.append(members[:count])
+        held.append(members[: held_out_of(len(members), held_out)])
     held_indices = np.sort(np.concatenate(held))
     return {"train": np.setdiff1d(np.arange(len(labels)), held_indices), "held_out": held_indices}
 

@@ -118,11 +118,11 @@ def _train(task: Task, preset: Preset) -> Cost:
     training, weights = preset.models[task.model].training, _parameters(preset, task.model)
     if training is None:
         return Cost(bytes=_FLOAT * weights)
-    number = training.epochs * train_images(preset) / training.batch_size
+    images = training.epochs * train_images(preset)
     return Cost(
-        works=tuple(_training_work(preset, task.model, training)),
+        works=tuple(_training_work(preset, task.model, training, images)),
         overhead=COMPILE,
-        steps=Steps(number=number, images=training.batch_size),
+        steps=Steps(number=images / training.batch_size, images=training.batch_size),
         bytes=(2 if training.ema else 1) * _FLOAT * weights,
     )
 
@@ -234,10 +234,9 @@ def _drawn(preset: Preset, recipe: TokenizerTraining | Requantization) -> float:
     return finest + uniform * _pyramid(preset, recipe.scales)
 
 
-def _training_work(preset: Preset, name: str, training: Training) -> Iterator[Work]:
-    """Yield the arithmetic of training a model."""
+def _training_work(preset: Preset, name: str, training: Training, images: float) -> Iterator[Work]:
+    """Yield the arithmetic of training a model on so many images, those of all epochs counted."""
     model, sizes = preset.models[name].model, preset.sizes(name)
-    images = training.epochs * train_images(preset)
     step = flops.training_step(model, preset.tokenizer.autoencoder, sizes)
     precision = stored_precision(training.precision)
     yield Work(kind="training", flops=images * step, precision=precision, width=model.width)

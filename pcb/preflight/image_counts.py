@@ -1,6 +1,7 @@
 """Numbers of a preset's images, as far as they are known before anything runs. No torch."""
 
 from pcb.config import ImageFolder, ImageNet, Photographs, Preset
+from pcb.config.images import DIGITS_PER_CLASS
 from pcb.data.folder import find_images
 
 IMAGENET_TRAIN = 1_281_167
@@ -19,8 +20,7 @@ def train_images(preset: Preset) -> int:
         return len(find_images(data).train)
     if isinstance(data, Photographs):
         return data.images
-    # scikit-learn's 1,797 digits, less those that are held out.
-    return round(1797 * (1 - data.held_out))
+    return sum(DIGITS_PER_CLASS) - data.held_out_digits
 
 
 def held_out_images(preset: Preset) -> int:
