@@ -241,4 +241,5 @@ def _error_text(span: Span) -> str:
 
 def percent(fraction: float) -> str:
     """Return a fraction as percent, 0.2534 as `25.3 %`, with a space that does not break."""
-    return f"{round(100 * fraction, 1):.10g}\N{NO-BREAK SPACE}%"
+    # Adding nothing takes the sign from what rounds to nothing.
+    return f"{round(100 * fraction, 1) + 0.0:.10g}\N{NO-BREAK SPACE}%"

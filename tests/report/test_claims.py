@@ -284,4 +284,5 @@ def test_ends_that_are_printed_alike_are_printed_once() -> None:
         return spans.range.replace("\N{NO-BREAK SPACE}", " ")
 
     assert span(0.0511, 0.0513) == "5.1 %"
+    assert span(-0.0004, 0.0) == "0 %"
     assert span(0.0511, 0.0611) == "5.1 % to 6.1 %"
